@@ -1,0 +1,440 @@
+//! The server's end of one RTMP connection.
+//!
+//! Called by the connection of a worker only. `commands` acts on what the peer says, `answers` is what the
+//! owner says; this file is the frame: phases, input order, time, and facts for logs.
+
+mod answers;
+mod commands;
+mod data;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::acks::{AckWindow, low_32_bits};
+use super::config::{REPLY_BURST_BYTES_MAX, SessionConfig};
+use super::error::{ErrorReply, SessionError, WaitingFor};
+use super::event::{ConnectRequest, Event, MediaPart, StatusLevel};
+use super::inbound::{Inbound, InboundLimits, Incoming};
+use super::outbound::Outbound;
+use super::state::{Phase, PhaseInput, Streams};
+use crate::Millis;
+use crate::handshake;
+use crate::message::{Control, event};
+
+/// The server's end of one RTMP connection. See the [module](super) for the contract.
+#[derive(Debug)]
+pub struct ServerSession {
+    config: SessionConfig,
+    phase: Phase,
+    /// Present in `Phase::Handshake` only.
+    handshake: Option<Box<handshake::Server>>,
+    handshake_bytes: u64,
+    inbound: Inbound,
+    streams: Streams,
+    /// Stream whose `publish` or `play` waits for an answer.
+    pending: Option<u32>,
+    connect: ConnectFacts,
+    outbound: Outbound,
+    acks: AckWindow,
+    /// Second event of one command, for example the Play after a StopPlay.
+    queued: Option<Event<'static>>,
+    timers: Timers,
+    peer: PeerInfo,
+    counters: SessionCounters,
+}
+
+/// What has to be remembered of `connect` for its reply.
+#[derive(Clone, Copy, Debug, Default)]
+struct ConnectFacts {
+    transaction: f64,
+    object_encoding: u8,
+    enhanced: bool,
+}
+
+/// All times are on the clock of the caller.
+#[derive(Clone, Copy, Debug)]
+struct Timers {
+    /// When the present phase must have ended; used before `Connected`.
+    phase_deadline: Millis,
+    last_activity: Millis,
+    next_ping: Millis,
+    /// Timestamp in the unanswered ping request, and when it was sent.
+    ping: Option<(u32, Millis)>,
+}
+
+/// Facts about the peer, for logs and statistics.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PeerInfo {
+    /// `flashVer` of connect.
+    pub flash_ver: Option<String>,
+    /// `tcUrl` of connect, cut before its query or fragment, which may hold secrets. Its path may still
+    /// end in a stream name when the encoder was given the whole address in one field.
+    pub tc_url: Option<String>,
+    /// `capsEx` of connect; 0 before it.
+    pub caps_ex: u32,
+    /// `fourCcList` of connect.
+    pub fourccs: Vec<String>,
+    /// `objectEncoding` of connect.
+    pub object_encoding: u8,
+    /// Round trip of the last answered ping, milliseconds; includes the peer's own delay.
+    pub rtt_ms: Option<u64>,
+    /// The last acknowledged byte count, modulo 2^32.
+    pub acknowledged_bytes: Option<u32>,
+}
+
+/// What was tolerated or dropped on a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounters {
+    /// Audio, video and data messages for streams that are not being published.
+    pub messages_ignored: u64,
+    /// Messages of unknown kinds, and data messages that are too long or empty of meaning.
+    pub messages_skipped: u64,
+    /// Commands without a handler.
+    pub commands_unknown: u64,
+    /// Errors after which the session went on.
+    pub errors_survived: u64,
+    /// Notices of the owner that found no room in the reply space.
+    pub notices_dropped: u64,
+}
+
+impl ServerSession {
+    /// A session on which nothing has been received. `random` seeds the bytes of the handshake.
+    #[must_use]
+    pub fn new(config: SessionConfig, random: u64, now: Millis) -> Self {
+        let limits = InboundLimits {
+            data_bytes_max: config.data_bytes_max,
+            assembly_bytes_max: config.assembly_bytes_max,
+        };
+        Self {
+            phase: Phase::Handshake,
+            handshake: Some(Box::new(handshake::Server::new(random))),
+            handshake_bytes: 0,
+            inbound: Inbound::new(config.limits, limits),
+            streams: Streams::default(),
+            pending: None,
+            connect: ConnectFacts::default(),
+            outbound: Outbound::new(config.reply_bytes_max.max(4 * REPLY_BURST_BYTES_MAX)),
+            acks: AckWindow::new(config.window_ack_bytes),
+            queued: None,
+            timers: Timers {
+                phase_deadline: after(now, config.handshake_ms_max),
+                last_activity: now,
+                next_ping: after(now, config.ping_interval_ms),
+                ping: None,
+            },
+            peer: PeerInfo::default(),
+            counters: SessionCounters::default(),
+            config,
+        }
+    }
+
+    /// Takes bytes from the front of `input` until there is an event.
+    ///
+    /// `None` means: the input is used up, or a request is unanswered, or the replies must be taken first
+    /// (see the [module](super)). Consumed bytes are never needed again, unconsumed ones must be offered again.
+    ///
+    /// # Errors
+    /// The peer's mistake. What it is to be told is already queued; take the replies, send them, close.
+    pub fn handle_bytes<'b>(
+        &mut self,
+        now: Millis,
+        input: &mut &'b [u8],
+    ) -> Result<Option<Event<'b>>, SessionError> {
+        if !input.is_empty() {
+            self.timers.last_activity = now;
+        }
+        loop {
+            if let Some(event) = self.queued.take() {
+                return Ok(Some(event));
+            }
+            if self.phase == Phase::Closing {
+                *input = &[];
+                return Ok(None);
+            }
+            if self.outbound.room() < REPLY_BURST_BYTES_MAX || self.is_waiting_for_owner() {
+                return Ok(None);
+            }
+            if self.phase == Phase::Handshake {
+                if !self.handle_handshake(now, input)? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let incoming = match self.inbound.next(input) {
+                Ok(incoming) => incoming,
+                Err(error) => return Err(self.fail(self.shifted(error), 0.0, 0)),
+            };
+            if let Some(received) = self.acks.due(self.bytes_in()) {
+                self.outbound.control(Control::Ack(received));
+            }
+            let Some(incoming) = incoming else { return Ok(None) };
+            if let Some(event) = self.on_incoming(now, incoming)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    fn is_waiting_for_owner(&self) -> bool {
+        self.phase == Phase::ConnectPending || self.pending.is_some()
+    }
+
+    /// True when the handshake is complete.
+    fn handle_handshake(&mut self, now: Millis, input: &mut &[u8]) -> Result<bool, SessionError> {
+        let Some(handshake) = &mut self.handshake else { return Ok(true) };
+        let before = input.len();
+        let result = handshake.handle_bytes(input, self.outbound.raw());
+        self.handshake_bytes += (before - input.len()) as u64;
+        match result {
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                self.handshake = None;
+                self.step_phase(PhaseInput::HandshakeDone);
+                self.timers.phase_deadline = after(now, self.config.connect_ms_max);
+                Ok(true)
+            }
+            Err(error) => Err(self.fail(SessionError::Protocol(error), 0.0, 0)),
+        }
+    }
+
+    fn on_incoming<'b>(
+        &mut self,
+        now: Millis,
+        incoming: Incoming<'b>,
+    ) -> Result<Option<Event<'b>>, SessionError> {
+        match incoming {
+            Incoming::Media(part) => Ok(self.on_media(part)),
+            Incoming::MediaAborted { csid, msid, kind } => {
+                let msid = self.streams.resolve(msid).filter(|id| self.streams.is_publishing(*id));
+                Ok(msid.map(|msid| Event::MediaAborted { csid, msid, kind }))
+            }
+            Incoming::Data { msid, timestamp, body } => Ok(self.on_data(msid, timestamp, body)),
+            Incoming::Command { msid, body } => self.on_command(now, msid, &body),
+            Incoming::Control(control) => Ok(self.on_control(now, control)),
+        }
+    }
+
+    fn on_media<'b>(&mut self, part: MediaPart<'b>) -> Option<Event<'b>> {
+        match self.streams.resolve(part.msid) {
+            Some(msid) if self.streams.is_publishing(msid) => {
+                Some(Event::Media(MediaPart { msid, ..part }))
+            }
+            _ => {
+                if part.first {
+                    self.counters.messages_ignored += 1;
+                    if !part.last {
+                        self.inbound.skip_open(part.csid);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    fn on_control(&mut self, now: Millis, control: Control) -> Option<Event<'static>> {
+        match control {
+            Control::Ack(bytes) => {
+                self.peer.acknowledged_bytes = Some(bytes);
+                return Some(Event::Acknowledged { bytes });
+            }
+            Control::WindowAckSize(bytes) => self.acks.set_window(bytes),
+            Control::User { event, data, more } => match event {
+                event::SET_BUFFER_LENGTH => {
+                    return Some(Event::BufferLength { msid: data, ms: more });
+                }
+                event::PING_REQUEST => self.outbound.pong(data),
+                event::PING_RESPONSE => self.on_pong(now, data),
+                // 26, 31, 32 and others that players send unasked.
+                _ => {}
+            },
+            // How much may be outstanding toward us is the kernel's business; others never say.
+            _ => {}
+        }
+        None
+    }
+
+    fn on_pong(&mut self, now: Millis, timestamp: u32) {
+        if let Some((sent_timestamp, sent_at)) = self.timers.ping
+            && sent_timestamp == timestamp
+        {
+            self.timers.ping = None;
+            self.peer.rtt_ms = Some(now.0.saturating_sub(sent_at.0));
+        }
+    }
+
+    /// Does what an error asks for: reply, count, close. Hands the error back.
+    fn fail(&mut self, error: SessionError, transaction: f64, msid: u32) -> SessionError {
+        let disposition = error.disposition();
+        match disposition.reply {
+            ErrorReply::Silence => {}
+            ErrorReply::Failure { code, description } => {
+                self.reply_failure(transaction, code, description);
+            }
+            ErrorReply::Status { code, description } => {
+                self.outbound.status(msid, StatusLevel::Error, code, description);
+            }
+        }
+        if disposition.close {
+            self.step_phase(PhaseInput::Fail);
+            self.pending = None;
+        } else {
+            self.counters.errors_survived += 1;
+        }
+        error
+    }
+
+    fn step_phase(&mut self, input: PhaseInput) {
+        let next = self.phase.step(input);
+        debug_assert!(next.is_ok(), "{:?} has no arrow for {input:?}", self.phase);
+        self.phase = next.unwrap_or(Phase::Closing);
+    }
+
+    /// The chunk reader counts from the end of the handshake.
+    fn shifted(&self, error: SessionError) -> SessionError {
+        error.shifted(self.handshake_bytes)
+    }
+
+    /// Tells that time has passed. Call at or after [`poll_timeout`](Self::poll_timeout).
+    ///
+    /// # Errors
+    /// [`SessionError::Timeout`]: send the replies, close.
+    pub fn handle_timeout(&mut self, now: Millis) -> Result<(), SessionError> {
+        let waiting_for = match self.phase {
+            Phase::Handshake if now >= self.timers.phase_deadline => Some(WaitingFor::Handshake),
+            Phase::AwaitingConnect if now >= self.timers.phase_deadline => {
+                Some(WaitingFor::Connect)
+            }
+            Phase::Connected if now >= self.idle_deadline() => Some(WaitingFor::Activity),
+            _ => None,
+        };
+        if let Some(waiting_for) = waiting_for {
+            let error = SessionError::Timeout { waiting_for, offset: self.bytes_in() };
+            return Err(self.fail(error, 0.0, 0));
+        }
+        if self.pings() && now >= self.timers.next_ping {
+            self.ping(now);
+        }
+        Ok(())
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` while only the owner or nobody is awaited.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        match self.phase {
+            Phase::Handshake | Phase::AwaitingConnect => Some(self.timers.phase_deadline),
+            Phase::Connected if self.pings() => {
+                Some(self.idle_deadline().min(self.timers.next_ping))
+            }
+            Phase::Connected => Some(self.idle_deadline()),
+            Phase::ConnectPending | Phase::Closing => None,
+        }
+    }
+
+    /// Tells that the peer took bytes from us: a sign of life of players that never send anything.
+    pub fn note_send_progress(&mut self, now: Millis) {
+        self.timers.last_activity = self.timers.last_activity.max(now);
+    }
+
+    fn pings(&self) -> bool {
+        self.phase == Phase::Connected && self.config.ping_interval_ms > 0
+    }
+
+    fn idle_deadline(&self) -> Millis {
+        after(self.timers.last_activity, self.config.idle_ms_max)
+    }
+
+    /// Moves what is to be sent to the end of `out`, and makes room for further replies.
+    pub fn take_replies(&mut self, out: &mut Vec<u8>) {
+        self.outbound.take(out);
+    }
+
+    /// Whether there is something to send.
+    #[must_use]
+    pub fn has_replies(&self) -> bool {
+        !self.outbound.is_empty()
+    }
+
+    /// The connection is to be closed as soon as the replies are sent.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.phase == Phase::Closing
+    }
+
+    /// `connect` was accepted, and the session is not closing.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.phase == Phase::Connected
+    }
+
+    /// The stream is being published.
+    #[must_use]
+    pub fn is_publishing(&self, msid: u32) -> bool {
+        self.streams.is_publishing(msid)
+    }
+
+    /// The stream is being played.
+    #[must_use]
+    pub fn is_playing(&self, msid: u32) -> bool {
+        self.streams.is_playing(msid)
+    }
+
+    /// Message streams that are open.
+    #[must_use]
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Facts about the peer.
+    #[must_use]
+    pub fn peer(&self) -> &PeerInfo {
+        &self.peer
+    }
+
+    /// Bytes consumed since connect, handshake included.
+    #[must_use]
+    pub fn bytes_in(&self) -> u64 {
+        self.handshake_bytes + self.inbound.bytes_consumed()
+    }
+
+    /// Memory held for torn messages and replies, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.inbound.held_bytes() + self.outbound.held_bytes()
+    }
+
+    /// What was tolerated or dropped so far.
+    #[must_use]
+    pub fn counters(&self) -> SessionCounters {
+        SessionCounters {
+            messages_skipped: self.counters.messages_skipped + self.inbound.skipped_messages(),
+            notices_dropped: self.outbound.dropped(),
+            ..self.counters
+        }
+    }
+
+    /// The chunk size announced by the peer, and ours. Bytes.
+    #[must_use]
+    pub fn chunk_sizes(&self) -> (u32, u32) {
+        (self.inbound.chunk_bytes(), self.outbound.framing().chunk_bytes)
+    }
+
+    fn remember_peer(&mut self, request: &ConnectRequest) {
+        self.peer.flash_ver.clone_from(&request.flash_ver);
+        self.peer.tc_url = request.tc_url.as_deref().map(|url| {
+            let end = url.find(['?', '#']).unwrap_or(url.len());
+            String::from(url.get(..end).unwrap_or_default())
+        });
+        self.peer.caps_ex = request.caps_ex;
+        self.peer.fourccs.clone_from(&request.fourccs);
+        self.peer.object_encoding = request.object_encoding;
+    }
+}
+
+fn after(now: Millis, delay_ms: u64) -> Millis {
+    Millis(now.0.saturating_add(delay_ms))
+}
+
+/// The time that goes into a ping: only its equality with the answer counts.
+fn ping_timestamp(now: Millis) -> u32 {
+    low_32_bits(now.0)
+}
