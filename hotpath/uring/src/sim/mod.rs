@@ -1,0 +1,575 @@
+//! A network in memory with a virtual clock and seeded faults, behind the same trait as the kernel.
+//!
+//! Several [`SimIo`], one per worker, share a [`SimNet`] in one thread. No turn ever waits: it
+//! returns what is ready and notes its deadline. When no worker has anything left,
+//! [`SimNet::advance_to_next_event`] moves the clock. The loop of a simulation:
+//!
+//! ```text
+//!   loop {
+//!       for worker in &mut workers { worker.turn() }     // each calls io.turn(deadline, …)
+//!       drive the SimPeers
+//!       if !net.advance_to_next_event() { break }        // at rest
+//!   }
+//! ```
+//!
+//! Same seed, same faults, same calls: same run, byte for byte. Never used in production.
+
+mod faults;
+mod net;
+mod peer;
+mod prng;
+
+pub use faults::Faults;
+pub use peer::{SimListener, SimNet, SimPeer};
+
+use crate::io::{
+    Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos, ReceiveEnd,
+    SendBuf,
+};
+use crate::probe::{Backend, FeatureState, Features};
+use crate::recv_pool::RecvPool;
+use crate::slots::Slots;
+use crate::waker::{WakeSignal, Waker};
+use net::{Holder, ListenKey, Net, Phase, PortKey, SocketKey};
+use stable_deref_trait::StableDeref;
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+struct Listener {
+    key: ListenKey,
+    /// Out of descriptors: rests until then.
+    resting_until: Option<Nanos>,
+}
+
+enum Send<L> {
+    Idle,
+    /// Asked for, not yet tried.
+    Asked(SendBuf<L>),
+    /// Decided; the completion is delivered when the time has come.
+    Decided {
+        at: Nanos,
+        outcome: Result<usize, i32>,
+        buf: SendBuf<L>,
+    },
+    /// `Writable` is owed. `until`: not before then, whatever room there is.
+    Blocked {
+        until: Nanos,
+    },
+}
+
+struct Conn<L> {
+    socket: SocketKey,
+    connecting: bool,
+    paused: bool,
+    receive_over: bool,
+    /// A receive found no buffer and is not tried again before this.
+    starved_until: Nanos,
+    shutdown_asked: bool,
+    send: Send<L>,
+}
+
+/// One worker's side of a [`SimNet`].
+pub struct SimIo<L> {
+    net: Rc<RefCell<Net>>,
+    port: PortKey,
+    now: Nanos,
+    config: IoConfig,
+    pool: RecvPool,
+    conns: Slots<Conn<L>>,
+    listeners: Slots<Listener>,
+    /// Connections with a send to try in the next turn.
+    asked: Vec<ConnId>,
+    /// Buffers whose connection was closed before their completion came, and when it comes.
+    late: Vec<(Nanos, SendBuf<L>)>,
+    waker: Waker,
+    features: Features,
+    counters: IoCounters,
+}
+
+impl SimNet {
+    /// A worker's side of this network.
+    ///
+    /// # Errors
+    /// No memory for the receive buffers.
+    pub fn io<L: StableDeref<Target = [u8]> + 'static>(
+        &self,
+        config: IoConfig,
+    ) -> io::Result<SimIo<L>> {
+        let signal = WakeSignal::without_eventfd();
+        let waker = signal.waker();
+        let mut net = self.net.borrow_mut();
+        net.ports.push(net::Port {
+            open: true,
+            deadline: None,
+            touched: std::collections::VecDeque::new(),
+            ready: true,
+            signal,
+        });
+        let mut features = Features::new(Backend::Sim);
+        features.push("simulated_network", "-", FeatureState::On);
+        Ok(SimIo {
+            net: Rc::clone(&self.net),
+            port: net.ports.len() - 1,
+            now: net.now,
+            pool: RecvPool::new(config.recv_buffers, config.recv_buffer_bytes)?,
+            conns: Slots::new(config.connections_max),
+            listeners: Slots::new(u32::MAX),
+            asked: Vec::new(),
+            late: Vec::new(),
+            waker,
+            features,
+            counters: IoCounters::default(),
+            config,
+        })
+    }
+}
+
+/// One pass over the touched sockets and everything else a turn looks at.
+impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
+    fn find(&mut self, conn: ConnId) -> Option<&mut Conn<L>> {
+        let found = self.conns.find(conn.index, conn.generation);
+        if found.is_none() {
+            self.counters.stale_calls += 1;
+        }
+        found
+    }
+
+    fn insert(&mut self, socket: SocketKey, connecting: bool) -> Option<ConnId> {
+        let conn = Conn {
+            socket,
+            connecting,
+            paused: false,
+            receive_over: false,
+            starved_until: Nanos(0),
+            shutdown_asked: false,
+            send: Send::Idle,
+        };
+        let (index, generation) = self.conns.insert(conn).ok()?;
+        let mut net = self.net.borrow_mut();
+        net.sockets[socket].holder = Holder::Port { port: self.port, index, generation };
+        net.touch(socket);
+        self.counters.opened += 1;
+        Some(ConnId { index, generation })
+    }
+
+    fn drop_late_buffers(&mut self) {
+        let (now, before) = (self.now, self.late.len());
+        self.late.retain(|(at, _)| *at > now);
+        let gone = before - self.late.len();
+        self.counters.stale_completions += gone as u64;
+        self.counters.closed += gone as u64;
+    }
+
+    /// Tries the sends asked for since the last turn.
+    fn submit(&mut self) {
+        for conn in std::mem::take(&mut self.asked) {
+            let Some(found) = self.conns.find(conn.index, conn.generation) else { continue };
+            let Send::Asked(buf) = std::mem::replace(&mut found.send, Send::Idle) else { continue };
+            let mut net = self.net.borrow_mut();
+            let outcome = try_send(&mut net, found.socket, buf.bytes());
+            let late = net.faults.late_completion_permille;
+            let at = if net.prng.chance(late) { net.delay() } else { net.now };
+            found.send = Send::Decided { at, outcome, buf };
+            if found.shutdown_asked {
+                net.shutdown_write(found.socket);
+            }
+            let socket = found.socket;
+            if at > net.now { net.look_later(socket, at) } else { net.touch(socket) }
+        }
+    }
+
+    fn accept(&mut self, completions: &mut Vec<Completion<L>>, limit: usize) {
+        let now = self.now;
+        let ids: Vec<(u32, u32)> =
+            self.listeners.iter_mut().map(|(index, generation, _)| (index, generation)).collect();
+        for (index, generation) in ids {
+            while completions.len() < limit {
+                let Some(listener) = self.listeners.find(index, generation) else { break };
+                if listener.resting_until.is_some_and(|until| until > now) {
+                    break;
+                }
+                listener.resting_until = None;
+                let key = listener.key;
+                let mut net = self.net.borrow_mut();
+                if net.listening[key].backlog.is_empty() {
+                    break;
+                }
+                let rate = net.faults.accept_error_permille;
+                if net.prng.chance(rate) {
+                    let backoff = Nanos::from_millis(u64::from(self.config.accept_backoff_ms));
+                    let until = now.saturating_add(backoff);
+                    net.look_port_later(self.port, until);
+                    listener.resting_until = Some(until);
+                    self.counters.accept_errors += 1;
+                    self.counters.accept_backoffs += 1;
+                    break;
+                }
+                let Some(socket) = net.listening[key].backlog.pop_front() else { break };
+                drop(net);
+                self.accept_one(ListenerId { index, generation }, socket, completions);
+            }
+        }
+    }
+
+    fn accept_one(
+        &mut self,
+        listener: ListenerId,
+        socket: SocketKey,
+        completions: &mut Vec<Completion<L>>,
+    ) {
+        let (peer, local, gone) = {
+            let net = self.net.borrow();
+            let accepted = &net.sockets[socket];
+            (accepted.remote, accepted.local, accepted.error.is_some())
+        };
+        if gone {
+            self.counters.accept_gone += 1;
+            self.net.borrow_mut().close(socket);
+            return;
+        }
+        let Some(conn) = self.insert(socket, false) else {
+            self.counters.accept_over_limit += 1;
+            self.net.borrow_mut().reset(socket);
+            return;
+        };
+        self.counters.accepted += 1;
+        completions.push(Completion::Accepted { listener, conn, peer, local });
+    }
+
+    /// Everything one connection has to report now; at most one receive.
+    fn report(&mut self, socket: SocketKey, completions: &mut Vec<Completion<L>>) {
+        let holder = self.net.borrow().sockets[socket].holder;
+        let Holder::Port { index, generation, .. } = holder else { return };
+        let conn = ConnId { index, generation };
+        if !self.report_connected(conn, completions) {
+            return;
+        }
+        self.report_send(conn, completions);
+        self.report_receive(conn, completions);
+    }
+
+    /// `false`: the connection does not stand, so there is nothing else to report.
+    fn report_connected(&mut self, conn: ConnId, completions: &mut Vec<Completion<L>>) -> bool {
+        let Some(found) = self.conns.find(conn.index, conn.generation) else { return false };
+        let phase = self.net.borrow().sockets[found.socket].phase;
+        if found.connecting && phase != Phase::Connecting {
+            found.connecting = false;
+            let result = match phase {
+                Phase::Refused(errno) => Err(errno),
+                _ => Ok(()),
+            };
+            completions.push(Completion::Connected { conn, result });
+        }
+        phase == Phase::Established
+    }
+
+    fn report_send(&mut self, conn: ConnId, completions: &mut Vec<Completion<L>>) {
+        let Some(found) = self.conns.find(conn.index, conn.generation) else { return };
+        let mut net = self.net.borrow_mut();
+        let now = net.now;
+        match std::mem::replace(&mut found.send, Send::Idle) {
+            Send::Decided { at, outcome, buf } if at <= now => match outcome {
+                Ok(bytes) => {
+                    self.counters.sent_bytes += bytes as u64;
+                    let blocked = bytes < buf.bytes().len();
+                    if blocked {
+                        self.counters.sends_blocked += 1;
+                        // A false block ends by time, a true one by room: look at both.
+                        let until = if net.room(found.socket) > 0 { net.delay() } else { now };
+                        found.send = Send::Blocked { until };
+                        net.sockets[found.socket].wants_room = true;
+                        net.look_later(found.socket, until);
+                    }
+                    completions.push(Completion::Sent { conn, bytes, blocked, buf });
+                }
+                Err(errno) => {
+                    self.counters.sends_failed += 1;
+                    completions.push(Completion::SendFailed { conn, errno, buf });
+                }
+            },
+            Send::Blocked { until } if until <= now => {
+                let enough = (net.faults.socket_buffer_bytes / 3).max(1);
+                let broken = net.sockets[found.socket].error.is_some();
+                if broken || net.room(found.socket) >= enough {
+                    net.sockets[found.socket].wants_room = false;
+                    completions.push(Completion::Writable { conn });
+                } else {
+                    found.send = Send::Blocked { until };
+                }
+            }
+            other => found.send = other,
+        }
+    }
+
+    fn report_receive(&mut self, conn: ConnId, completions: &mut Vec<Completion<L>>) {
+        let Some(found) = self.conns.find(conn.index, conn.generation) else { return };
+        if found.paused || found.receive_over {
+            return;
+        }
+        let (now, socket) = (self.now, found.socket);
+        if found.starved_until > now {
+            return;
+        }
+        let mut net = self.net.borrow_mut();
+        let rate = net.faults.receive_error_permille;
+        if !net.sockets[socket].inbox.is_empty() && net.prng.chance(rate) {
+            net.break_here(socket, libc::ETIMEDOUT);
+        }
+        let broken = net.sockets[socket].error.is_some();
+        let inbox_bytes = net.sockets[socket].inbox.len();
+        if broken {
+            found.receive_over = true;
+            // A send that failed before has taken the error with it, and leaves an end of stream.
+            let reason = net.take_error(socket).map_or(ReceiveEnd::Eof, ReceiveEnd::Error);
+            completions.push(Completion::ReceiveEnded { conn, reason });
+        } else if inbox_bytes > 0 {
+            let part_bytes = part_bytes(&mut net, inbox_bytes.min(self.pool.buffer_bytes()));
+            let empty = net.faults.buffers_empty_permille;
+            let received = if net.prng.chance(empty) {
+                None
+            } else {
+                self.pool.receive_with(|room| Ok(net.receive(socket, &mut room[..part_bytes])))
+            };
+            match received {
+                Some(Ok(Some(mut data))) => {
+                    let rate = net.faults.planted_corruption_permille;
+                    if net.prng.chance(rate) {
+                        let bit = net.prng.index_below(8);
+                        data.flip(bit);
+                    }
+                    self.counters.received_bytes += data.len() as u64;
+                    completions.push(Completion::Received { conn, data });
+                    net.touch(socket);
+                }
+                _ => {
+                    self.counters.receive_buffers_empty += 1;
+                    self.counters.receive_rearmed += 1;
+                    found.starved_until = net.delay();
+                    let until = found.starved_until;
+                    net.look_later(socket, until);
+                }
+            }
+        } else if net.sockets[socket].eof {
+            found.receive_over = true;
+            let reason = ReceiveEnd::Eof;
+            completions.push(Completion::ReceiveEnded { conn, reason });
+        }
+    }
+
+    /// The touched sockets of this turn, in the order they will be reported.
+    fn take_touched(&mut self) -> Vec<SocketKey> {
+        let mut net = self.net.borrow_mut();
+        let mut touched: Vec<SocketKey> = Vec::new();
+        while let Some(at) = net.take_touched(self.port) {
+            touched.push(at);
+        }
+        let rate = net.faults.reorder_permille;
+        if net.prng.chance(rate) {
+            for last in (1..touched.len()).rev() {
+                let other = net.prng.index_below(last + 1);
+                touched.swap(last, other);
+            }
+        }
+        touched
+    }
+}
+
+/// How much of `bytes` receivable bytes one receive hands out.
+fn part_bytes(net: &mut Net, bytes: usize) -> usize {
+    if net.prng.chance(net.faults.short_receive_permille) {
+        1 + net.prng.index_below(bytes)
+    } else {
+        bytes
+    }
+}
+
+fn try_send(net: &mut Net, socket: SocketKey, bytes: &[u8]) -> Result<usize, i32> {
+    let faults = (net.faults.send_blocked_permille, net.faults.short_send_permille);
+    let cut = if net.prng.chance(faults.0) {
+        0
+    } else if net.prng.chance(faults.1) {
+        net.prng.index_below(bytes.len())
+    } else {
+        bytes.len()
+    };
+    net.send(socket, &bytes[..cut])
+}
+
+impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
+    type Lease = L;
+
+    fn now(&self) -> Nanos {
+        self.now
+    }
+
+    fn listen(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<(ListenerId, SocketAddr)> {
+        let backlog_max = options.backlog as usize;
+        let mut net = self.net.borrow_mut();
+        let key = net.listen(addr, Some(self.port), options.reuseport, backlog_max);
+        let key = key.map_err(io::Error::from_raw_os_error)?;
+        let addr = net.listening[key].addr;
+        let listener = Listener { key, resting_until: None };
+        match self.listeners.insert(listener) {
+            Ok((index, generation)) => Ok((ListenerId { index, generation }, addr)),
+            Err(_) => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+        }
+    }
+
+    fn close_listener(&mut self, listener: ListenerId) {
+        match self.listeners.remove(listener.index, listener.generation) {
+            Some(found) => self.net.borrow_mut().close_listener(found.key),
+            None => self.counters.stale_calls += 1,
+        }
+    }
+
+    fn connect(&mut self, addr: SocketAddr) -> io::Result<ConnId> {
+        if self.conns.vacant().is_none() {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let socket = self.net.borrow_mut().connect(addr, Holder::Nobody);
+        self.insert(socket, true).ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))
+    }
+
+    fn send(&mut self, conn: ConnId, buf: SendBuf<L>) {
+        assert!(!buf.bytes().is_empty(), "an empty send has no completion");
+        let Some(found) = self.find(conn) else { return };
+        match found.send {
+            // A send while `Writable` is owed is tried all the same; the debt is forgiven.
+            Send::Idle | Send::Blocked { .. } => found.send = Send::Asked(buf),
+            Send::Asked(_) | Send::Decided { .. } => panic!("a send is in flight on {conn:?}"),
+        }
+        self.asked.push(conn);
+        self.counters.sends += 1;
+        self.net.borrow_mut().ports[self.port].ready = true;
+    }
+
+    fn pause_receive(&mut self, conn: ConnId) {
+        if let Some(found) = self.find(conn) {
+            found.paused = true;
+        }
+    }
+
+    fn resume_receive(&mut self, conn: ConnId) {
+        let Some(found) = self.find(conn) else { return };
+        found.paused = false;
+        let socket = found.socket;
+        self.net.borrow_mut().touch(socket);
+    }
+
+    fn shutdown_write(&mut self, conn: ConnId) {
+        let Some(found) = self.find(conn) else { return };
+        found.shutdown_asked = true;
+        if !matches!(found.send, Send::Asked(_)) {
+            let socket = found.socket;
+            self.net.borrow_mut().shutdown_write(socket);
+        }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        let Some(found) = self.conns.remove(conn.index, conn.generation) else {
+            self.counters.stale_calls += 1;
+            return;
+        };
+        let mut net = self.net.borrow_mut();
+        match found.send {
+            Send::Asked(buf) => {
+                // Its effect is immediate, its completion comes late and finds nobody. An error
+                // here means the connection is broken already, and it is being closed.
+                let _ = try_send(&mut net, found.socket, buf.bytes());
+                let at = net.delay();
+                net.look_port_later(self.port, at);
+                self.late.push((at, buf));
+            }
+            Send::Decided { at, buf, .. } => {
+                net.look_port_later(self.port, at);
+                self.late.push((at, buf));
+            }
+            Send::Idle | Send::Blocked { .. } => self.counters.closed += 1,
+        }
+        net.close(found.socket);
+    }
+
+    fn turn(
+        &mut self,
+        deadline: Option<Nanos>,
+        completions: &mut Vec<Completion<L>>,
+    ) -> io::Result<()> {
+        self.counters.turns += 1;
+        let limit = completions.len() + self.config.completions_per_turn_max;
+        let before = completions.len();
+        {
+            let mut net = self.net.borrow_mut();
+            self.now = net.now;
+            net.ports[self.port].ready = false;
+            if net.ports[self.port].signal.take_woken() {
+                self.counters.wakes += 1;
+                completions.push(Completion::Woken);
+            }
+        }
+        self.drop_late_buffers();
+        self.submit();
+        self.accept(completions, limit);
+        // A connection reports at most three things at once (`report`).
+        let mut touched = self.take_touched().into_iter();
+        while completions.len() + 3 <= limit.max(before + 3)
+            && let Some(socket) = touched.next()
+        {
+            self.report(socket, completions);
+        }
+        let mut net = self.net.borrow_mut();
+        touched.for_each(|socket| net.touch(socket));
+        let count = completions.len() - before;
+        self.counters.completions += count as u64;
+        let port = &mut net.ports[self.port];
+        port.deadline = deadline;
+        // The clock stands still until a turn finds nothing: what this one reported may change
+        // what the worker waits for.
+        port.ready |= count > 0 || deadline.is_some_and(|deadline| deadline <= self.now);
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn features(&self) -> &Features {
+        &self.features
+    }
+
+    fn counters(&self) -> &IoCounters {
+        &self.counters
+    }
+}
+
+/// Whoever still holds one of its connections sees a reset, as when a process dies.
+impl<L> Drop for SimIo<L> {
+    fn drop(&mut self) {
+        let mut net = self.net.borrow_mut();
+        for (_, _, listener) in self.listeners.iter_mut() {
+            net.close_listener(listener.key);
+        }
+        for (_, _, conn) in self.conns.iter_mut() {
+            net.reset(conn.socket);
+        }
+        let port = &mut net.ports[self.port];
+        port.open = false;
+        port.deadline = None;
+    }
+}
+
+impl<L> fmt::Debug for SimIo<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimIo")
+            .field("port", &self.port)
+            .field("now", &self.now)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,94 @@
+//! What the ring knows of one connection, and the rules by which it may forget it.
+//!
+//! The descriptor and every buffer handed to the kernel live here, not with the connection's owner:
+//! closing only marks. The entry goes when `in_flight` is zero, that is when the kernel has
+//! answered every operation on the descriptor, so neither memory nor number is reused before.
+//!
+//! ```text
+//!   receive:   Off ──arm──► Armed ──last completion──► Off | Starved | Over
+//!               ▲             └─pause─► Stopping ──last completion──► Off (armed again if resumed)
+//!               └──────────── buffers are back ──── Starved
+//! ```
+
+use crate::io::{ReceiveEnd, SendBuf};
+use crate::recv_pool::RecvBuf;
+use socket2::SockAddr;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Receive {
+    /// No receive in the kernel; arm one when wanted.
+    Off,
+    /// A multishot receive is in the kernel.
+    Armed,
+    /// Its cancellation is on the way.
+    Stopping,
+    /// Waits in the queue of those that found no buffer.
+    Starved,
+    /// End of stream or error: never again.
+    Over,
+}
+
+/// What was received during a pause.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) buffers: VecDeque<RecvBuf>,
+    pub(super) end: Option<ReceiveEnd>,
+}
+
+#[derive(Debug)]
+pub(super) struct Conn<L> {
+    pub(super) fd: OwnedFd,
+    /// Operations the kernel still owes a last completion for.
+    pub(super) in_flight: u8,
+    pub(super) receive: Receive,
+    pub(super) paused: bool,
+    /// Its owner has let go; waits for `in_flight` to reach zero.
+    pub(super) closing: bool,
+    pub(super) shutdown_asked: bool,
+    pub(super) writable_owed: bool,
+    /// The buffer of the send in flight, read by the kernel until its completion.
+    pub(super) send: Option<SendBuf<L>>,
+    /// Where the connection goes, read by the kernel until `Connected`.
+    pub(super) connect_addr: Option<Box<SockAddr>>,
+    /// Cold: made by the first bytes that come in during a pause.
+    pub(super) held: Option<Box<Held>>,
+}
+
+impl<L> Conn<L> {
+    pub(super) fn new(fd: OwnedFd) -> Conn<L> {
+        Conn {
+            fd,
+            in_flight: 0,
+            receive: Receive::Off,
+            paused: false,
+            closing: false,
+            shutdown_asked: false,
+            writable_owed: false,
+            send: None,
+            connect_addr: None,
+            held: None,
+        }
+    }
+
+    /// Whether received bytes must wait: for the end of a pause, or behind others that do.
+    pub(super) fn holds(&self) -> bool {
+        self.paused || self.held.is_some()
+    }
+
+    pub(super) fn held_mut(&mut self) -> &mut Held {
+        self.held.get_or_insert_with(Box::default)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) fd: OwnedFd,
+    /// An accept is in the kernel.
+    pub(super) armed: bool,
+    pub(super) closing: bool,
+    pub(super) in_flight: u8,
+    /// Rests until then after descriptors ran out.
+    pub(super) resting_until: Option<crate::io::Nanos>,
+}

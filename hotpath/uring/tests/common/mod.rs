@@ -1,0 +1,475 @@
+//! One world per implementation, and a server that checks the contract of `Io` at every completion.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use uring::sim::{Faults, SimListener, SimNet, SimPeer};
+use uring::{
+    Completion, ConnId, Epoll, Io, IoConfig, ListenOptions, Nanos, ReceiveEnd, SendBuf, Uring,
+};
+
+pub(crate) type Lease = Rc<[u8]>;
+
+/// Turns after which a test gives up: with 1 ms each, far beyond anything a healthy run needs.
+pub(crate) const TURNS_MAX: usize = 20_000;
+
+pub(crate) fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Small numbers from a seed, the same everywhere.
+pub(crate) struct Chance(pub(crate) u64);
+
+impl Chance {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| u8::try_from(self.below(256)).unwrap()).collect()
+    }
+}
+
+/// The test's end of a connection.
+pub(crate) trait Peer {
+    fn write(&mut self, bytes: &[u8]) -> usize;
+    /// Appends what has arrived.
+    fn read_into(&mut self, bytes: &mut Vec<u8>);
+    fn is_over(&mut self) -> bool;
+    fn is_reset(&mut self) -> bool;
+    fn shutdown_write(&mut self);
+    fn reset(self);
+    fn addr(&self) -> SocketAddr;
+}
+
+pub(crate) trait World {
+    type I: Io<Lease = Lease>;
+    type P: Peer;
+    type A;
+    /// `None` (with a printed reason) where the kernel does not offer it.
+    fn open(config: IoConfig) -> Option<Self>
+    where
+        Self: Sized;
+    fn io(&mut self) -> &mut Self::I;
+    fn peer(&mut self, addr: SocketAddr) -> Self::P;
+    fn acceptor(&mut self) -> (Self::A, SocketAddr);
+    fn accept(&mut self, acceptor: &mut Self::A) -> Option<Self::P>;
+    /// Lets the world go on after a turn that found nothing.
+    fn pass(&mut self);
+}
+
+// --- plain sockets against io_uring and epoll ---
+
+pub(crate) struct PlainPeer {
+    stream: TcpStream,
+    eof: bool,
+    reset: bool,
+}
+
+impl PlainPeer {
+    pub(crate) fn new(stream: TcpStream) -> PlainPeer {
+        stream.set_nonblocking(true).unwrap();
+        stream.set_nodelay(true).unwrap();
+        PlainPeer { stream, eof: false, reset: false }
+    }
+
+    fn note(&mut self, kind: ErrorKind) {
+        match kind {
+            ErrorKind::WouldBlock | ErrorKind::Interrupted => {}
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected => {
+                self.reset = true;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Peer for PlainPeer {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        match self.stream.write(bytes) {
+            Ok(count) => count,
+            Err(error) => {
+                self.note(error.kind());
+                0
+            }
+        }
+    }
+
+    fn read_into(&mut self, bytes: &mut Vec<u8>) {
+        let mut part = [0; 8192];
+        for _ in 0..64 {
+            match self.stream.read(&mut part) {
+                Ok(0) => return self.eof = true,
+                Ok(count) => bytes.extend(&part[..count]),
+                Err(error) => return self.note(error.kind()),
+            }
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.eof || self.reset
+    }
+
+    fn is_reset(&mut self) -> bool {
+        self.reset
+    }
+
+    fn shutdown_write(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    fn reset(self) {
+        // Lingering for no time turns the close into a reset.
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+}
+
+pub(crate) struct Kernel<I>(pub(crate) I);
+pub(crate) type UringWorld = Kernel<Uring<Lease>>;
+pub(crate) type EpollWorld = Kernel<Epoll<Lease>>;
+
+macro_rules! kernel_world {
+    ($io:ident) => {
+        impl World for Kernel<$io<Lease>> {
+            type I = $io<Lease>;
+            type P = PlainPeer;
+            type A = TcpListener;
+
+            fn open(config: IoConfig) -> Option<Self> {
+                match $io::open(config) {
+                    Ok(io) => Some(Kernel(io)),
+                    Err(error) => {
+                        println!("skipped: {error}");
+                        None
+                    }
+                }
+            }
+
+            fn io(&mut self) -> &mut Self::I {
+                &mut self.0
+            }
+
+            fn peer(&mut self, addr: SocketAddr) -> PlainPeer {
+                PlainPeer::new(TcpStream::connect(addr).unwrap())
+            }
+
+            fn acceptor(&mut self) -> (TcpListener, SocketAddr) {
+                let listener = TcpListener::bind(any_port()).unwrap();
+                listener.set_nonblocking(true).unwrap();
+                let addr = listener.local_addr().unwrap();
+                (listener, addr)
+            }
+
+            fn accept(&mut self, acceptor: &mut TcpListener) -> Option<PlainPeer> {
+                acceptor.accept().ok().map(|(stream, _)| PlainPeer::new(stream))
+            }
+
+            fn pass(&mut self) {}
+        }
+    };
+}
+
+kernel_world!(Uring);
+kernel_world!(Epoll);
+
+// --- the simulation ---
+
+impl Peer for SimPeer {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        SimPeer::write(self, bytes)
+    }
+
+    fn read_into(&mut self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.read(usize::MAX));
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.is_eof() || self.error().is_some()
+    }
+
+    fn is_reset(&mut self) -> bool {
+        self.error().is_some()
+    }
+
+    fn shutdown_write(&mut self) {
+        SimPeer::shutdown_write(self);
+    }
+
+    fn reset(self) {
+        SimPeer::reset(self);
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.local_addr()
+    }
+}
+
+pub(crate) struct SimWorld {
+    pub(crate) net: SimNet,
+    pub(crate) io: uring::sim::SimIo<Lease>,
+}
+
+impl SimWorld {
+    pub(crate) fn with(seed: u64, faults: Faults, config: IoConfig) -> SimWorld {
+        let net = SimNet::new(seed, faults);
+        let io = net.io(config).unwrap();
+        SimWorld { net, io }
+    }
+}
+
+impl World for SimWorld {
+    type I = uring::sim::SimIo<Lease>;
+    type P = SimPeer;
+    type A = SimListener;
+
+    fn open(config: IoConfig) -> Option<SimWorld> {
+        Some(SimWorld::with(7, Faults::rough(), config))
+    }
+
+    fn io(&mut self) -> &mut Self::I {
+        &mut self.io
+    }
+
+    fn peer(&mut self, addr: SocketAddr) -> SimPeer {
+        self.net.connect(addr)
+    }
+
+    fn acceptor(&mut self) -> (SimListener, SocketAddr) {
+        let listener = self.net.listen(any_port()).unwrap();
+        let addr = listener.local_addr();
+        (listener, addr)
+    }
+
+    fn accept(&mut self, acceptor: &mut SimListener) -> Option<SimPeer> {
+        acceptor.accept()
+    }
+
+    fn pass(&mut self) {
+        self.net.advance_to_next_event();
+    }
+}
+
+// --- a server on top of either ---
+
+/// What a connection of the server has been told, and what it still has to send.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) connected: Option<Result<(), i32>>,
+    pub(crate) received: Vec<u8>,
+    pub(crate) ended: Option<ReceiveEnd>,
+    pub(crate) paused: bool,
+    pub(crate) to_send: VecDeque<u8>,
+    in_flight: usize,
+    pub(crate) blocked: bool,
+    pub(crate) blocked_count: usize,
+    pub(crate) send_failed: Option<i32>,
+    pub(crate) sent_bytes: usize,
+}
+
+pub(crate) struct Server<W: World> {
+    pub(crate) world: W,
+    pub(crate) conns: BTreeMap<ConnId, Seen>,
+    pub(crate) closed: BTreeSet<ConnId>,
+    pub(crate) accepted: Vec<ConnId>,
+    pub(crate) woken: usize,
+    /// Sends back whatever comes.
+    pub(crate) echo: bool,
+    /// Bytes per send at most.
+    pub(crate) send_bytes_max: usize,
+    pub(crate) completions_last: usize,
+    completions: Vec<Completion<Lease>>,
+}
+
+impl<W: World> Server<W> {
+    pub(crate) fn open(config: IoConfig) -> Option<Server<W>> {
+        Some(Server::new(W::open(config)?))
+    }
+
+    pub(crate) fn new(world: W) -> Server<W> {
+        Server {
+            world,
+            conns: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            accepted: Vec::new(),
+            woken: 0,
+            echo: false,
+            send_bytes_max: 16 * 1024,
+            completions_last: 0,
+            completions: Vec::new(),
+        }
+    }
+
+    pub(crate) fn listen(&mut self) -> SocketAddr {
+        let options = ListenOptions::default();
+        self.world.io().listen(any_port(), &options).unwrap().1
+    }
+
+    pub(crate) fn close(&mut self, conn: ConnId) {
+        self.world.io().close(conn);
+        assert!(self.closed.insert(conn), "closed twice");
+        self.conns.remove(&conn);
+    }
+
+    pub(crate) fn queue(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.conns.get_mut(&conn).unwrap().to_send.extend(bytes);
+    }
+
+    pub(crate) fn pause(&mut self, conn: ConnId) {
+        self.world.io().pause_receive(conn);
+        self.conns.get_mut(&conn).unwrap().paused = true;
+    }
+
+    pub(crate) fn resume(&mut self, conn: ConnId) {
+        self.conns.get_mut(&conn).unwrap().paused = false;
+        self.world.io().resume_receive(conn);
+    }
+
+    pub(crate) fn seen(&self, conn: ConnId) -> &Seen {
+        &self.conns[&conn]
+    }
+
+    /// Submits what is to be sent, alternating owned buffers and leases.
+    pub(crate) fn pump(&mut self) {
+        for (&conn, seen) in &mut self.conns {
+            if seen.in_flight > 0 || seen.blocked || seen.to_send.is_empty() {
+                continue;
+            }
+            let count = seen.to_send.len().min(self.send_bytes_max);
+            let bytes: Vec<u8> = seen.to_send.iter().copied().take(count).collect();
+            seen.in_flight = bytes.len();
+            let buf = if count % 2 == 0 {
+                SendBuf::Owned(bytes)
+            } else {
+                SendBuf::Lease(Rc::from(bytes))
+            };
+            self.world.io().send(conn, buf);
+        }
+    }
+
+    /// One turn of at most a millisecond; the world goes on if it found nothing.
+    pub(crate) fn turn(&mut self) {
+        self.turn_without_passing();
+        if self.completions_last == 0 {
+            self.world.pass();
+        }
+    }
+
+    pub(crate) fn turn_without_passing(&mut self) {
+        self.pump();
+        let mut completions = std::mem::take(&mut self.completions);
+        let deadline = self.world.io().now().saturating_add(Nanos::from_millis(1));
+        self.world.io().turn(Some(deadline), &mut completions).unwrap();
+        self.completions_last = completions.len();
+        for completion in completions.drain(..) {
+            self.on(completion);
+        }
+        self.completions = completions;
+    }
+
+    /// Turns until `done`, and fails if that takes forever.
+    pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&mut Server<W>) -> bool) {
+        for _ in 0..TURNS_MAX {
+            if done(self) {
+                return;
+            }
+            self.turn();
+        }
+        panic!("never happened: {what}; {:?}", self.world.io().counters());
+    }
+
+    /// A peer and the server's end of its connection.
+    pub(crate) fn pair(&mut self, addr: SocketAddr) -> (W::P, ConnId) {
+        let peer = self.world.peer(addr);
+        let before = self.accepted.len();
+        self.until("accepted", |server| server.accepted.len() > before);
+        (peer, self.accepted[before])
+    }
+
+    fn on(&mut self, completion: Completion<Lease>) {
+        if let Some(conn) = completion.conn() {
+            assert!(!self.closed.contains(&conn), "after close: {completion:?}");
+        }
+        match completion {
+            Completion::Accepted { conn, peer, .. } => {
+                let seen = Seen { peer: Some(peer), ..Seen::default() };
+                assert!(self.conns.insert(conn, seen).is_none(), "an id given out twice");
+                self.accepted.push(conn);
+            }
+            Completion::Connected { conn, result } => {
+                let seen = self.conns.entry(conn).or_default();
+                assert!(seen.connected.replace(result).is_none(), "connected twice");
+            }
+            Completion::Received { conn, data } => {
+                let seen = self.conns.get_mut(&conn).unwrap();
+                assert!(!data.is_empty() && !seen.paused && seen.ended.is_none());
+                seen.received.extend(&*data);
+                if self.echo {
+                    seen.to_send.extend(&*data);
+                }
+            }
+            Completion::ReceiveEnded { conn, reason } => {
+                let seen = self.conns.get_mut(&conn).unwrap();
+                assert!(!seen.paused);
+                assert!(seen.ended.replace(reason).is_none(), "ended twice");
+            }
+            Completion::Sent { conn, bytes, blocked, buf } => {
+                let seen = self.conns.get_mut(&conn).unwrap();
+                assert_eq!(buf.bytes().len(), seen.in_flight, "another buffer came back");
+                assert_eq!(blocked, bytes < seen.in_flight);
+                assert!(buf.bytes().iter().eq(seen.to_send.iter().take(seen.in_flight)));
+                seen.in_flight = 0;
+                seen.to_send.drain(..bytes);
+                seen.sent_bytes += bytes;
+                seen.blocked = blocked;
+                seen.blocked_count += usize::from(blocked);
+            }
+            Completion::SendFailed { conn, errno, .. } => {
+                let seen = self.conns.get_mut(&conn).unwrap();
+                assert_ne!(errno, libc::EAGAIN);
+                seen.in_flight = 0;
+                seen.to_send.clear();
+                seen.send_failed = Some(errno);
+            }
+            Completion::Writable { conn } => {
+                let seen = self.conns.get_mut(&conn).unwrap();
+                assert!(seen.blocked, "writable without being blocked");
+                seen.blocked = false;
+            }
+            Completion::Woken => self.woken += 1,
+        }
+    }
+}
+
+/// Writes all of `bytes` while the server turns.
+pub(crate) fn write_all<W: World>(server: &mut Server<W>, peer: &mut W::P, bytes: &[u8]) {
+    let mut written = 0;
+    server.until("the peer wrote everything", |_| {
+        written += peer.write(&bytes[written..]);
+        written == bytes.len()
+    });
+}
+
+/// Reads until `count` bytes are there while the server turns.
+pub(crate) fn read_exactly<W: World>(
+    server: &mut Server<W>,
+    peer: &mut W::P,
+    count: usize,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    server.until("the peer read everything", |_| {
+        peer.read_into(&mut bytes);
+        bytes.len() >= count
+    });
+    assert_eq!(bytes.len(), count, "more than was sent");
+    bytes
+}

@@ -1,0 +1,189 @@
+//! The simulated network itself: same seed, same run; rough weather loses nothing; hostile weather
+//! breaks connections but never the contract; and a planted bug is found, so the checks can fail.
+
+mod common;
+
+use common::{Chance, Peer, Server, SimWorld};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use uring::sim::{Faults, SimNet, SimPeer};
+use uring::{ConnId, Io, IoConfig, ListenOptions, Nanos};
+
+const PEERS: usize = 12;
+const BYTES: usize = 30_000;
+
+/// What a run came to: a digest of every completion in order, and what arrived.
+#[derive(PartialEq, Eq, Debug)]
+struct Run {
+    digest: u64,
+    turns: u64,
+    ended_at: Nanos,
+    intact: usize,
+    broken: usize,
+}
+
+fn fold(digest: &mut u64, value: u64) {
+    *digest = (*digest ^ value).wrapping_mul(0x0000_0100_0000_01b3);
+}
+
+/// Peers send patterns to an echo server on two `SimIo`s behind one address.
+fn run(seed: u64, faults: Faults) -> Run {
+    let net = SimNet::new(seed, faults);
+    let config = IoConfig { recv_buffers: 8, recv_buffer_bytes: 2048, ..IoConfig::default() };
+    let mut servers: Vec<Server<SimWorld>> = (0..2)
+        .map(|_| {
+            let io = net.io(config.clone()).unwrap();
+            Server::new(SimWorld { net: net.clone(), io })
+        })
+        .collect();
+    let options = ListenOptions::default();
+    let addr: SocketAddr = "127.0.0.1:1935".parse().unwrap();
+    for server in &mut servers {
+        server.echo = true;
+        server.world.io.listen(addr, &options).unwrap();
+    }
+    let mut peers: Vec<SimPeer> = (0..PEERS).map(|_| net.connect(addr)).collect();
+    let sent: Vec<Vec<u8>> = (0..PEERS as u64).map(|at| Chance(seed + at).bytes(BYTES)).collect();
+    let (mut written, mut back) = ([0; PEERS], vec![Vec::new(); PEERS]);
+    let mut digest = seed;
+    for _ in 0..400_000 {
+        let mut idle = true;
+        for server in &mut servers {
+            server.turn_without_passing();
+            idle &= server.completions_last == 0;
+            fold(&mut digest, server.completions_last as u64);
+        }
+        let mut over = 0;
+        for (at, peer) in peers.iter_mut().enumerate() {
+            let count = (BYTES - written[at]).min(4_000);
+            written[at] += Peer::write(peer, &sent[at][written[at]..written[at] + count]);
+            let before = back[at].len();
+            peer.read_into(&mut back[at]);
+            fold(&mut digest, (back[at].len() - before) as u64);
+            over += usize::from(back[at].len() >= BYTES || peer.is_over());
+        }
+        if over == PEERS {
+            break;
+        }
+        if idle {
+            assert!(net.advance_to_next_event(), "at rest with work left: {peers:?}");
+        }
+    }
+    let intact = back.iter().zip(&sent).filter(|(back, sent)| back == sent).count();
+    let broken = peers.iter().filter(|peer| peer.error().is_some()).count();
+    for (at, back) in back.iter().enumerate() {
+        if !sent[at].starts_with(back) {
+            fold(&mut digest, at as u64);
+        }
+    }
+    let turns = servers.iter().map(|server| server.world.io.counters().turns).sum();
+    Run { digest, turns, ended_at: net.now(), intact, broken }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..5 {
+        assert_eq!(run(seed, Faults::hostile()), run(seed, Faults::hostile()));
+    }
+    let digests: BTreeMap<u64, u64> =
+        (0..5).map(|seed| (run(seed, Faults::rough()).digest, seed)).collect();
+    assert_eq!(digests.len(), 5, "different seeds, different runs");
+}
+
+#[test]
+fn rough_weather_loses_nothing() {
+    for seed in 0..32 {
+        let run = run(seed, Faults::rough());
+        assert_eq!((run.intact, run.broken), (PEERS, 0), "seed {seed}: {run:?}");
+    }
+}
+
+#[test]
+fn hostile_weather_breaks_connections_and_nothing_else() {
+    let mut broken = 0;
+    for seed in 0..32 {
+        let run = run(seed, Faults::hostile());
+        assert_eq!(run.intact + run.broken, PEERS, "seed {seed}: {run:?}");
+        broken += run.broken;
+    }
+    assert!(broken > 32, "the weather was not hostile: {broken}");
+}
+
+#[test]
+fn a_planted_bug_is_found() {
+    let mut faults = Faults::rough();
+    faults.planted_corruption_permille = 20;
+    let found = (0..8).filter(|&seed| run(seed, faults.clone()).intact < PEERS).count();
+    assert_eq!(found, 8);
+}
+
+#[test]
+fn a_stalled_peer_fills_the_space_between_and_holds_up_nobody_else() {
+    let world = SimWorld::with(1, Faults::none(), IoConfig::default());
+    let mut server = Server::new(world);
+    let addr = server.listen();
+    let (mut frozen, to_frozen) = server.pair(addr);
+    let (mut lively, to_lively) = server.pair(addr);
+    frozen.set_stalled(true);
+    server.queue(to_frozen, &vec![1; 1 << 20]);
+    server.queue(to_lively, &vec![2; 1 << 20]);
+    let mut bytes = Vec::new();
+    server.until("the lively peer has it all", |_| {
+        lively.read_into(&mut bytes);
+        bytes.len() == 1 << 20
+    });
+    assert_eq!(server.seen(to_frozen).sent_bytes, Faults::none().socket_buffer_bytes);
+    assert!(server.seen(to_frozen).blocked);
+    frozen.set_stalled(false);
+    let rest = common::read_exactly(&mut server, &mut frozen, 1 << 20);
+    assert!(rest.iter().all(|&byte| byte == 1));
+}
+
+#[test]
+fn an_accept_burst_beyond_the_backlog_is_served_in_the_end() {
+    let net = SimNet::new(3, Faults::none());
+    let mut server =
+        Server::new(SimWorld { net: net.clone(), io: net.io(IoConfig::default()).unwrap() });
+    let options = ListenOptions { backlog: 4, ..ListenOptions::default() };
+    let (_, addr) = server.world.io.listen(common::any_port(), &options).unwrap();
+    let peers: Vec<SimPeer> = (0..20).map(|_| net.connect(addr)).collect();
+    server.until("all accepted", |server| server.accepted.len() == 20);
+    server.until("all peers know", |_| peers.iter().all(SimPeer::is_connected));
+}
+
+#[test]
+fn a_late_completion_after_close_is_swallowed_and_counted() {
+    let mut faults = Faults::none();
+    faults.late_completion_permille = 1000;
+    let mut server = Server::new(SimWorld::with(5, faults, IoConfig::default()));
+    let addr = server.listen();
+    let (_peer, conn) = server.pair(addr);
+    server.queue(conn, b"nobody will ask");
+    server.turn();
+    let before = server.world.io.counters().stale_completions;
+    server.close(conn);
+    server.until("swallowed", |server| server.world.io.counters().stale_completions > before);
+    assert_eq!(server.world.io.counters().opened, server.world.io.counters().closed);
+}
+
+#[test]
+fn the_clock_moves_only_when_nobody_has_anything_to_do() {
+    let net = SimNet::new(9, Faults::none());
+    let mut io = net.io::<common::Lease>(IoConfig::default()).unwrap();
+    let mut completions = Vec::new();
+    let start = net.now();
+    let deadline = start.saturating_add(Nanos::from_millis(5));
+    io.turn(Some(deadline), &mut completions).unwrap();
+    assert!(net.advance_to_next_event());
+    assert_eq!(net.now(), deadline);
+    assert!(net.advance_to_next_event());
+    assert_eq!(net.now(), deadline, "the worker has not had its turn yet");
+    io.turn(None, &mut completions).unwrap();
+    assert_eq!(io.now(), deadline);
+    assert!(!net.advance_to_next_event(), "at rest");
+    io.waker().wake();
+    assert!(net.advance_to_next_event());
+    io.turn(None, &mut completions).unwrap();
+    assert_eq!(completions.len(), 1);
+    let _: Option<ConnId> = completions[0].conn();
+}
