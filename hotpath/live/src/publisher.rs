@@ -1,0 +1,784 @@
+//! The publisher's side of a stream: message parts in, wire image in the ring out.
+//!
+//! The one copy of a payload byte happens here: [`Publisher::handle_media`] copies each part
+//! straight into its final place at the tail of the ring, where it was reserved when the first part
+//! told the message's length. A message that arrives interleaved with the one at the tail is
+//! assembled aside and appended when the tail is free (copied twice, counted, bounded by
+//! `aside_bytes_max`). A torn or aborted message is never committed.
+//!
+//! A first part shorter than [`PEEK_BYTES`] waits in a small stash: the media tag's first bytes
+//! decide how the timestamp is mapped, and so how long the message header is.
+//!
+//! Called by the stream's home worker only.
+
+use alloc::vec::Vec;
+
+use ring::{Arena, MessageFlags, MessageKind, MessageMeta, Position, RingFull, Writer};
+use rtmp::chunk::{CSID_AUDIO, CSID_DATA, CSID_VIDEO, FramedMessage, Framing, MEDIA_MSID};
+use rtmp::message::{MessageHeader, kind};
+use rtmp::session::{MediaKind, MediaPart};
+use rtmp::tag::{AudioInfo, Multitrack, VideoInfo};
+use rtmp::{Millis, codec, tag};
+
+use crate::meter::StreamMeter;
+use crate::preamble::{Change, EntryKey, Preamble};
+use crate::timeline::{Timeline, Track};
+
+/// How much of a body is looked at before its message is placed, in bytes.
+pub const PEEK_BYTES: usize = 16;
+/// How much of a body the tag parser sees, in bytes; enough for nested ModEx and multitrack heads.
+const TAG_BYTES: usize = 512;
+
+/// Limits and shape of a stream, from its vhost.
+#[derive(Copy, Clone, Debug)]
+pub struct PublisherConfig {
+    /// Outgoing chunk size in bytes, 128 to 16,777,215.
+    pub chunk_bytes: u32,
+    /// Retention in milliseconds of stream time.
+    pub retention_ms: u32,
+    /// Retention in bytes of wire image.
+    pub retention_bytes: u64,
+    /// Retention in messages.
+    pub retention_messages: u64,
+    /// Most bytes assembled aside at one time for interleaved messages.
+    pub aside_bytes_max: usize,
+    /// How long a returning publisher's video is held back until its first keyframe, in
+    /// milliseconds.
+    pub keyframe_wait_ms_max: u32,
+}
+
+impl Default for PublisherConfig {
+    fn default() -> Self {
+        Self {
+            chunk_bytes: 65_536,
+            retention_ms: 10_000,
+            retention_bytes: 32 * 1024 * 1024,
+            retention_messages: 16_384,
+            aside_bytes_max: 16 * 1024 * 1024,
+            keyframe_wait_ms_max: 5_000,
+        }
+    }
+}
+
+/// What became of a part.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The message is not complete yet.
+    Partial,
+    /// A message was committed; subscribers have news.
+    Committed,
+    /// The message was dropped and counted in [`PublisherCounters`].
+    Dropped,
+}
+
+/// Why a publisher must be closed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// Interleaved messages hold more than `aside_bytes_max`.
+    AsideFull,
+}
+
+/// Plain counters of one stream, read by the worker.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublisherCounters {
+    /// Payload bytes of media parts taken from publishers.
+    pub payload_bytes: u64,
+    /// Payload bytes copied into the ring; equal to `payload_bytes` minus what was dropped.
+    pub copied_bytes: u64,
+    /// Payload bytes copied once more because their message was interleaved or stashed.
+    pub copied_aside_bytes: u64,
+    /// Committed messages of any kind.
+    pub messages: u64,
+    /// Committed video messages.
+    pub video: u64,
+    /// Committed audio messages.
+    pub audio: u64,
+    /// Timestamp repairs of the stream's timeline.
+    pub timestamp_repairs: u64,
+    /// Messages dropped because workers still held the whole ring.
+    pub dropped_ring_full: u64,
+    /// Payload bytes of dropped messages.
+    pub dropped_bytes: u64,
+    /// Video messages held back while waiting for the first keyframe of a returning publisher.
+    pub dropped_before_keyframe: u64,
+    /// Partial messages given up (abort, disconnect).
+    pub torn: u64,
+    /// Sequence headers or metadata too large for the preamble.
+    pub preamble_not_kept: u64,
+}
+
+impl PublisherCounters {
+    /// Messages dropped for any reason but a torn connection.
+    pub fn dropped(&self) -> u64 {
+        self.dropped_ring_full + self.dropped_before_keyframe
+    }
+}
+
+/// Codecs and picture of a stream, as its sequence headers tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MediaFacts {
+    /// Name of the video codec, if video was seen.
+    pub video_codec: Option<&'static str>,
+    /// Name of the audio codec, if audio was seen.
+    pub audio_codec: Option<&'static str>,
+    /// Picture size in luma samples.
+    pub size: Option<(u32, u32)>,
+    /// Audio sample rate in hertz.
+    pub sample_rate_hz: Option<u32>,
+    /// Audio channels.
+    pub channels: Option<u8>,
+}
+
+/// The message that is being written at the tail of the ring.
+#[derive(Debug)]
+struct AtTail {
+    csid: u32,
+    media: MessageKind,
+    timestamp: u32,
+    length: u32,
+    framed: FramedMessage,
+}
+
+/// A message that cannot be placed yet.
+#[derive(Debug)]
+struct Aside {
+    csid: u32,
+    media: MessageKind,
+    timestamp: u32,
+    length: usize,
+    body: Vec<u8>,
+    complete: bool,
+}
+
+/// The writer of one stream. Moves between workers when a publisher returns elsewhere.
+#[derive(Debug)]
+pub struct Publisher {
+    config: PublisherConfig,
+    writer: Writer,
+    framing: Framing,
+    timeline: Timeline,
+    preamble: Preamble,
+    meter: StreamMeter,
+    facts: MediaFacts,
+    counters: PublisherCounters,
+    at_tail: Option<AtTail>,
+    /// In order of their first part; appended in this order when complete and the tail is free.
+    aside: Vec<Aside>,
+    /// csids whose current message is being dropped.
+    dropping: Vec<u32>,
+    newest_keyframe: Option<Position>,
+    newest_timestamp: u32,
+    /// Set after a reconnect until the first keyframe, with the time it began.
+    hold_video_since: Option<Millis>,
+    /// Video is undecodable after a drop until the next keyframe.
+    broken: bool,
+    sessions: u32,
+}
+
+impl Publisher {
+    /// A publisher that writes into `writer`.
+    pub fn new(config: PublisherConfig, writer: Writer) -> Self {
+        Self {
+            framing: Framing { chunk_bytes: config.chunk_bytes },
+            config,
+            writer,
+            timeline: Timeline::new(),
+            preamble: Preamble::new(),
+            meter: StreamMeter::new(),
+            facts: MediaFacts::default(),
+            counters: PublisherCounters::default(),
+            at_tail: None,
+            aside: Vec::new(),
+            dropping: Vec::new(),
+            newest_keyframe: None,
+            newest_timestamp: 0,
+            hold_video_since: None,
+            broken: false,
+            sessions: 0,
+        }
+    }
+
+    /// A publisher's session begins: the first, a reconnect in the grace period or a takeover.
+    /// The timeline goes on; metadata and sequence headers start afresh.
+    pub fn begin_session(&mut self, arena: &mut Arena, now: Millis) {
+        self.sessions += 1;
+        self.timeline.begin_session(now.0);
+        self.meter.begin_session(now.0);
+        self.hold_video_since = (self.sessions > 1).then_some(now);
+        self.broken = false;
+        self.set_newest_keyframe(None);
+        self.preamble.clear();
+        self.publish_preamble(arena);
+    }
+
+    /// The publisher's connection is gone. What it sent only in part is given up.
+    /// `clean` ends the stream: nobody shall join what is in the ring.
+    pub fn end_session(&mut self, arena: &mut Arena, clean: bool) {
+        self.give_up_partials();
+        if clean {
+            self.set_newest_keyframe(None);
+            self.preamble.clear();
+            self.publish_preamble(arena);
+            self.facts = MediaFacts::default();
+        }
+    }
+
+    /// Takes one part of a media message.
+    ///
+    /// # Errors
+    /// [`PublishError::AsideFull`] if interleaving holds too much memory: close the publisher.
+    pub fn handle_media(
+        &mut self,
+        arena: &mut Arena,
+        part: &MediaPart<'_>,
+        now: Millis,
+    ) -> Result<Progress, PublishError> {
+        self.counters.payload_bytes += part.body.len() as u64;
+        if part.first {
+            self.forget_partial(part.csid);
+            return self.handle_first(arena, part, now);
+        }
+        if let Some(at_tail) = self.at_tail.as_mut().filter(|m| m.csid == part.csid) {
+            at_tail.framed.push(self.writer.reserved_mut(), part.body);
+            self.counters.copied_bytes += part.body.len() as u64;
+            if part.last {
+                self.complete_at_tail(arena, now);
+                self.drain_aside(arena, now);
+                return Ok(Progress::Committed);
+            }
+            return Ok(Progress::Partial);
+        }
+        if self.aside.iter().any(|m| m.csid == part.csid && !m.complete) {
+            return self.handle_aside(arena, part, now);
+        }
+        Ok(self.skip_dropped(part))
+    }
+
+    /// A message was aborted by its publisher (abort message, or a new header in its middle).
+    pub fn handle_abort(&mut self, arena: &mut Arena, csid: u32, now: Millis) {
+        self.forget_partial(csid);
+        self.drain_aside(arena, now);
+    }
+
+    /// Takes a complete data message (AMF0, `@setDataFrame` already removed).
+    pub fn handle_data(
+        &mut self,
+        arena: &mut Arena,
+        timestamp: u32,
+        body: &[u8],
+        now: Millis,
+    ) -> Progress {
+        if is_metadata(body) {
+            match self.preamble.update(EntryKey::METADATA, kind::DATA_AMF0, body) {
+                Change::Added | Change::Replaced => self.publish_preamble(arena),
+                Change::Same => {}
+                Change::NotKept => self.counters.preamble_not_kept += 1,
+            }
+        }
+        let timestamp = self.timeline.map(now.0, Track::Data, timestamp, true);
+        if self.at_tail.is_some() {
+            if self.aside_bytes() + body.len() > self.config.aside_bytes_max {
+                self.counters.dropped_bytes += body.len() as u64;
+                return Progress::Dropped;
+            }
+            self.aside.push(Aside {
+                csid: 0,
+                media: MessageKind::Data,
+                timestamp,
+                length: body.len(),
+                body: body.to_vec(),
+                complete: true,
+            });
+            return Progress::Partial;
+        }
+        self.append_whole(arena, MessageKind::Data, timestamp, body, now)
+    }
+
+    /// `@clearDataFrame`: late joiners get no metadata until new metadata comes.
+    pub fn clear_metadata(&mut self, arena: &mut Arena) {
+        if self.preamble.clear_metadata() {
+            self.publish_preamble(arena);
+        }
+    }
+
+    /// Gives segments beyond the retention back to the arena; called once per turn with news.
+    pub fn trim(&mut self, arena: &mut Arena) {
+        loop {
+            let Some(oldest) = self.writer.segments().next() else { return };
+            if oldest.end >= self.writer.head() {
+                return;
+            }
+            let age_ms = self.newest_timestamp.wrapping_sub(oldest.last_timestamp);
+            let age_ms = if age_ms > i32::MAX as u32 { 0 } else { age_ms };
+            let over_caps = self.writer.retained_bytes() > self.config.retention_bytes
+                || self.writer.retained_messages() > self.config.retention_messages;
+            let in_gop = self.newest_keyframe.is_some_and(|keyframe| keyframe < oldest.end);
+            if !over_caps && (in_gop || age_ms <= self.config.retention_ms) {
+                return;
+            }
+            if in_gop {
+                self.set_newest_keyframe(None);
+            }
+            self.writer.trim(arena, oldest.end);
+        }
+    }
+
+    /// Counters since the stream began.
+    pub fn counters(&self) -> &PublisherCounters {
+        &self.counters
+    }
+
+    /// Rates and GOP length.
+    pub fn meter(&self) -> &StreamMeter {
+        &self.meter
+    }
+
+    /// Codecs and picture size.
+    pub fn facts(&self) -> &MediaFacts {
+        &self.facts
+    }
+
+    /// Timestamp repairs and position on the stream's timeline.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Stream time between the oldest and the newest message in the ring, in milliseconds.
+    pub fn retained_ms(&self) -> u64 {
+        let oldest = self.writer.oldest_timestamp().unwrap_or(self.newest_timestamp);
+        let span_ms = self.newest_timestamp.wrapping_sub(oldest);
+        if span_ms > i32::MAX as u32 { 0 } else { u64::from(span_ms) }
+    }
+
+    /// Ends the stream for good and gives its memory back.
+    pub fn finish(self, arena: &mut Arena) {
+        self.writer.finish(arena);
+    }
+
+    /// The ring's writer.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// New limits after a configuration reload. The chunk size stays what the stream began with.
+    pub fn set_config(&mut self, config: PublisherConfig) {
+        self.config = PublisherConfig { chunk_bytes: self.config.chunk_bytes, ..config };
+    }
+
+    fn handle_first(
+        &mut self,
+        arena: &mut Arena,
+        part: &MediaPart<'_>,
+        now: Millis,
+    ) -> Result<Progress, PublishError> {
+        let must_stash = part.body.len() < PEEK_BYTES && !part.last;
+        if must_stash || self.at_tail.is_some() || !self.aside.is_empty() {
+            let length = usize::try_from(part.length).unwrap_or(usize::MAX);
+            if self.aside_bytes() + length > self.config.aside_bytes_max {
+                return Err(PublishError::AsideFull);
+            }
+            let timestamp = part.timestamp;
+            let (csid, media) = (part.csid, media_of(part));
+            let body = Vec::with_capacity(length.min(PEEK_BYTES));
+            self.aside.push(Aside { csid, media, timestamp, length, body, complete: false });
+            return self.handle_aside(arena, part, now);
+        }
+        let timestamp = self.map(media_of(part), part.timestamp, part.body, now);
+        if self.holds_back(media_of(part), part.body, now) {
+            return Ok(self.start_dropping(part));
+        }
+        if self.place(arena, part.csid, media_of(part), timestamp, part.length).is_err() {
+            self.counters.dropped_ring_full += 1;
+            self.broken |= media_of(part) == MessageKind::Video;
+            return Ok(self.start_dropping(part));
+        }
+        if let Some(at_tail) = self.at_tail.as_mut() {
+            at_tail.framed.push(self.writer.reserved_mut(), part.body);
+            self.counters.copied_bytes += part.body.len() as u64;
+        }
+        if !part.last {
+            return Ok(Progress::Partial);
+        }
+        self.complete_at_tail(arena, now);
+        Ok(Progress::Committed)
+    }
+
+    /// Appends a part to its message aside. If the message is the oldest aside, the tail is free
+    /// and enough is known of it, it moves to the tail and goes on there.
+    fn handle_aside(
+        &mut self,
+        arena: &mut Arena,
+        part: &MediaPart<'_>,
+        now: Millis,
+    ) -> Result<Progress, PublishError> {
+        if let Some(aside) = self.aside.iter_mut().find(|m| m.csid == part.csid && !m.complete) {
+            aside.body.extend_from_slice(part.body);
+            aside.complete = part.last;
+            self.counters.copied_aside_bytes += part.body.len() as u64;
+        }
+        let before = self.counters.messages;
+        self.drain_aside(arena, now);
+        let committed = self.counters.messages != before;
+        Ok(if committed { Progress::Committed } else { Progress::Partial })
+    }
+
+    /// Appends what is complete aside, oldest first, while the tail is free; the first incomplete
+    /// one with enough known bytes becomes the message at the tail.
+    fn drain_aside(&mut self, arena: &mut Arena, now: Millis) {
+        while self.at_tail.is_none() {
+            // Complete messages overtake one that is still too short to be placed.
+            let ready = self.aside.iter().position(|m| m.complete || m.body.len() >= PEEK_BYTES);
+            let Some(ready) = ready else { return };
+            let aside = self.aside.remove(ready);
+            if aside.media == MessageKind::Data {
+                self.append_whole(arena, aside.media, aside.timestamp, &aside.body, now);
+                continue;
+            }
+            let timestamp = self.map(aside.media, aside.timestamp, &aside.body, now);
+            if self.holds_back(aside.media, &aside.body, now) {
+                self.drop_aside(&aside);
+                continue;
+            }
+            let length = u32::try_from(aside.length).unwrap_or(u32::MAX);
+            if self.place(arena, aside.csid, aside.media, timestamp, length).is_err() {
+                self.counters.dropped_ring_full += 1;
+                self.broken |= aside.media == MessageKind::Video;
+                self.drop_aside(&aside);
+                continue;
+            }
+            if let Some(at_tail) = self.at_tail.as_mut() {
+                at_tail.framed.push(self.writer.reserved_mut(), &aside.body);
+                self.counters.copied_bytes += aside.body.len() as u64;
+            }
+            if aside.complete {
+                self.complete_at_tail(arena, now);
+            }
+        }
+    }
+
+    fn append_whole(
+        &mut self,
+        arena: &mut Arena,
+        media: MessageKind,
+        timestamp: u32,
+        body: &[u8],
+        now: Millis,
+    ) -> Progress {
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        if self.place(arena, 0, media, timestamp, length).is_err() {
+            self.counters.dropped_ring_full += 1;
+            self.counters.dropped_bytes += body.len() as u64;
+            return Progress::Dropped;
+        }
+        if let Some(at_tail) = self.at_tail.as_mut() {
+            at_tail.framed.push(self.writer.reserved_mut(), body);
+        }
+        self.complete_at_tail(arena, now);
+        Progress::Committed
+    }
+
+    /// Reserves room at the tail and writes the message header.
+    fn place(
+        &mut self,
+        arena: &mut Arena,
+        csid: u32,
+        media: MessageKind,
+        timestamp: u32,
+        length: u32,
+    ) -> Result<(), RingFull> {
+        let (out_csid, kind) = match media {
+            MessageKind::Audio => (CSID_AUDIO, kind::AUDIO),
+            MessageKind::Video => (CSID_VIDEO, kind::VIDEO),
+            MessageKind::Data => (CSID_DATA, kind::DATA_AMF0),
+        };
+        let header = MessageHeader { csid: out_csid, kind, msid: MEDIA_MSID, timestamp, length };
+        self.writer.reserve(arena, self.framing.framed_bytes(&header))?;
+        let framed = self.framing.begin(&header, self.writer.reserved_mut());
+        self.at_tail = Some(AtTail { csid, media, timestamp, length, framed });
+        Ok(())
+    }
+
+    /// The message at the tail is whole: read its tag, commit it, move join and flush mark.
+    fn complete_at_tail(&mut self, arena: &mut Arena, now: Millis) {
+        let Some(message) = self.at_tail.take() else { return };
+        let header_bytes = message.framed.header_bytes();
+        let body_bytes = usize::try_from(message.length).unwrap_or(0);
+        let flags = self.read_tag(arena, message.media, header_bytes, body_bytes);
+        self.meter_message(&message, flags, now);
+        let position = self.writer.commit(MessageMeta {
+            timestamp: message.timestamp,
+            kind: message.media,
+            flags,
+            header_bytes: u8::try_from(header_bytes).unwrap_or(u8::MAX),
+            body_bytes: message.length,
+        });
+        self.counters.messages += 1;
+        self.counters.video += u64::from(message.media == MessageKind::Video);
+        self.counters.audio += u64::from(message.media == MessageKind::Audio);
+        let repairs = self.timeline.counters();
+        self.counters.timestamp_repairs = repairs.forward_jumps + repairs.backward_jumps;
+        self.newest_timestamp = message.timestamp;
+        if flags.contains(MessageFlags::KEYFRAME) {
+            self.set_newest_keyframe(Some(position));
+        }
+        if message.media == MessageKind::Video {
+            self.writer.mark_video_end();
+        }
+    }
+
+    /// What the tag at the tail is, noted in facts and preamble.
+    fn read_tag(
+        &mut self,
+        arena: &mut Arena,
+        media: MessageKind,
+        header_bytes: usize,
+        body_bytes: usize,
+    ) -> MessageFlags {
+        let first_chunk = body_bytes.min(self.framing.chunk_bytes as usize);
+        let image = self.writer.reserved_mut();
+        let first_chunk = image.get(header_bytes..header_bytes + first_chunk).unwrap_or(&[]);
+        let head = first_chunk.get(..TAG_BYTES.min(first_chunk.len())).unwrap_or(&[]);
+        match media {
+            MessageKind::Data => MessageFlags::METADATA,
+            MessageKind::Audio => {
+                let info = tag::audio(head);
+                self.facts.note_audio(&info);
+                if !info.sequence_header && !info.multichannel_config {
+                    return MessageFlags::NONE;
+                }
+                let body = gather_body(image, header_bytes, body_bytes, self.framing);
+                self.facts.note_audio_header(&body);
+                let key = audio_key(&body, &info);
+                self.note_header(arena, key, kind::AUDIO, &body);
+                MessageFlags::SEQUENCE_HEADER
+            }
+            MessageKind::Video => {
+                let info = tag::video(head);
+                if info.sequence_header || info.metadata {
+                    let body = gather_body(image, header_bytes, body_bytes, self.framing);
+                    self.facts.note_video_header(&body, &info);
+                    let key = video_key(&body, &info);
+                    self.note_header(arena, key, kind::VIDEO, &body);
+                    return MessageFlags::SEQUENCE_HEADER;
+                }
+                if !info.command {
+                    self.facts.video_codec = Some(info.codec.name());
+                }
+                match (info.keyframe, info.discardable) {
+                    (true, _) => MessageFlags::KEYFRAME,
+                    (false, true) => MessageFlags::DISCARDABLE,
+                    (false, false) => MessageFlags::NONE,
+                }
+            }
+        }
+    }
+
+    /// Keeps a sequence header for late joiners. Another one than before makes the keyframes in
+    /// the ring unjoinable: they were coded with the old one.
+    fn note_header(&mut self, arena: &mut Arena, key: EntryKey, kind: u8, body: &[u8]) {
+        match self.preamble.update(key, kind, body) {
+            Change::Same => {}
+            Change::Added => self.publish_preamble(arena),
+            Change::Replaced => {
+                self.set_newest_keyframe(None);
+                self.publish_preamble(arena);
+            }
+            Change::NotKept => self.counters.preamble_not_kept += 1,
+        }
+    }
+
+    /// Before the message that carries the change is committed, so that whoever joins behind that
+    /// message finds the preamble that belongs to it.
+    fn publish_preamble(&mut self, arena: &mut Arena) {
+        let valid_from = self.writer.head();
+        if self.writer.set_preamble(arena, &self.preamble.to_blob(), valid_from).is_err() {
+            self.counters.preamble_not_kept += 1;
+        }
+    }
+
+    fn set_newest_keyframe(&mut self, position: Option<Position>) {
+        self.newest_keyframe = position;
+        self.writer.set_join(position);
+    }
+
+    fn meter_message(&mut self, message: &AtTail, flags: MessageFlags, now: Millis) {
+        let is_keyframe = flags.contains(MessageFlags::KEYFRAME);
+        let is_config = flags.contains(MessageFlags::SEQUENCE_HEADER);
+        match message.media {
+            MessageKind::Video if is_config => self.meter.other(now.0, message.length),
+            MessageKind::Video => {
+                self.meter.video(now.0, message.timestamp, message.length, is_keyframe);
+            }
+            MessageKind::Audio => self.meter.audio(now.0, message.timestamp, message.length),
+            MessageKind::Data => self.meter.other(now.0, message.length),
+        }
+    }
+
+    /// Maps a publisher's timestamp onto the stream's timeline.
+    fn map(&mut self, media: MessageKind, timestamp: u32, head: &[u8], now: Millis) -> u32 {
+        let (track, is_config) = match media {
+            MessageKind::Audio => {
+                let info = tag::audio(head);
+                (Track::Audio, info.sequence_header || info.multichannel_config)
+            }
+            MessageKind::Video => {
+                let info = tag::video(head);
+                let is_config = info.sequence_header || info.metadata || info.end_of_sequence;
+                (Track::Video, is_config)
+            }
+            MessageKind::Data => (Track::Data, true),
+        };
+        self.timeline.map(now.0, track, timestamp, is_config)
+    }
+
+    /// True for video that nobody could decode: before the first keyframe of a returning
+    /// publisher, or after a dropped message.
+    fn holds_back(&mut self, media: MessageKind, head: &[u8], now: Millis) -> bool {
+        if media != MessageKind::Video || (self.hold_video_since.is_none() && !self.broken) {
+            return false;
+        }
+        let info = tag::video(head);
+        if info.sequence_header || info.metadata {
+            return false;
+        }
+        let waited_ms = self.hold_video_since.map_or(0, |since| now.0.saturating_sub(since.0));
+        if info.keyframe || waited_ms >= u64::from(self.config.keyframe_wait_ms_max) {
+            self.hold_video_since = None;
+            self.broken = false;
+            return false;
+        }
+        self.counters.dropped_before_keyframe += 1;
+        true
+    }
+
+    fn start_dropping(&mut self, part: &MediaPart<'_>) -> Progress {
+        self.counters.dropped_bytes += part.body.len() as u64;
+        if !part.last {
+            self.dropping.push(part.csid);
+        }
+        Progress::Dropped
+    }
+
+    fn skip_dropped(&mut self, part: &MediaPart<'_>) -> Progress {
+        self.counters.dropped_bytes += part.body.len() as u64;
+        if part.last {
+            self.dropping.retain(|&csid| csid != part.csid);
+            return Progress::Dropped;
+        }
+        Progress::Partial
+    }
+
+    fn drop_aside(&mut self, aside: &Aside) {
+        self.counters.dropped_bytes += aside.body.len() as u64;
+        if !aside.complete {
+            self.dropping.push(aside.csid);
+        }
+    }
+
+    fn aside_bytes(&self) -> usize {
+        self.aside.iter().map(|message| message.length).sum()
+    }
+
+    fn forget_partial(&mut self, csid: u32) {
+        if self.at_tail.as_ref().is_some_and(|message| message.csid == csid) {
+            self.at_tail = None;
+            self.writer.cancel();
+            self.counters.torn += 1;
+        }
+        let before = self.aside.len();
+        self.aside.retain(|message| message.csid != csid || message.complete);
+        self.counters.torn += (before - self.aside.len()) as u64;
+        self.dropping.retain(|&dropping| dropping != csid);
+    }
+
+    fn give_up_partials(&mut self) {
+        if self.at_tail.take().is_some() {
+            self.writer.cancel();
+            self.counters.torn += 1;
+        }
+        self.counters.torn += self.aside.len() as u64;
+        self.aside.clear();
+        self.dropping.clear();
+    }
+}
+
+/// The body of the message in `image` without its continuation headers.
+fn gather_body(image: &[u8], header_bytes: usize, body_bytes: usize, framing: Framing) -> Vec<u8> {
+    /// A fmt 0 header with a one-byte basic header and no extended timestamp.
+    const PLAIN_HEADER_BYTES: usize = 12;
+    let continuation_bytes = if header_bytes > PLAIN_HEADER_BYTES { 1 + 4 } else { 1 };
+    let mut body = Vec::with_capacity(body_bytes);
+    let mut rest = image.get(header_bytes..).unwrap_or(&[]);
+    while body.len() < body_bytes {
+        let take = (body_bytes - body.len()).min(framing.chunk_bytes as usize).min(rest.len());
+        if take == 0 {
+            break;
+        }
+        let (chunk, tail) = rest.split_at(take);
+        body.extend_from_slice(chunk);
+        rest = tail.get(continuation_bytes..).unwrap_or(&[]);
+    }
+    body
+}
+
+impl MediaFacts {
+    fn note_video_header(&mut self, body: &[u8], info: &VideoInfo) {
+        self.video_codec = Some(info.codec.name());
+        let Some(track) = tag::video_tracks(body).next() else { return };
+        if let Some(config) = codec::video_config(track.codec, track.payload)
+            && config.width > 0
+        {
+            self.size = Some((config.width, config.height));
+        }
+    }
+
+    fn note_audio(&mut self, info: &AudioInfo) {
+        self.audio_codec = Some(info.codec.name());
+        if self.sample_rate_hz.is_none() && info.rate_hz > 0 {
+            self.sample_rate_hz = Some(info.rate_hz);
+            self.channels = Some(info.channels);
+        }
+    }
+
+    fn note_audio_header(&mut self, body: &[u8]) {
+        let Some(track) = tag::audio_tracks(body).next() else { return };
+        if let Some(config) = codec::audio_config(track.codec, track.payload) {
+            self.sample_rate_hz = Some(config.rate_hz);
+            self.channels = Some(config.channels);
+        }
+    }
+}
+
+/// Several tracks in one message: kept apart from messages of single tracks.
+const KEY_MANY_TRACKS: u16 = 1 << 8;
+/// Beside the codec configuration of the same track: colour or channel layout.
+const KEY_SIDE_DATA: u16 = 1 << 9;
+
+fn video_key(body: &[u8], info: &VideoInfo) -> EntryKey {
+    let track = tag::video_tracks(body).next().map_or(0, |track| track.id);
+    EntryKey::video(track_key(track, info.multitrack, info.metadata))
+}
+
+fn audio_key(body: &[u8], info: &AudioInfo) -> EntryKey {
+    let track = tag::audio_tracks(body).next().map_or(0, |track| track.id);
+    EntryKey::audio(track_key(track, info.multitrack, info.multichannel_config))
+}
+
+fn track_key(track: u8, multitrack: Multitrack, is_side_data: bool) -> u16 {
+    let many = matches!(multitrack, Multitrack::Many | Multitrack::ManyCodecs);
+    u16::from(track)
+        | if many { KEY_MANY_TRACKS } else { 0 }
+        | if is_side_data { KEY_SIDE_DATA } else { 0 }
+}
+
+fn media_of(part: &MediaPart<'_>) -> MessageKind {
+    match part.audio_or_video {
+        MediaKind::Audio => MessageKind::Audio,
+        MediaKind::Video => MessageKind::Video,
+    }
+}
+
+/// True for a data message whose handler is `onMetaData`.
+fn is_metadata(body: &[u8]) -> bool {
+    body.starts_with(b"\x02\x00\x0aonMetaData")
+}

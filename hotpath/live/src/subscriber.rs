@@ -1,0 +1,447 @@
+//! One subscriber of a stream: a cursor into the ring and the rules for moving it.
+//!
+//! The worker asks for the next bytes ([`Subscriber::next_lease`] or, for the unusual subscriber,
+//! [`Subscriber::copy_next`]), reports what the socket took ([`Subscriber::on_sent`],
+//! [`Subscriber::on_blocked`]) and asks once in a while whether the subscriber has fallen behind
+//! ([`Subscriber::check_lag`]). Nothing here allocates, except `copy_next` into the caller's buffer.
+//!
+//! ```text
+//!              join position known                   lag over limit, ring overrun
+//!   Waiting ─────────────────────────► Flowing ───────────────────────────────► Skipping
+//!    ▲  ▲                               │    ▲                                      │
+//!    │  │ stream ended, all sent        │    │ resume within the ring               │ message finished
+//!    │  └───────────────────────────────┘    │                                      │
+//!    │                                  Paused                                      │
+//!    └──────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A subscriber never stops inside a message: replies may be written, and jumps made, only when
+//! [`Subscriber::is_mid_message`] is false.
+
+use alloc::vec::Vec;
+
+use ring::{
+    Head, JoinPoint, Lease, MessageFlags, MessageKind, MessageView, Position, Preamble, Tap,
+};
+use rtmp::Millis;
+
+/// Settings of a subscriber, from its vhost.
+#[derive(Copy, Clone, Debug)]
+pub struct SubscriberConfig {
+    /// Start from the newest keyframe in the ring; otherwise from the next one.
+    pub gop_cache: bool,
+    /// Largest lag behind the head, in milliseconds of stream time, before a skip.
+    pub lag_ms_max: u32,
+    /// Longest time without progress while bytes wait, in milliseconds, before a close.
+    pub stall_ms_max: u32,
+    /// How long a joiner waits for a keyframe in a stream that has video but shows none, in
+    /// milliseconds; then it starts at the head (streams with intra refresh have no keyframes).
+    pub keyframe_wait_ms_max: u32,
+    /// Most bytes handed out in one lease.
+    pub send_bytes_max: usize,
+}
+
+impl Default for SubscriberConfig {
+    fn default() -> Self {
+        Self {
+            gop_cache: true,
+            lag_ms_max: 8_000,
+            stall_ms_max: 15_000,
+            keyframe_wait_ms_max: 5_000,
+            send_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+/// Which messages a subscriber wants and under which message stream id.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Message stream id of the `NetStream` it plays on.
+    pub msid: u32,
+    /// False after `receiveAudio(false)`.
+    pub audio: bool,
+    /// False after `receiveVideo(false)`.
+    pub video: bool,
+}
+
+impl Selection {
+    /// True if the shared wire image can be sent as it is.
+    pub fn is_shared(self) -> bool {
+        self.audio && self.video && self.msid == rtmp::chunk::MEDIA_MSID
+    }
+}
+
+/// Where a subscriber begins to read, and what it is to be told first.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// First message to send.
+    pub position: Position,
+    /// Metadata and sequence headers to send before it.
+    pub preamble: Option<Preamble>,
+    /// Timestamp for the preamble's messages, in milliseconds on the stream's timeline.
+    pub timestamp: u32,
+}
+
+/// Why a subscriber is to be closed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Hopeless {
+    /// No byte was taken for `stall_ms_max`.
+    Stalled,
+    /// Fell out of the ring twice without reaching the head in between.
+    Overrun,
+}
+
+/// What [`Subscriber::check_lag`] found.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum LagVerdict {
+    /// Within its limits.
+    Fine,
+    /// Too far behind: a skip to the newest keyframe has begun.
+    SkipStarted {
+        /// Lag at its start, in milliseconds of stream time.
+        lag_ms: u32,
+        /// The cursor had fallen out of the ring.
+        overrun: bool,
+    },
+    /// To be closed.
+    Close(Hopeless),
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Has no place in the ring; a join must lie at or after `not_before`.
+    Waiting {
+        since: Millis,
+        not_before: Position,
+    },
+    Flowing,
+    /// Sends the rest of the message it is in, then waits for a keyframe behind it.
+    Skipping,
+    Paused,
+}
+
+/// A subscriber's place in a stream.
+#[derive(Debug)]
+pub struct Subscriber {
+    state: State,
+    selection: Selection,
+    /// Next byte to send.
+    cursor: Position,
+    /// Send up to here; the head of the flush that is being served.
+    target: Position,
+    /// End of the message that the cursor is inside of; equal to the cursor on a boundary.
+    message_end: Position,
+    /// Keeps the rest of a half-sent message although the ring may have moved on.
+    held: Option<Lease>,
+    last_progress: Millis,
+    overruns: u8,
+    /// Video is left out until the next keyframe, after `receiveVideo(true)`.
+    video_from_keyframe: bool,
+    skips: u32,
+}
+
+impl Subscriber {
+    /// A subscriber that waits for its first join.
+    pub fn new(selection: Selection, now: Millis) -> Self {
+        Self {
+            state: State::Waiting { since: now, not_before: Position(0) },
+            selection,
+            cursor: Position(0),
+            target: Position(0),
+            message_end: Position(0),
+            held: None,
+            last_progress: now,
+            overruns: 0,
+            video_from_keyframe: false,
+            skips: 0,
+        }
+    }
+
+    /// What it wants.
+    pub fn selection(&self) -> Selection {
+        self.selection
+    }
+
+    /// True while it has no place in the ring.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting { .. })
+    }
+
+    /// True after a pause request.
+    pub fn is_paused(&self) -> bool {
+        self.state == State::Paused
+    }
+
+    /// True if part of a message is sent and the rest is not.
+    pub fn is_mid_message(&self) -> bool {
+        self.cursor < self.message_end
+    }
+
+    /// Next byte to send.
+    pub fn cursor(&self) -> Position {
+        self.cursor
+    }
+
+    /// How many skips it has made.
+    pub fn skips(&self) -> u32 {
+        self.skips
+    }
+
+    /// Looks for a place to start. With `Some`, the subscriber flows from there and the caller
+    /// sends the preamble first.
+    pub fn poll_join(
+        &mut self,
+        config: &SubscriberConfig,
+        tap: &Tap,
+        head: &Head,
+        has_video: bool,
+        now: Millis,
+    ) -> Option<Join> {
+        let State::Waiting { since, not_before } = self.state else { return None };
+        let keyframe = tap
+            .join_point()
+            .filter(|join| join.position >= not_before && (config.gop_cache || not_before.0 > 0));
+        let waited_ms = now.0.saturating_sub(since.0);
+        let start = match keyframe {
+            Some(join) => join,
+            None if !config.gop_cache && not_before.0 == 0 => {
+                // The next keyframe counts, not the one that is already here.
+                self.state = State::Waiting { since, not_before: Position(head.head.0.max(1)) };
+                return None;
+            }
+            None if has_video && waited_ms < u64::from(config.keyframe_wait_ms_max) => return None,
+            None if head.head < not_before => return None,
+            None => JoinPoint { position: head.head, preamble: tap.preamble() },
+        };
+        let timestamp = match tap.message_at(start.position) {
+            Some(message) => message.meta.timestamp,
+            None => newest_timestamp(tap, head),
+        };
+        self.state = State::Flowing;
+        self.cursor = start.position;
+        self.message_end = start.position;
+        self.target = head.head;
+        self.last_progress = now;
+        Some(Join { position: start.position, preamble: start.preamble, timestamp })
+    }
+
+    /// Allows sending up to `head`. Bytes that begin to wait now start the stall clock.
+    pub fn set_target(&mut self, head: Position, now: Millis) {
+        if self.state == State::Flowing && head > self.target {
+            if self.cursor >= self.target {
+                self.last_progress = now;
+            }
+            self.target = head;
+        }
+    }
+
+    /// True if it may send something now.
+    pub fn has_pending(&self) -> bool {
+        match self.state {
+            State::Flowing => self.cursor < self.target,
+            State::Skipping | State::Paused | State::Waiting { .. } => self.is_mid_message(),
+        }
+    }
+
+    /// The next bytes of the shared wire image. `None` if there is nothing to send, or if the
+    /// cursor has fallen out of the ring (then [`Subscriber::check_lag`] says what to do).
+    pub fn next_lease(&mut self, config: &SubscriberConfig, tap: &Tap) -> Option<Lease> {
+        if self.is_mid_message() {
+            if let Some(held) = &self.held {
+                return Some(held.clone());
+            }
+            if self.state != State::Flowing {
+                let rest = usize::try_from(self.message_end.0 - self.cursor.0).unwrap_or(0);
+                return tap.lease(self.cursor, rest);
+            }
+        }
+        if self.state != State::Flowing || self.cursor >= self.target {
+            return None;
+        }
+        let wanted = usize::try_from(self.target.0 - self.cursor.0).unwrap_or(usize::MAX);
+        tap.lease(self.cursor, wanted.min(config.send_bytes_max))
+    }
+
+    /// The socket took `bytes` of the last lease.
+    pub fn on_sent(&mut self, tap: &Tap, bytes: usize, now: Millis) {
+        if bytes == 0 {
+            return;
+        }
+        self.cursor = Position(self.cursor.0 + bytes as u64);
+        self.last_progress = now;
+        if let Some(held) = self.held.take() {
+            let rest = held.suffix(bytes);
+            self.held = (!rest.is_empty()).then_some(rest);
+        }
+        if self.cursor >= self.message_end {
+            self.message_end = if self.cursor >= self.target {
+                self.overruns = 0;
+                self.cursor
+            } else {
+                message_end(tap, self.cursor)
+            };
+        }
+        self.finish_skip(now);
+    }
+
+    /// The socket takes nothing more for now: the rest of a half-sent message is kept from reuse.
+    pub fn on_blocked(&mut self, tap: &Tap) {
+        if self.is_mid_message() && self.held.is_none() {
+            let rest = usize::try_from(self.message_end.0 - self.cursor.0).unwrap_or(0);
+            self.held = tap.lease(self.cursor, rest);
+        }
+    }
+
+    /// Stream time between the cursor and the head, in milliseconds; 0 if it is not flowing.
+    pub fn lag_ms(&self, tap: &Tap, head: &Head) -> u32 {
+        if self.state != State::Flowing || self.cursor >= head.head {
+            return 0;
+        }
+        let newest = newest_timestamp(tap, head);
+        let at = self.cursor.max(head.tail);
+        let lag = tap.message_containing(at).map_or(0, |m| newest.wrapping_sub(m.meta.timestamp));
+        // Small disorder between audio and video shows as a negative lag.
+        if lag > i32::MAX as u32 { 0 } else { lag }
+    }
+
+    /// Decides whether the subscriber has fallen too far behind.
+    pub fn check_lag(
+        &mut self,
+        config: &SubscriberConfig,
+        tap: &Tap,
+        head: &Head,
+        now: Millis,
+    ) -> LagVerdict {
+        let stalled_ms = now.0.saturating_sub(self.last_progress.0);
+        if self.has_pending() && stalled_ms >= u64::from(config.stall_ms_max) {
+            return LagVerdict::Close(Hopeless::Stalled);
+        }
+        if self.state != State::Flowing {
+            return LagVerdict::Fine;
+        }
+        let lag_ms = self.lag_ms(tap, head);
+        let overrun = self.cursor < head.tail && self.held.is_none();
+        if overrun {
+            self.overruns = self.overruns.saturating_add(1);
+            if self.overruns > 1 || self.is_mid_message() {
+                return LagVerdict::Close(Hopeless::Overrun);
+            }
+        } else if lag_ms <= config.lag_ms_max {
+            return LagVerdict::Fine;
+        }
+        self.on_blocked(tap);
+        self.state = State::Skipping;
+        self.skips = self.skips.saturating_add(1);
+        self.finish_skip(now);
+        LagVerdict::SkipStarted { lag_ms, overrun }
+    }
+
+    /// Stops or resumes. After a pause the subscriber goes on from its place, or from a newer
+    /// keyframe if there is one.
+    pub fn set_paused(&mut self, paused: bool, head: &Head, now: Millis) {
+        match (self.state, paused) {
+            (State::Flowing | State::Skipping, true) => self.state = State::Paused,
+            (State::Paused, false) => {
+                self.last_progress = now;
+                let newer_keyframe = head.join.is_some_and(|join| join > self.cursor);
+                if newer_keyframe || self.cursor < head.tail {
+                    self.state = State::Skipping;
+                    self.finish_skip(now);
+                } else {
+                    self.state = State::Flowing;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Changes what it wants to hear (`receiveAudio`, `receiveVideo`).
+    pub fn select(&mut self, selection: Selection) {
+        if selection.video && !self.selection.video {
+            self.video_from_keyframe = true;
+        }
+        self.selection = selection;
+    }
+
+    /// The stream has ended and all of it is sent: wait for the next publisher.
+    pub fn on_stream_end(&mut self, now: Millis) {
+        self.held = None;
+        self.message_end = self.cursor;
+        self.state = State::Waiting { since: now, not_before: Position(self.cursor.0.max(1)) };
+    }
+
+    /// True if the shared wire image does for this subscriber.
+    pub fn is_shared(&self) -> bool {
+        self.selection.is_shared() && !self.video_from_keyframe
+    }
+
+    /// The unusual subscriber: appends its next whole messages to `out`, each with this
+    /// subscriber's message stream id, leaving out what it does not want, until `out` holds
+    /// `bytes_max` or more or the target is reached. The cursor moves at once.
+    pub fn copy_next(&mut self, tap: &Tap, out: &mut Vec<u8>, bytes_max: usize, now: Millis) {
+        if self.state != State::Flowing {
+            return;
+        }
+        while self.cursor < self.target && out.len() < bytes_max {
+            let Some(message) = tap.message_at(self.cursor) else { break };
+            if self.wants(&message) {
+                let bytes = usize::try_from(message.end.0 - message.start.0).unwrap_or(0);
+                let Some(image) = tap.lease(message.start, bytes) else { break };
+                append_with_msid(&image, self.selection.msid, out);
+            }
+            self.cursor = message.end;
+            self.message_end = message.end;
+            self.last_progress = now;
+        }
+        if self.cursor >= self.target {
+            self.overruns = 0;
+        }
+    }
+
+    fn wants(&mut self, message: &MessageView) -> bool {
+        let flags = message.meta.flags;
+        match message.meta.kind {
+            MessageKind::Audio => self.selection.audio,
+            MessageKind::Data => true,
+            MessageKind::Video if !self.selection.video => false,
+            MessageKind::Video => {
+                if flags.contains(MessageFlags::KEYFRAME) {
+                    self.video_from_keyframe = false;
+                }
+                !self.video_from_keyframe || flags.contains(MessageFlags::SEQUENCE_HEADER)
+            }
+        }
+    }
+
+    fn finish_skip(&mut self, now: Millis) {
+        if self.state == State::Skipping && !self.is_mid_message() {
+            self.held = None;
+            self.state = State::Waiting { since: now, not_before: Position(self.cursor.0.max(1)) };
+        }
+    }
+}
+
+/// Timestamp of the last message before the head; 0 while there is none.
+fn newest_timestamp(tap: &Tap, head: &Head) -> u32 {
+    let last_byte = Position(head.head.0.saturating_sub(1));
+    tap.message_containing(last_byte).map_or(0, |message| message.meta.timestamp)
+}
+
+/// End of the message that `position` lies inside of; `position` itself on a boundary.
+fn message_end(tap: &Tap, position: Position) -> Position {
+    match tap.message_containing(position) {
+        Some(message) if message.start < position => message.end,
+        _ => position,
+    }
+}
+
+/// Appends one message of the wire image with another message stream id: bytes 8..12 of the fmt 0
+/// header, little-endian (RTMP 1.0 §5.3.1.2.1). The media csids take a one-byte basic header.
+fn append_with_msid(image: &[u8], msid: u32, out: &mut Vec<u8>) {
+    const MSID_OFFSET: usize = 8;
+    let start = out.len();
+    out.extend_from_slice(image);
+    if let Some(field) = out.get_mut(start + MSID_OFFSET..start + MSID_OFFSET + 4) {
+        field.copy_from_slice(&msid.to_le_bytes());
+    }
+}
