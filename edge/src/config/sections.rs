@@ -1,0 +1,152 @@
+//! Every key of the configuration, once: meaning, unit, range, default, cost, reload.
+//!
+//! `ringcast config` prints the reference from these comments. Write them for an operator; name the
+//! cost of a larger value where there is one. Columns: `key: type = default, unit, range, reload`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::setting::{
+    Cpus, DuplicatePublish, FilePath, FlushPolicy, IoChoice, Listener, LogFormat, LogLevel, Secret,
+    sections,
+};
+
+/// Largest message RTMP can carry: its length field has 24 bits.
+pub const MESSAGE_BYTES_HARD_MAX: u32 = 0xFF_FFFF;
+
+const ANY_IPV4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LISTENER: &str = "\"IP:PORT\" or \"off\"; port 0 asks the kernel";
+
+sections! {
+    /// Addresses the server listens on.
+    pub struct Listen {
+        /// RTMP for publishers and players.
+        rtmp: Listener = Listener::Address(SocketAddr::new(ANY_IPV4, 1935)), "", LISTENER, Restart;
+        /// RTMP over TLS. Not served by this version: a warning is logged and the ready line says off.
+        rtmps: Listener = Listener::Off, "", LISTENER, Restart;
+        /// Viewers' HTTP. Not served by this version: a warning is logged and the ready line says off.
+        http: Listener = Listener::Off, "", LISTENER, Restart;
+        /// Admin HTTP: health, metrics, API. Any address but loopback requires admin.token.
+        admin: Listener = Listener::Address(SocketAddr::new(LOOPBACK, 9090)), "", LISTENER, Restart;
+        /// Connections the kernel may hold between two accepts of a worker.
+        /// The kernel lowers it to net.core.somaxconn.
+        backlog: u32 = 4_096, "connections", 16..=65_535, Restart;
+    }
+
+    /// Certificates.
+    pub struct Tls {
+        /// Folder of certificates: NAME.crt + NAME.key, or NAME/fullchain.pem + NAME/privkey.pem.
+        /// Not used by this version, see listen.rtmps.
+        dir: FilePath = FilePath::default(), "", "a folder, or empty for none", Restart;
+    }
+
+    /// Threads that move media.
+    pub struct Workers {
+        /// Number of workers; 0 means one per CPU of workers.cpus.
+        /// Cost: about 10 MiB of receive buffers each.
+        count: u16 = 0, "threads", 0..=1_024, Restart;
+        /// CPUs the workers are pinned to, one each.
+        cpus: Cpus = Cpus::default(), "", "\"all\" or a list like \"0-3,8\"", Restart;
+        /// Kernel interface. "auto" takes io_uring where it is allowed and epoll otherwise, and says so;
+        /// "uring" refuses to start without io_uring.
+        io: IoChoice = IoChoice::Auto, "", "\"auto\", \"uring\" or \"epoll\"", Restart;
+    }
+
+    /// Log lines on standard error.
+    pub struct Log {
+        /// Least severe event written. "info" is one line per connect, publish, play and close.
+        level: LogLevel = LogLevel::Info, "", "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"", Live;
+        /// Text for people or one JSON object per line; "auto" is text on a terminal, JSON otherwise.
+        format: LogFormat = LogFormat::Auto, "", "\"auto\", \"text\" or \"json\"", Restart;
+        /// Lines that may wait for a slow reader; more are dropped and counted, nobody waits.
+        /// Cost: about 300 bytes per waiting line.
+        queue_lines_max: u32 = 8_192, "lines", 128..=1_048_576, Restart;
+    }
+
+    /// What one peer, and all together, may hold. Applies to new connections.
+    pub struct Limits {
+        /// Connections of the process. Cost: one file descriptor and about 2 KiB each.
+        connections_max: u32 = 100_000, "connections", 1..=10_000_000, Live;
+        /// Connections from one IP address; 0 means no limit of its own (many viewers share an address).
+        connections_per_address_max: u32 = 0, "connections", 0..=10_000_000, Live;
+        /// Streams of the process, those in grace or waited for included.
+        /// Cost: up to retention_bytes each.
+        streams_max: u32 = 10_000, "streams", 1..=1_000_000, Live;
+        /// RTMP message streams (createStream) open on one connection.
+        message_streams_max: u16 = 8, "message streams", 1..=1_024, Live;
+        /// Largest RTMP message accepted. The largest is 16 MiB - 1, which 4K keyframes can come near to.
+        message_bytes_max: u32 = MESSAGE_BYTES_HARD_MAX, "bytes", 4_096..=MESSAGE_BYTES_HARD_MAX, Live;
+        /// Chunk streams one peer may use. Cost: about 40 bytes each.
+        chunk_streams_max: u16 = 64, "chunk streams", 8..=65_535, Live;
+        /// Memory one peer may make us hold for messages it interleaves with others.
+        reassembly_bytes_max: u32 = 33_554_432, "bytes", 65_536..=1_073_741_824, Live;
+        /// Control and command replies that may wait for one peer; then its input is read no further.
+        reply_bytes_max: u32 = 65_536, "bytes", 16_384..=16_777_216, Live;
+        /// Unsent bytes the kernel may hold for one subscriber (TCP_NOTSENT_LOWAT).
+        /// Larger values add delay for slow subscribers and cost kernel memory.
+        unsent_bytes_max: u32 = 131_072, "bytes", 16_384..=16_777_216, Live;
+        /// Time from accept to a complete connect command.
+        handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
+        /// Silence of a peer, answers to pings included, after which it is closed.
+        idle_ms_max: u32 = 60_000, "milliseconds", 1_000..=86_400_000, Live;
+    }
+
+    /// Access to the admin address.
+    pub struct Admin {
+        /// Bearer token that /metrics and /api ask for. Required when listen.admin is not loopback;
+        /// asked for everywhere once set. Prefer token_file or RINGCAST_ADMIN_TOKEN to writing it here.
+        token: Secret = Secret::default(), "", "empty, or at least 16 printable characters", Live;
+        /// File whose first line is the token; read again at each reload.
+        token_file: FilePath = FilePath::default(), "", "a file, or empty for none", Live;
+    }
+
+    /// Leaving.
+    pub struct Shutdown {
+        /// Time SIGTERM gives connections to end cleanly before the process exits.
+        drain_ms: u32 = 10_000, "milliseconds", 0..=3_600_000, Live;
+    }
+
+    /// Settings of every vhost that does not set its own.
+    pub struct VhostSettings {
+        /// Whether anybody may publish here.
+        publish: bool = true, "", "true or false", Live;
+        /// Whether anybody may play here.
+        play: bool = true, "", "true or false", Live;
+        /// When subscribers are sent what was published. "frame": when a video message is complete, audio
+        /// rides along. "immediate": at once. A number: at most once per so many milliseconds.
+        /// Cost: a window of 100 ms needs about half the CPU of "frame", 350 ms a quarter.
+        flush: FlushPolicy = FlushPolicy::Frame, "", "\"frame\", \"immediate\" or milliseconds 1..=2000", Live;
+        /// How far a busy worker may widen the flush window by itself. At least the configured window.
+        flush_ms_max: u32 = 500, "milliseconds", 1..=10_000, Live;
+        /// Whether a joining subscriber starts at the newest keyframe there is (at once, with the delay of
+        /// up to one GOP) or waits for the next one.
+        gop_cache: bool = true, "", "true or false", Live;
+        /// Stream time the ring keeps, at least the present GOP up to the two caps below.
+        retention_ms: u32 = 10_000, "milliseconds", 500..=600_000, Live;
+        /// Bytes the ring of one stream keeps. Cost: that much memory per stream, at most.
+        retention_bytes: u32 = 33_554_432, "bytes", 1_048_576..=1_073_741_824, Live;
+        /// Messages the ring of one stream keeps. Bounds streams of very small messages.
+        /// Cost: about 32 bytes each.
+        retention_messages: u32 = 16_384, "messages", 64..=1_048_576, Live;
+        /// Lag in stream time after which a subscriber skips to the newest keyframe.
+        /// At most retention_ms: older data is gone anyway.
+        lag_ms_max: u32 = 8_000, "milliseconds", 100..=600_000, Live;
+        /// Time without any progress of its socket after which a subscriber is closed.
+        stall_ms_max: u32 = 15_000, "milliseconds", 500..=600_000, Live;
+        /// Time a stream waits for a publisher that was lost without goodbye; subscribers stay. 0 is off.
+        grace_ms: u32 = 15_000, "milliseconds", 0..=3_600_000, Live;
+        /// Time a subscriber may wait for a stream nobody publishes; 0 refuses it at once
+        /// with NetStream.Play.StreamNotFound.
+        play_wait_ms: u32 = 60_000, "milliseconds", 0..=86_400_000, Live;
+        /// Second publisher of a stream: "takeover" lets it replace the first, "reject" refuses it.
+        /// The default is takeover because an encoder that returns after a lost connection must not
+        /// be locked out by its own dead socket. Choose reject where strangers may publish.
+        duplicate_publish: DuplicatePublish = DuplicatePublish::Takeover, "", "\"takeover\" or \"reject\"", Live;
+        /// Size of outgoing RTMP chunks.
+        chunk_bytes: u32 = 65_536, "bytes", 128..=MESSAGE_BYTES_HARD_MAX, Live;
+        /// Time between pings to a peer; 0 is off.
+        ping_interval_ms: u32 = 20_000, "milliseconds", 0..=3_600_000, Live;
+        /// Time a publisher may send no media before it is closed as lost; 0 is off.
+        idle_publisher_ms_max: u32 = 10_000, "milliseconds", 0..=3_600_000, Live;
+    }
+}

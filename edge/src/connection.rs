@@ -1,0 +1,192 @@
+//! One connection: its socket, its RTMP session, what it publishes and plays, and what it has to
+//! send. Plain state; the worker moves it.
+//!
+//! ```text
+//!   accepted ─► session (handshake, connect, commands) ─┬─► publishes ─┐
+//!        │                                              └─► plays ─────┤
+//!        │ protocol error, refusal, kick, timeout, end of stream       │
+//!        └──────────────► closing: replies flushed ─► shutdown ─► closed ◄── peer gone
+//! ```
+
+use std::net::SocketAddr;
+
+use live::subscriber::Subscriber;
+use ring::Position;
+use rtmp::Millis;
+use rtmp::session::{ConnectRequest, ServerSession};
+use uring::{ConnId, Nanos};
+
+use crate::command::ConnectionId;
+use crate::metrics::{CloseReason, ConnectionState, Role};
+
+/// Input kept while a request of the peer waits for its answer (takeover), in bytes. A peer that
+/// sends more before it is answered is closed.
+pub(crate) const HELD_INPUT_BYTES_MAX: usize = 512 * 1024;
+/// Time to flush the last replies of a closing connection, in milliseconds.
+pub(crate) const CLOSE_FLUSH_MS_MAX: u64 = 5_000;
+/// Time a closed connection waits for its peer's end, so that the last bytes are not lost to a
+/// reset, in milliseconds.
+pub(crate) const CLOSE_LINGER_MS_MAX: u64 = 1_000;
+
+/// Index of a stream in the worker's table.
+pub(crate) type StreamIndex = usize;
+
+/// A stream the connection publishes.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) msid: u32,
+    pub(crate) stream: StreamIndex,
+}
+
+/// A publish request that waits for another worker's publisher to yield.
+#[derive(Debug)]
+pub(crate) struct PendingPublish {
+    pub(crate) msid: u32,
+    pub(crate) stream: StreamIndex,
+}
+
+/// A stream the connection plays.
+#[derive(Debug)]
+pub(crate) struct Play {
+    pub(crate) msid: u32,
+    pub(crate) stream: StreamIndex,
+    /// Place in the stream's list of players.
+    pub(crate) slot: usize,
+    pub(crate) subscriber: Subscriber,
+    /// When the play command came; taken when the first media byte was sent.
+    pub(crate) asked_at: Option<Nanos>,
+    /// Since when it waits for a publisher.
+    pub(crate) waiting_since: Millis,
+    /// It has been given a place in the present life of the stream.
+    pub(crate) has_joined: bool,
+    /// The stream has ended: tell the peer once this position is sent.
+    pub(crate) ends_at: Option<Position>,
+    pub(crate) bytes_out: u64,
+    /// Preamble version the peer has been told by a join.
+    pub(crate) preamble_version: u64,
+}
+
+/// What the send in flight carries.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sending {
+    /// Nothing is in flight.
+    Nothing,
+    /// Replies or copied messages; the rest of a short send comes back.
+    Owned,
+    /// A range of the ring, for the play on this message stream.
+    Shared { msid: u32 },
+}
+
+/// The sending side.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) sending: Sending,
+    /// The socket is full until `Writable` comes.
+    pub(crate) blocked: bool,
+    /// Unsent rest of an owned buffer.
+    pub(crate) rest: Option<Vec<u8>>,
+    /// When the socket last took a byte, or had nothing to take.
+    pub(crate) progress_at: Millis,
+}
+
+/// A connection on its way out.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Closing {
+    pub(crate) reason: CloseReason,
+    pub(crate) deadline: Millis,
+    /// Our end is shut down; only the peer's end is awaited.
+    pub(crate) shut_down: bool,
+}
+
+/// One connection of a worker.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) conn: ConnId,
+    pub(crate) id: ConnectionId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) accepted_at: Millis,
+    pub(crate) session: ServerSession,
+    pub(crate) connect: Option<Box<ConnectRequest>>,
+    pub(crate) output: Output,
+    /// Input that could not be consumed yet.
+    pub(crate) held_input: Vec<u8>,
+    pub(crate) publishes: Vec<Publish>,
+    pub(crate) pending_publish: Option<PendingPublish>,
+    pub(crate) plays: Vec<Play>,
+    pub(crate) closing: Option<Closing>,
+    pub(crate) receive_ended: bool,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) skips: u64,
+    /// The gauge cell this connection is counted in.
+    pub(crate) counted: (Role, ConnectionState),
+    /// It once had this role; kept for the closing log line and metrics.
+    pub(crate) role: Role,
+    /// Path of the last stream it published or played, for the closing log line.
+    pub(crate) last_path: Option<live::path::StreamPath>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        conn: ConnId,
+        id: ConnectionId,
+        peer: SocketAddr,
+        session: ServerSession,
+        now: Millis,
+    ) -> Self {
+        Self {
+            conn,
+            id,
+            peer,
+            accepted_at: now,
+            session,
+            connect: None,
+            output: Output {
+                sending: Sending::Nothing,
+                blocked: false,
+                rest: None,
+                progress_at: now,
+            },
+            held_input: Vec::new(),
+            publishes: Vec::new(),
+            pending_publish: None,
+            plays: Vec::new(),
+            closing: None,
+            receive_ended: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            skips: 0,
+            counted: (Role::Undecided, ConnectionState::Handshake),
+            role: Role::Undecided,
+            last_path: None,
+        }
+    }
+
+    /// True while nothing may be handed to the socket.
+    pub(crate) fn is_output_busy(&self) -> bool {
+        self.output.sending != Sending::Nothing || self.output.blocked
+    }
+
+    /// True while the session waits for an answer that comes in a later turn.
+    pub(crate) fn is_waiting_for_answer(&self) -> bool {
+        self.pending_publish.is_some()
+    }
+
+    /// The role and state this connection is to be counted under.
+    pub(crate) fn state(&self) -> (Role, ConnectionState) {
+        let state = if self.closing.is_some() {
+            ConnectionState::Closing
+        } else if self.plays.iter().any(|play| !play.subscriber.is_waiting())
+            || !self.publishes.is_empty()
+        {
+            ConnectionState::Live
+        } else if !self.plays.is_empty() || self.pending_publish.is_some() {
+            ConnectionState::Waiting
+        } else if self.connect.is_some() {
+            ConnectionState::Command
+        } else {
+            ConnectionState::Handshake
+        };
+        (self.role, state)
+    }
+}

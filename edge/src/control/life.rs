@@ -1,0 +1,275 @@
+//! The control loop: signals, worker events, ticks; and the way out.
+//!
+//! ```text
+//!             SIGHUP, POST reload: reload        (a refused configuration changes nothing)
+//!   Ready ───────────────────────────────► Ready
+//!     │ SIGTERM, SIGQUIT, POST drain                SIGINT, second SIGTERM, worker failed
+//!     ▼                                                          │
+//!   Draining ── all workers Drained, or drain_ms over ──► Stopping ◄── (from any phase)
+//!                                                                │ all threads ended, or STOP_MAX over
+//!                                                                ▼ run returns
+//! ```
+//!
+//! SIGQUIT is reserved for handing over to a new process; this version drains instead.
+
+use std::fmt;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::notify::Notifier;
+use super::{Control, Order, Phase, http, locked};
+use crate::command::{Event, Events};
+use crate::log::event;
+
+/// Heartbeats are looked at, orders delivered and threads checked this often.
+const TICK: Duration = Duration::from_millis(200);
+/// How long worker threads may take to end after `Stop`.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+/// The server stopped because something failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RunError {
+    /// The control thread could not be set up.
+    Setup(String),
+    /// A worker failed.
+    Worker {
+        /// Which.
+        worker: u16,
+        /// Why.
+        message: String,
+    },
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setup(message) => write!(f, "the control thread cannot start: {message}"),
+            Self::Worker { worker, message } => write!(f, "worker {worker} failed: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Serves until told to stop; blocks the calling thread. `admin` must be non-blocking.
+///
+/// # Errors
+/// [`RunError`] if set-up or a worker failed.
+pub fn run(
+    control: Arc<Control>,
+    admin: Option<TcpListener>,
+    events: &Events,
+    threads: Vec<JoinHandle<()>>,
+) -> Result<(), RunError> {
+    let setup = |error: std::io::Error| RunError::Setup(error.to_string());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
+    runtime.block_on(async {
+        if let Some(listener) = admin {
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(setup)?;
+            tokio::spawn(http::serve(listener, Arc::clone(&control)));
+        }
+        let drained = vec![false; threads.len()];
+        let signals = Signals::new().map_err(setup)?;
+        let notifier = Notifier::from_env();
+        Life { control, notifier, threads, drained, failure: None, stop_at: None, lost: 0 }
+            .run(signals, events)
+            .await
+    })
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+    quit: Signal,
+}
+
+#[derive(Copy, Clone, Debug)]
+enum Wanted {
+    Drain(&'static str),
+    Stop(&'static str),
+    Reload,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wanted {
+        tokio::select! {
+            _ = self.term.recv() => Wanted::Drain("SIGTERM"),
+            _ = self.int.recv() => Wanted::Stop("SIGINT"),
+            _ = self.hup.recv() => Wanted::Reload,
+            _ = self.quit.recv() => Wanted::Drain("SIGQUIT"),
+        }
+    }
+}
+
+struct Life {
+    control: Arc<Control>,
+    notifier: Notifier,
+    threads: Vec<JoinHandle<()>>,
+    drained: Vec<bool>,
+    failure: Option<RunError>,
+    /// When waiting for threads ends; set once stopping.
+    stop_at: Option<Instant>,
+    /// Log lines known to be lost.
+    lost: u64,
+}
+
+impl Life {
+    async fn run(mut self, mut signals: Signals, events: &Events) -> Result<(), RunError> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seconds = interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watchdog = self.notifier.watchdog_interval().map(interval);
+        self.notifier.ready();
+        let control = Arc::clone(&self.control);
+        while !self.is_over() {
+            tokio::select! {
+                wanted = signals.next() => self.on_wanted(wanted),
+                () = control.drain_requested.notified() => {
+                    self.on_wanted(Wanted::Drain("admin request"));
+                }
+                event = events.next() => self.on_event(event),
+                _ = tick.tick() => self.on_tick(),
+                _ = seconds.tick() => self.on_second(events),
+                () = next_tick(watchdog.as_mut()) => self.on_watchdog(),
+            }
+        }
+        for thread in self.threads.drain(..) {
+            if thread.is_finished() {
+                // A panic in it has been reported as a failure already.
+                drop(thread.join());
+            }
+        }
+        tracing::info!(event = event::STOP, "stopped");
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    fn on_wanted(&mut self, wanted: Wanted) {
+        match wanted {
+            Wanted::Reload => {
+                tracing::info!(event = event::SIGNAL, signal = "SIGHUP", "reloading");
+                self.notifier.reloading();
+                // Logged inside; a refused configuration leaves everything as it is.
+                drop(self.control.reload());
+                self.notifier.ready();
+            }
+            Wanted::Stop(cause) => self.stop(cause),
+            Wanted::Drain(cause) => match self.control.phase() {
+                Phase::Starting | Phase::Ready => self.drain(cause),
+                Phase::Draining => self.stop(cause),
+                Phase::Stopping => {}
+            },
+        }
+    }
+
+    fn drain(&mut self, cause: &str) {
+        let drain = Duration::from_millis(u64::from(self.control.config().shutdown.drain_ms));
+        tracing::info!(event = event::DRAIN, cause, "draining for at most {drain:?}");
+        self.notifier.stopping(drain + STOP_MAX);
+        self.control.set_phase(Phase::Draining);
+        *locked(&self.control.drain_until) = Some(Instant::now() + drain);
+        self.control.order(Order::Drain);
+    }
+
+    fn stop(&mut self, cause: &str) {
+        if self.stop_at.is_some() {
+            return;
+        }
+        tracing::info!(event = event::STOP, cause, "stopping");
+        if self.control.phase() != Phase::Draining {
+            self.notifier.stopping(STOP_MAX);
+        }
+        self.control.set_phase(Phase::Stopping);
+        self.stop_at = Some(Instant::now() + STOP_MAX);
+        self.control.order(Order::Stop);
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Drained { worker } => {
+                if let Some(drained) = self.drained.get_mut(usize::from(worker)) {
+                    *drained = true;
+                }
+                if self.control.phase() == Phase::Draining && self.drained.iter().all(|d| *d) {
+                    self.stop("all connections have ended");
+                }
+            }
+            Event::Stopped { worker } => {
+                tracing::debug!(event = event::STOP, worker, "worker stopped")
+            }
+            Event::Failed { worker, message } => self.fail(worker, message),
+        }
+    }
+
+    fn fail(&mut self, worker: u16, message: String) {
+        tracing::error!(event = event::WORKER_FAILED, worker, "{message}");
+        self.failure.get_or_insert(RunError::Worker { worker, message });
+        self.stop("a worker failed");
+    }
+
+    fn on_tick(&mut self) {
+        self.control.feel_pulses();
+        self.control.deliver_orders();
+        let drain_over = locked(&self.control.drain_until).is_some_and(|at| at <= Instant::now());
+        if drain_over && self.control.phase() == Phase::Draining {
+            self.stop("the drain time is over");
+        }
+        if self.stop_at.is_none()
+            && let Some(index) = self.threads.iter().position(JoinHandle::is_finished)
+        {
+            let worker = u16::try_from(index).unwrap_or(u16::MAX);
+            self.fail(worker, "its thread ended by itself".to_owned());
+        }
+    }
+
+    /// Whether `run` may return. Polled after every event, so the last `Stopped` or tick ends the loop.
+    fn is_over(&self) -> bool {
+        self.stop_at.is_some_and(|stop_at| {
+            self.threads.iter().all(JoinHandle::is_finished) || stop_at <= Instant::now()
+        })
+    }
+
+    fn on_second(&mut self, events: &Events) {
+        let lost = self.control.log.dropped_lines();
+        if lost > self.lost {
+            let lines = lost - self.lost;
+            tracing::warn!(event = event::LOG_DROPPED, lines, "the log reader is too slow");
+            self.lost = lost;
+        }
+        self.control.process.events_dropped.set_total(events.dropped());
+        for worker in self.control.silent_workers() {
+            tracing::error!(event = event::WORKER_HEARTBEAT, worker, "worker does not turn");
+        }
+    }
+
+    fn on_watchdog(&self) {
+        // Silence makes the service manager restart us, which is what a stuck worker needs.
+        if self.control.silent_workers().is_empty() {
+            self.notifier.watchdog();
+        }
+    }
+}
+
+/// The next tick, or never.
+async fn next_tick(timer: Option<&mut tokio::time::Interval>) {
+    match timer {
+        Some(timer) => drop(timer.tick().await),
+        None => std::future::pending().await,
+    }
+}

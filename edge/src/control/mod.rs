@@ -1,0 +1,272 @@
+//! The control thread: admin HTTP, signals, reload, health, metrics, the way out.
+//!
+//! Single-threaded tokio on the main thread. It may block on files at reload; nobody on the data path
+//! notices, because workers never wait for it. It reaches workers through [`crate::command`] only.
+//!
+//! - [`life`]: the loop of signals, ticks and worker events; drain and stop.
+//! - [`http`]: the listener, limits, authentication. [`api`]: routes and answers.
+//! - [`inspect`]: asks all workers and puts the pages together.
+//! - [`notify`]: what systemd wants to know.
+
+pub mod api;
+pub mod http;
+pub mod inspect;
+pub mod life;
+pub mod notify;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+use crate::command::{Command, WorkerHandle};
+use crate::config::diff::{Changes, merge};
+use crate::config::{Config, ConfigError, Source};
+use crate::host;
+use crate::log::{LogHandle, event};
+use crate::metrics::{Outcome, ProcessMetrics, WorkerMetrics, openmetrics};
+
+pub use life::{RunError, run};
+
+/// A worker whose turn counter stands still for this long is not healthy.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(2);
+/// All workers together have this long to answer one request.
+pub const REPLY_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Where the process is in its life.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not serving yet.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Takes nothing new, lets connections end.
+    Draining,
+    /// Ends.
+    Stopping,
+}
+
+impl Phase {
+    fn from_index(index: u8) -> Self {
+        match index {
+            0 => Self::Starting,
+            1 => Self::Ready,
+            2 => Self::Draining,
+            _ => Self::Stopping,
+        }
+    }
+}
+
+/// A command that must reach a worker, however full its queue is at the moment.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Order {
+    ApplyConfig,
+    Drain,
+    Stop,
+}
+
+#[derive(Debug)]
+struct Pulse {
+    turns: u64,
+    changed_at: Instant,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ReloadReport {
+    /// Keys that differ.
+    #[serde(flatten)]
+    pub changes: Changes,
+    /// Things that are probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// The state of the control thread, shared by its tasks. Its locks are never held across an await.
+#[derive(Debug)]
+pub struct Control {
+    source: Source,
+    config: Mutex<Arc<Config>>,
+    log: LogHandle,
+    workers: Vec<WorkerHandle>,
+    process: ProcessMetrics,
+    started_at: Instant,
+    phase: AtomicU8,
+    pulses: Mutex<Vec<Pulse>>,
+    /// Orders not yet taken by each worker's queue; at most one of each kind.
+    orders: Mutex<Vec<VecDeque<Order>>>,
+    drain_until: Mutex<Option<Instant>>,
+    /// Rung by the admin API to start draining.
+    drain_requested: Notify,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // All holders are short and leave complete values, so a panic elsewhere does not spoil them.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Control {
+    /// The state before serving begins.
+    pub fn new(
+        source: Source,
+        config: Arc<Config>,
+        log: LogHandle,
+        workers: Vec<WorkerHandle>,
+        fds_max: u64,
+    ) -> Self {
+        let now = Instant::now();
+        let process = ProcessMetrics::default();
+        process.workers.set(workers.len() as u64);
+        process.fds_max.set(fds_max);
+        process.config_loaded_at.set(unix_seconds());
+        let pulses = workers.iter().map(|_| Pulse { turns: 0, changed_at: now }).collect();
+        let orders = workers.iter().map(|_| VecDeque::new()).collect();
+        Self {
+            source,
+            config: Mutex::new(config),
+            log,
+            workers,
+            process,
+            started_at: now,
+            phase: AtomicU8::new(Phase::Starting as u8),
+            pulses: Mutex::new(pulses),
+            orders: Mutex::new(orders),
+            drain_until: Mutex::new(None),
+            drain_requested: Notify::new(),
+        }
+    }
+
+    /// Says that the server serves.
+    pub fn set_ready(&self) {
+        self.set_phase(Phase::Ready);
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.process.ready.set(u64::from(phase == Phase::Ready));
+    }
+
+    /// Where the process is in its life.
+    pub fn phase(&self) -> Phase {
+        Phase::from_index(self.phase.load(Ordering::Relaxed))
+    }
+
+    /// The running configuration.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&locked(&self.config))
+    }
+
+    /// Time since the control state was made.
+    pub fn uptime(&self) -> Duration {
+        self.started_at.elapsed()
+    }
+
+    /// Workers whose turn counter has not moved for [`HEARTBEAT_MAX`].
+    pub fn silent_workers(&self) -> Vec<u16> {
+        let pulses = locked(&self.pulses);
+        let silent = |pulse: &Pulse| pulse.changed_at.elapsed() >= HEARTBEAT_MAX;
+        let pairs = self.workers.iter().zip(pulses.iter());
+        pairs.filter(|(_, pulse)| silent(pulse)).map(|(worker, _)| worker.index()).collect()
+    }
+
+    /// Looks at every worker's turn counter; call a few times per second.
+    fn feel_pulses(&self) {
+        let now = Instant::now();
+        for (pulse, worker) in locked(&self.pulses).iter_mut().zip(&self.workers) {
+            let turns = worker.metrics().turns.value();
+            if turns == pulse.turns {
+                continue;
+            }
+            if now.duration_since(pulse.changed_at) >= HEARTBEAT_MAX {
+                let worker = worker.index();
+                tracing::info!(event = event::WORKER_HEARTBEAT, worker, "worker turns again");
+            }
+            *pulse = Pulse { turns, changed_at: now };
+        }
+    }
+
+    /// Reads the configuration again and, if it is valid, gives it to everybody.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; the running configuration stays.
+    pub fn reload(&self) -> Result<ReloadReport, ConfigError> {
+        let loaded = match self.source.load() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.process.config_reloads.of(Outcome::Failure).increment();
+                for problem in &error.problems {
+                    tracing::error!(event = event::CONFIG_REFUSED, "{problem}");
+                }
+                return Err(error);
+            }
+        };
+        let (merged, changes) = merge(&self.config(), loaded.config);
+        self.log.set_level(merged.log.level);
+        *locked(&self.config) = Arc::new(merged);
+        self.order(Order::ApplyConfig);
+        self.process.config_reloads.of(Outcome::Success).increment();
+        self.process.config_loaded_at.set(unix_seconds());
+        for warning in &loaded.warnings {
+            tracing::warn!(event = event::CONFIG_WARNING, "{warning}");
+        }
+        for change in &changes.restart_required {
+            tracing::warn!(event = event::CONFIG_WARNING, key = change.key, "needs a restart");
+        }
+        let changed = changes.changed.iter().map(|change| change.key.as_str()).collect::<Vec<_>>();
+        tracing::info!(event = event::CONFIG_RELOADED, changed = changed.join(" "), "reloaded");
+        Ok(ReloadReport { changes, warnings: loaded.warnings })
+    }
+
+    /// Asks the control loop to drain and then stop the process.
+    pub fn request_drain(&self) {
+        self.drain_requested.notify_one();
+    }
+
+    /// Puts an order on every worker's list and delivers what the queues take.
+    fn order(&self, order: Order) {
+        for waiting in locked(&self.orders).iter_mut() {
+            if !waiting.contains(&order) {
+                waiting.push_back(order);
+            }
+        }
+        self.deliver_orders();
+    }
+
+    /// Delivers waiting orders in their sequence; a full queue keeps them for the next tick.
+    fn deliver_orders(&self) {
+        for (waiting, worker) in locked(&self.orders).iter_mut().zip(&self.workers) {
+            while let Some(order) = waiting.front() {
+                let command = match order {
+                    Order::ApplyConfig => Command::ApplyConfig(self.config()),
+                    Order::Drain => Command::Drain { deadline_ms: self.drain_left_ms() },
+                    Order::Stop => Command::Stop,
+                };
+                if worker.send(command).is_err() {
+                    break;
+                }
+                waiting.pop_front();
+            }
+        }
+    }
+
+    fn drain_left_ms(&self) -> u64 {
+        let left = locked(&self.drain_until)
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The OpenMetrics text.
+    pub fn metrics_text(&self) -> String {
+        self.process.uptime.set(self.uptime().as_secs_f64());
+        self.process.log_dropped.set_total(self.log.dropped_lines());
+        self.process.resident_bytes.set(host::resident_bytes());
+        let workers: Vec<&WorkerMetrics> = self.workers.iter().map(WorkerHandle::metrics).collect();
+        openmetrics::render(&self.process, &workers)
+    }
+}
+
+fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

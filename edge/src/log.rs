@@ -1,0 +1,241 @@
+//! Log lines: text on a terminal, JSON otherwise, through a bounded writer that never makes anybody wait.
+//!
+//! A line is formatted by the thread that logs and handed to a queue; a thread of its own writes to
+//! standard error. A full queue drops the line; drops are counted, exposed and reported once a second.
+//! Every line has a field `event` with one of the stable codes in [`event`]. Workers log per connection
+//! event, never per message.
+
+use std::borrow::Cow;
+use std::io::IsTerminal as _;
+
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
+
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// Stable codes of the field `event`. Alerts and log queries depend on them: never rename one.
+pub mod event {
+    /// The server is about to serve.
+    pub const START: &str = "start";
+    /// The server serves.
+    pub const READY: &str = "ready";
+    /// An environment variable or flag overrides the file.
+    pub const CONFIG_OVERRIDE: &str = "config_override";
+    /// Something in the configuration is probably not meant.
+    pub const CONFIG_WARNING: &str = "config_warning";
+    /// A reload took effect.
+    pub const CONFIG_RELOADED: &str = "config_reloaded";
+    /// A reload was refused; the running configuration stays.
+    pub const CONFIG_REFUSED: &str = "config_refused";
+    /// A host setting that hurts.
+    pub const HOST_FINDING: &str = "host_finding";
+    /// A kernel feature is on, off or refused.
+    pub const IO_FEATURE: &str = "io_feature";
+    /// A signal arrived.
+    pub const SIGNAL: &str = "signal";
+    /// Draining began.
+    pub const DRAIN: &str = "drain";
+    /// The server stops.
+    pub const STOP: &str = "stop";
+    /// A worker cannot go on.
+    pub const WORKER_FAILED: &str = "worker_failed";
+    /// A worker has not turned for two seconds, or turns again.
+    pub const WORKER_HEARTBEAT: &str = "worker_heartbeat";
+    /// Log lines were lost.
+    pub const LOG_DROPPED: &str = "log_dropped";
+    /// An operator's request that changes something.
+    pub const ADMIN: &str = "admin";
+    /// A peer's connect command was accepted.
+    pub const CONNECT: &str = "connect";
+    /// A peer began to publish.
+    pub const PUBLISH: &str = "publish";
+    /// A publish request was refused.
+    pub const PUBLISH_REFUSED: &str = "publish_refused";
+    /// A publisher was replaced by another.
+    pub const TAKEOVER: &str = "takeover";
+    /// A publisher was lost; its stream waits for it.
+    pub const GRACE: &str = "grace";
+    /// A stream ended.
+    pub const STREAM_END: &str = "stream_end";
+    /// A peer began to play.
+    pub const PLAY: &str = "play";
+    /// A play request was refused.
+    pub const PLAY_REFUSED: &str = "play_refused";
+    /// A subscriber fell behind and jumped to a keyframe.
+    pub const SKIP: &str = "skip";
+    /// A peer broke the protocol.
+    pub const PROTOCOL_ERROR: &str = "protocol_error";
+    /// A connection ended: reason and totals.
+    pub const CLOSE: &str = "close";
+}
+
+/// Controls the running log. Dropping it writes what is still queued.
+#[derive(Debug, Default)]
+pub struct LogHandle {
+    level: Option<reload::Handle<LevelFilter, Registry>>,
+    dropped: Option<ErrorCounter>,
+    /// Writes the rest of the queue when it is dropped.
+    _guard: Option<WorkerGuard>,
+}
+
+impl LogHandle {
+    /// Changes the level of the running log.
+    pub fn set_level(&self, level: LogLevel) {
+        if let Some(handle) = &self.level {
+            // Fails only when the subscriber is gone, and then nobody logs.
+            drop(handle.modify(|filter| *filter = level_filter(level)));
+        }
+    }
+
+    /// Lines lost so far.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped.as_ref().map_or(0, |counter| counter.dropped_lines() as u64)
+    }
+}
+
+/// Starts logging to standard error. Call once, before any other thread exists.
+pub fn start(config: &Log) -> LogHandle {
+    let lines_max = usize::try_from(config.queue_lines_max).unwrap_or(usize::MAX);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(lines_max)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let dropped = writer.error_counter();
+    let (filter, level) = reload::Layer::new(level_filter(config.level));
+    let terminal = std::io::stderr().is_terminal();
+    let json = match config.format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !terminal,
+    };
+    let lines = fmt::layer().with_writer(writer).with_target(false);
+    let lines = if json {
+        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+    } else {
+        lines.with_ansi(terminal).boxed()
+    };
+    // A second start in one process, as in tests, keeps the first log.
+    drop(tracing_subscriber::registry().with(filter).with(lines).try_init());
+    LogHandle { level: Some(level), dropped: Some(dropped), _guard: Some(guard) }
+}
+
+fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Parameters whose values are public: they choose a vhost, they open nothing.
+const PUBLIC_PARAMETERS: [&str; 2] = ["vhost", "domain"];
+
+/// A URL or stream name fit for a log: user information and the values of query parameters are
+/// replaced by `***`, because keys and signatures travel there. Borrows when there is nothing to hide.
+pub fn redact(text: &str) -> Cow<'_, str> {
+    let (before, query) = match text.find(['?', '#']) {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let user_end = before.find("://").and_then(|at| {
+        let authority = &before[at + 3..];
+        let authority = &authority[..authority.find('/').unwrap_or(authority.len())];
+        authority.rfind('@').map(|end| (at + 3, at + 3 + end))
+    });
+    if query.is_empty() && user_end.is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    match user_end {
+        Some((start, end)) => {
+            out.push_str(&before[..start]);
+            out.push_str("***");
+            out.push_str(&before[end..]);
+        }
+        None => out.push_str(before),
+    }
+    for part in query.split_inclusive(['?', '&', '#']) {
+        let (pair, separator) = match part.strip_suffix(['?', '&', '#']) {
+            Some(pair) => (pair, &part[pair.len()..]),
+            None => (part, ""),
+        };
+        match pair.split_once('=') {
+            Some((name, _)) if !PUBLIC_PARAMETERS.contains(&name) => {
+                out.push_str(name);
+                out.push_str("=***");
+            }
+            Some(_) => out.push_str(pair),
+            // A bare word after `?` may be the key itself.
+            None if !pair.is_empty() => out.push_str("***"),
+            None => {}
+        }
+        out.push_str(separator);
+    }
+    Cow::Owned(out)
+}
+
+/// Lets at most so many lines of one kind through per second; the caller counts the rest.
+#[derive(Copy, Clone, Debug)]
+pub struct RepeatLimit {
+    lines_per_second_max: u32,
+    second: u64,
+    lines: u32,
+}
+
+impl RepeatLimit {
+    /// A limit; 0 lets nothing through.
+    pub const fn new(lines_per_second_max: u32) -> Self {
+        Self { lines_per_second_max, second: 0, lines: 0 }
+    }
+
+    /// Whether a line may be written at `now_ms` of any monotonic clock.
+    pub fn allow(&mut self, now_ms: u64) -> bool {
+        let second = now_ms / 1_000;
+        if second != self.second {
+            self.second = second;
+            self.lines = 0;
+        }
+        if self.lines == self.lines_per_second_max {
+            return false;
+        }
+        self.lines += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_in_urls_are_hidden_and_the_rest_stays() {
+        for (url, expected) in [
+            ("rtmp://h/live/a", "rtmp://h/live/a"),
+            ("rtmp://user:pass@h:1935/live", "rtmp://***@h:1935/live"),
+            ("rtmp://h/live/a?txSecret=1f&txTime=2", "rtmp://h/live/a?txSecret=***&txTime=***"),
+            ("cam?vhost=x.com&auth_key=1-2-3", "cam?vhost=x.com&auth_key=***"),
+            ("cam?secretword", "cam?***"),
+            ("cam?a=b=c?d=e", "cam?a=***?d=***"),
+            ("cam#k=v", "cam#k=***"),
+            ("?", "?"),
+            ("rtmp://h/a@b/c", "rtmp://h/a@b/c"),
+        ] {
+            assert_eq!(redact(url), expected, "{url}");
+        }
+        assert!(matches!(redact("live/plain"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_repeat_limit_opens_again_with_the_next_second() {
+        let mut limit = RepeatLimit::new(2);
+        let allowed: Vec<bool> =
+            [0, 10, 999, 1_000, 1_001, 1_002].map(|now| limit.allow(now)).into();
+        assert_eq!(allowed, [true, true, false, true, true, false]);
+    }
+}

@@ -1,0 +1,83 @@
+//! The `ringcast` program: command line, configuration, log; then [`edge::server::run`].
+//!
+//! Exit codes: 0 stopped as asked or the file is valid, 1 anything failed, 2 wrong usage.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use edge::cli::{Cli, Command, ServeArgs};
+use edge::config::load::check_file;
+use edge::config::{ConfigError, Source, reference};
+use edge::log;
+use edge::server::{self, Setup, StartError};
+
+/// Small allocations of many sizes from several threads: measured better than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => serve(&cli.serve),
+        Some(Command::Serve(args)) => serve(&args),
+        Some(Command::Check { file }) => return check(&file),
+        Some(Command::Config { config }) => print_config(config.as_deref()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringcast: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &ServeArgs) -> Result<(), StartError> {
+    let source = args.source();
+    let loaded = source.load().map_err(refused)?;
+    let log = log::start(&loaded.config.log);
+    let setup = Setup { source, loaded, log };
+    server::run(setup, &mut io::stdout(), edge::runtime::spawn_workers)
+}
+
+fn refused(error: ConfigError) -> StartError {
+    StartError::Failed(format!("the configuration cannot be used\n{error}"))
+}
+
+fn check(file: &Path) -> ExitCode {
+    match check_file(file) {
+        Ok(loaded) => {
+            for warning in loaded.warnings {
+                eprintln!("warning: {warning}");
+            }
+            println!("{}: valid", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_config(file: Option<&Path>) -> Result<(), StartError> {
+    let config = match file {
+        None => edge::config::Config::default(),
+        Some(file) => {
+            let source = Source { file: Some(file.to_owned()), ..Source::default() };
+            source.with_process_env().load().map_err(refused)?.config
+        }
+    };
+    let text = reference::reference(&config);
+    match io::stdout().write_all(text.as_bytes()) {
+        // `ringcast config | head` is not a failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(StartError::Failed(error.to_string()))
+        }
+        _ => Ok(()),
+    }
+}

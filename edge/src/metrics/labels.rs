@@ -1,0 +1,202 @@
+//! The closed sets of label values. A new value is added here and nowhere else.
+
+/// A label with a fixed set of values.
+pub trait Label: Copy + 'static {
+    /// The label's name in the exposition.
+    const NAME: &'static str;
+    /// All values, in index order.
+    const VALUES: &'static [&'static str];
+    /// Position of this value in [`Label::VALUES`].
+    fn index(self) -> usize;
+    /// The value as text.
+    fn text(self) -> &'static str {
+        Self::VALUES[self.index()]
+    }
+}
+
+macro_rules! labels {
+    ($($(#[doc = $doc:literal])* $name:ident $label:literal {
+        $($(#[doc = $value_doc:literal])* $variant:ident = $text:literal,)*
+    })*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize)]
+        pub enum $name { $($(#[doc = $value_doc])* #[serde(rename = $text)] $variant,)* }
+
+        impl Label for $name {
+            const NAME: &'static str = $label;
+            const VALUES: &'static [&'static str] = &[$($text),*];
+            fn index(self) -> usize { self as usize }
+        }
+    )*};
+}
+
+labels! {
+    /// What a connection does.
+    Role "role" {
+        /// Has not published or played yet.
+        Undecided = "undecided",
+        /// Publishes.
+        Publisher = "publisher",
+        /// Plays.
+        Subscriber = "subscriber",
+    }
+    /// Where a connection is in its life.
+    ConnectionState "state" {
+        /// RTMP handshake not complete.
+        Handshake = "handshake",
+        /// Exchanging commands, no stream yet.
+        Command = "command",
+        /// Plays a stream nobody publishes yet, or publishes nothing yet.
+        Waiting = "waiting",
+        /// Media flows.
+        Live = "live",
+        /// Being closed.
+        Closing = "closing",
+    }
+    /// Why a connection ended.
+    CloseReason "reason" {
+        /// Connected and left without a byte, as load balancers do.
+        Probe = "probe",
+        /// The peer closed in order (deleteStream, closeStream, or a close between messages).
+        PeerClosed = "peer_closed",
+        /// The peer reset, or vanished in the middle of a message.
+        PeerLost = "peer_lost",
+        /// Handshake or connect took too long.
+        HandshakeTimeout = "handshake_timeout",
+        /// Nothing heard for the idle time.
+        IdleTimeout = "idle_timeout",
+        /// A publisher sent no media for `idle_publisher_ms_max`.
+        PublisherIdle = "publisher_idle",
+        /// Nobody published within `play_wait_ms`.
+        PlayWaitTimeout = "play_wait_timeout",
+        /// The stream ended.
+        StreamEnded = "stream_ended",
+        /// Another publisher took the stream over.
+        Takeover = "takeover",
+        /// A subscriber made no progress for `stall_ms_max`.
+        Stalled = "stalled",
+        /// A subscriber fell out of the ring twice in a row.
+        Overrun = "overrun",
+        /// Publish or play was refused.
+        Refused = "refused",
+        /// The peer broke the protocol.
+        ProtocolError = "protocol_error",
+        /// A limit on connections was reached.
+        ConnectionLimit = "connection_limit",
+        /// A memory or size limit was reached.
+        MemoryLimit = "memory_limit",
+        /// Closed by an operator.
+        Kicked = "kicked",
+        /// Closed because the server drains.
+        Drained = "drained",
+        /// Closed because the server stops.
+        Shutdown = "shutdown",
+        /// The kernel reported an error on send or receive.
+        SocketError = "socket_error",
+        /// A fault of the server; see the log.
+        Internal = "internal",
+    }
+    /// How a publish request ended.
+    PublishResult "result" {
+        /// A new stream, or a stream that waited.
+        Accepted = "accepted",
+        /// Continues a stream in its grace period.
+        Resumed = "resumed",
+        /// Replaced a present publisher.
+        Takeover = "takeover",
+        /// The stream is busy and the vhost says reject.
+        Busy = "busy",
+        /// The name cannot be used.
+        BadName = "bad_name",
+        /// Not allowed here.
+        Denied = "denied",
+        /// A limit of the server.
+        Limit = "limit",
+    }
+    /// How a play request ended.
+    PlayResult "result" {
+        /// The stream is there.
+        Accepted = "accepted",
+        /// Accepted, and waits for a publisher.
+        Waiting = "waiting",
+        /// The name cannot be used, or nobody publishes and waiting is off.
+        NotFound = "not_found",
+        /// Not allowed here.
+        Denied = "denied",
+        /// A limit of the server.
+        Limit = "limit",
+    }
+    /// How a grace period ended.
+    GraceResult "result" {
+        /// The publisher returned.
+        Resumed = "resumed",
+        /// It did not.
+        Expired = "expired",
+    }
+    /// Life of a stream.
+    StreamLife "state" {
+        /// A publisher is connected.
+        Live = "live",
+        /// The publisher was lost and may return.
+        Grace = "grace",
+        /// Subscribers wait for a publisher.
+        Waiting = "waiting",
+    }
+    /// Kind of a media message.
+    MediaKind "kind" {
+        /// Video.
+        Video = "video",
+        /// Audio.
+        Audio = "audio",
+        /// Metadata and other data messages.
+        Data = "data",
+    }
+    /// Why a subscriber jumped to a keyframe.
+    SkipReason "reason" {
+        /// Its lag exceeded `lag_ms_max`.
+        Lag = "lag",
+        /// Its position fell out of the ring.
+        Overrun = "overrun",
+    }
+    /// What made a flush happen.
+    FlushCause "cause" {
+        /// A video message was complete.
+        Frame = "frame",
+        /// The rider or audio-only timer.
+        Timer = "timer",
+        /// The end of a turn (`immediate`).
+        Turn = "turn",
+        /// The flush window ended.
+        Window = "window",
+        /// A subscriber joined.
+        Join = "join",
+        /// A blocked socket became writable.
+        Writable = "writable",
+    }
+    /// Direction of bytes.
+    Direction "direction" {
+        /// From peers.
+        In = "in",
+        /// To peers.
+        Out = "out",
+    }
+    /// How something ended.
+    Outcome "result" {
+        /// Done.
+        Success = "success",
+        /// Refused or failed; nothing changed.
+        Failure = "failure",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_text_follows_the_variant() {
+        assert_eq!(Role::Subscriber.text(), "subscriber");
+        assert_eq!(CloseReason::Internal.text(), "internal");
+        assert_eq!(CloseReason::Internal.index() + 1, CloseReason::VALUES.len());
+    }
+}

@@ -1,0 +1,171 @@
+//! Every metric of the server: field, name, help. The one place names are written.
+//!
+//! `METRICS.md` and the `# HELP` lines are generated from the doc comments here. Rules: base units
+//! (seconds, bytes) last in the name; counters are named without `_total`, the exposition adds it; no label
+//! whose values a peer can choose; no label per stream or per connection.
+
+use super::openmetrics::{Family, Metric, Scope};
+use super::{
+    Buckets, CloseReason, ConnectionState, Counter, CounterBy, CounterByPair, ErrorCounter,
+    FlushCause, Gauge, GaugeBy, GaugeByPair, GraceResult, Histogram, MediaKind, Outcome,
+    PlayResult, PublishResult, RealGauge, Role, SkipReason, StreamLife,
+};
+
+/// Lag of a subscriber, observed in milliseconds of stream time, exported in seconds.
+#[derive(Debug)]
+pub enum LagMs {}
+
+impl Buckets for LagMs {
+    const BOUNDS: &'static [u64] =
+        &[1, 5, 20, 50, 100, 200, 350, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
+    const SCALE: f64 = 1_000.0;
+}
+
+/// Play command to first media byte handed to the kernel, observed in microseconds, exported in seconds.
+#[derive(Debug)]
+pub enum FirstFrameUs {}
+
+impl Buckets for FirstFrameUs {
+    const BOUNDS: &'static [u64] = &[
+        50, 100, 200, 400, 600, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000,
+        5_000_000, 30_000_000,
+    ];
+    const SCALE: f64 = 1_000_000.0;
+}
+
+macro_rules! metrics {
+    (
+        $(#[doc = $struct_doc:literal])* pub struct $struct:ident;
+        $($(#[doc = $doc:literal])* $field:ident: $kind:ty = $name:literal $(@ $scope:ident)?;)*
+    ) => {
+        $(#[doc = $struct_doc])*
+        #[derive(Debug, Default)]
+        pub struct $struct {
+            $(#[doc = concat!("`", $name, "`:")] $(#[doc = $doc])* pub $field: $kind,)*
+        }
+
+        impl $struct {
+            /// Name, help, kind and reader of every metric of this table, in order of exposition.
+            pub const FAMILIES: &'static [Family<Self>] = &[$(Family {
+                name: $name,
+                help: &[$($doc),*],
+                kind: <$kind as Metric>::KIND,
+                labels: <$kind as Metric>::LABELS,
+                scope: metrics!(@scope $($scope)?),
+                visit: |table, emit| Metric::visit(&table.$field, emit),
+            }),*];
+        }
+    };
+    (@scope) => { Scope::Sum };
+    (@scope per_worker) => { Scope::PerWorker };
+}
+
+metrics! {
+    /// Counters of one worker. Only that worker writes; any thread reads.
+    pub struct WorkerMetrics;
+
+    /// Open connections by role and state.
+    connections: GaugeByPair<Role, ConnectionState> = "ringcast_connections";
+    /// Connections accepted.
+    connections_accepted: Counter = "ringcast_connections_accepted" @ per_worker;
+    /// Connections that got a role.
+    connections_total: CounterBy<Role> = "ringcast_connections_by_role";
+    /// Connections ended, by role and reason.
+    disconnects: CounterByPair<Role, CloseReason> = "ringcast_disconnects";
+    /// Streams by state, counted by their home worker.
+    streams: GaugeBy<StreamLife> = "ringcast_streams";
+    /// Publish requests by result.
+    publishes: CounterBy<PublishResult> = "ringcast_publish";
+    /// Play requests by result.
+    plays: CounterBy<PlayResult> = "ringcast_play";
+    /// Publishers replaced by another one.
+    publish_takeovers: Counter = "ringcast_publish_takeovers";
+    /// Grace periods begun after the loss of a publisher.
+    grace_started: Counter = "ringcast_stream_grace_started";
+    /// Grace periods ended, by result.
+    grace_ended: CounterBy<GraceResult> = "ringcast_stream_grace_ended";
+    /// Bytes received from peers, protocol overhead included.
+    ingress_bytes: Counter = "ringcast_ingress_bytes";
+    /// Bytes accepted by the kernel for peers, protocol overhead included.
+    egress_bytes: Counter = "ringcast_egress_bytes";
+    /// Messages received from publishers, by kind.
+    messages_in: CounterBy<MediaKind> = "ringcast_messages_in";
+    /// Media payload bytes received from publishers in complete messages.
+    payload_received_bytes: Counter = "ringcast_payload_received_bytes";
+    /// Media payload bytes copied in user space. Equals the bytes received, whatever the number of subscribers.
+    payload_copied_bytes: Counter = "ringcast_payload_copied_bytes";
+    /// Payload bytes copied once more, because their message was interleaved with another one.
+    payload_copied_aside_bytes: Counter = "ringcast_payload_copied_aside_bytes";
+    /// Payload bytes of messages dropped instead of published, see ringcast_messages_dropped.
+    payload_dropped_bytes: Counter = "ringcast_payload_dropped_bytes";
+    /// Messages dropped: the ring was held by slow workers, or video nobody could decode yet.
+    messages_dropped: Counter = "ringcast_messages_dropped";
+    /// Timeline repairs: gross timestamp jumps of a publisher made even.
+    timestamp_repairs: Counter = "ringcast_timestamp_repairs";
+    /// Jumps of a subscriber to a newer keyframe, by reason.
+    skips: CounterBy<SkipReason> = "ringcast_subscriber_skips";
+    /// Distance of subscribers behind the head in stream time, sampled when they are flushed.
+    lag: Histogram<LagMs> = "ringcast_subscriber_lag_seconds";
+    /// From the play command to the first media byte handed to the kernel.
+    first_frame: Histogram<FirstFrameUs> = "ringcast_first_frame_seconds";
+    /// Flushes of streams to this worker's subscribers, by cause.
+    flushes: CounterBy<FlushCause> = "ringcast_flushes";
+    /// Sends submitted for subscribers.
+    sends: Counter = "ringcast_sends";
+    /// Sends the kernel took only in part, or not at all, because the socket was full.
+    sends_blocked: Counter = "ringcast_sends_blocked";
+    /// Present flush window of the worker when load has widened it, else 0.
+    flush_window_widened: RealGauge = "ringcast_flush_window_widened_seconds" @ per_worker;
+    /// Peers that broke the protocol, by class of error.
+    protocol_errors: ErrorCounter = "ringcast_protocol_errors";
+    /// Bytes of ring segments in use by streams of this worker.
+    ring_bytes: Gauge = "ringcast_ring_bytes" @ per_worker;
+    /// Bytes held to put interleaved messages together.
+    reassembly_bytes: Gauge = "ringcast_reassembly_bytes" @ per_worker;
+    /// Submission queue entries handed to io_uring.
+    uring_submissions: Counter = "ringcast_uring_submissions" @ per_worker;
+    /// Completion queue entries reaped from io_uring.
+    uring_completions: Counter = "ringcast_uring_completions" @ per_worker;
+    /// System calls that waited for completions or readiness.
+    io_waits: Counter = "ringcast_io_waits" @ per_worker;
+    /// Receives ended because the buffer ring was empty.
+    uring_no_buffers: Counter = "ringcast_uring_no_buffers" @ per_worker;
+    /// Completion queue overflows.
+    uring_overflows: Counter = "ringcast_uring_overflows" @ per_worker;
+    /// Completions for connections that no longer exist.
+    io_stale: Counter = "ringcast_io_stale_completions" @ per_worker;
+    /// Failed accepts, for example because file descriptors ran out.
+    accept_errors: Counter = "ringcast_accept_errors" @ per_worker;
+    /// Turns of the worker's loop. It advances at least once a second in a healthy worker.
+    turns: Counter = "ringcast_worker_turns" @ per_worker;
+    /// Share of the last second the worker did not sleep.
+    busy: RealGauge = "ringcast_worker_busy_ratio" @ per_worker;
+    /// Log lines the worker did not write because the same event repeated too fast.
+    log_suppressed: Counter = "ringcast_log_suppressed";
+}
+
+metrics! {
+    /// Figures of the process, written by the control thread.
+    pub struct ProcessMetrics;
+
+    /// Time since the process started.
+    uptime: RealGauge = "ringcast_uptime_seconds";
+    /// Workers configured and running.
+    workers: Gauge = "ringcast_workers";
+    /// 1 when the server takes new connections, 0 while it starts or drains.
+    ready: Gauge = "ringcast_ready";
+    /// Configuration reloads by result.
+    config_reloads: CounterBy<Outcome> = "ringcast_config_reloads";
+    /// When the present configuration was taken, in Unix time.
+    config_loaded_at: RealGauge = "ringcast_config_last_success_timestamp_seconds";
+    /// Log lines lost because the writer could not keep up.
+    log_dropped: Counter = "ringcast_log_dropped_lines";
+    /// Events of workers lost because the control thread could not keep up.
+    events_dropped: Counter = "ringcast_events_dropped";
+    /// Admin requests answered, by success (status below 400) or failure.
+    admin_requests: CounterBy<Outcome> = "ringcast_admin_requests";
+    /// Open file descriptors the process may have.
+    fds_max: Gauge = "ringcast_file_descriptors_max";
+    /// Resident memory of the process.
+    resident_bytes: Gauge = "ringcast_resident_memory_bytes";
+}

@@ -1,0 +1,337 @@
+//! Which stream lives where: the only table all workers share.
+//!
+//! One [`StreamEntry`] per stream path, from the first publisher or subscriber to the last. It holds
+//! the ring, the state every worker reads on its tick, and the slot through which the [`Publisher`]
+//! (the ring's writer) moves between workers when a publisher returns elsewhere.
+//!
+//! The two mutexes here are taken by commands only (publish, play, their ends, a takeover), never
+//! for a media byte: media goes through atomics of the entry and of the ring. Lock order:
+//! [`Registry::streams`], then [`StreamEntry::slot`]; neither is held over a system call.
+//!
+//! ```text
+//!   worker A (home)                     entry                         worker B
+//!   LocalStream{publisher} ── owner ──► slot ◄── claim ────── new publisher's connection
+//!         ▲                              │ yield_wanted
+//!         └── sees it on its tick, ends its session, parks the Publisher ──► B's next poll takes it
+//! ```
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use live::path::StreamPath;
+use live::publisher::Publisher;
+use ring::{Position, StreamRing};
+
+use crate::command::ConnectionId;
+use crate::config::DuplicatePublish;
+
+/// Where in its life a stream is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum StreamPhase {
+    /// Nobody publishes; subscribers may wait.
+    Waiting,
+    /// A publisher is connected.
+    Live,
+    /// The publisher was lost and may return; subscribers stay.
+    Grace,
+}
+
+/// One stream, shared by all workers.
+#[derive(Debug)]
+pub struct StreamEntry {
+    path: StreamPath,
+    phase: AtomicU8,
+    /// How many times the stream has ended (clean unpublish or grace over).
+    ends: AtomicU64,
+    /// Head of the ring at the last end.
+    end_position: AtomicU64,
+    has_video: AtomicBool,
+    /// A publisher elsewhere waits for this stream's writer.
+    yield_wanted: AtomicBool,
+    ring: OnceLock<StreamRing>,
+    /// One bit per worker that has subscribers of this stream.
+    tapped: Box<[AtomicU64]>,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Parked here while no connection publishes; with its owner otherwise.
+    publisher: Option<Box<Publisher>>,
+    owner: Option<ConnectionId>,
+    claim: Option<ConnectionId>,
+}
+
+/// What became of a wish to publish.
+#[derive(Debug)]
+pub enum Claim {
+    /// The caller owns the writer now. `None` if the stream never had one: make it and keep it.
+    Granted(Option<Box<Publisher>>),
+    /// Somebody publishes and the policy protects them.
+    Busy,
+    /// The present owner was asked to yield; poll with [`StreamEntry::poll_claim`].
+    Pending {
+        /// Worker of the present owner, to be woken.
+        owner: ConnectionId,
+    },
+}
+
+/// State of a claim that was pending.
+#[derive(Debug)]
+pub enum ClaimPoll {
+    /// Still with the old owner.
+    Pending,
+    /// The caller owns the writer now.
+    Granted(Option<Box<Publisher>>),
+    /// A newer claim replaced this one.
+    Superseded,
+}
+
+impl StreamEntry {
+    fn new(path: StreamPath, workers: usize) -> Self {
+        Self {
+            path,
+            phase: AtomicU8::new(0),
+            ends: AtomicU64::new(0),
+            end_position: AtomicU64::new(0),
+            has_video: AtomicBool::new(false),
+            yield_wanted: AtomicBool::new(false),
+            ring: OnceLock::new(),
+            tapped: (0..workers.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            slot: Mutex::new(Slot::default()),
+        }
+    }
+
+    /// The stream's identity.
+    pub fn path(&self) -> &StreamPath {
+        &self.path
+    }
+
+    /// Where in its life the stream is.
+    pub fn phase(&self) -> StreamPhase {
+        match self.phase.load(Ordering::Acquire) {
+            1 => StreamPhase::Live,
+            2 => StreamPhase::Grace,
+            _ => StreamPhase::Waiting,
+        }
+    }
+
+    /// How many times the stream has ended, and where in the ring the last end lies.
+    pub fn ends(&self) -> (u64, Position) {
+        let ends = self.ends.load(Ordering::Acquire);
+        (ends, Position(self.end_position.load(Ordering::Acquire)))
+    }
+
+    /// The ring, once somebody has published.
+    pub fn ring(&self) -> Option<&StreamRing> {
+        self.ring.get()
+    }
+
+    /// True once video was published in the present session.
+    pub fn has_video(&self) -> bool {
+        self.has_video.load(Ordering::Relaxed)
+    }
+
+    /// Home worker only.
+    pub fn set_has_video(&self, has_video: bool) {
+        self.has_video.store(has_video, Ordering::Relaxed);
+    }
+
+    /// Notes whether `worker` has subscribers, so that the home worker knows whom to wake.
+    pub fn set_tapped(&self, worker: usize, tapped: bool) {
+        let Some(word) = self.tapped.get(worker / 64) else { return };
+        let bit = 1 << (worker % 64);
+        if tapped {
+            word.fetch_or(bit, Ordering::AcqRel);
+        } else {
+            word.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// Calls `wake` with each worker that has subscribers.
+    pub fn for_each_tapped(&self, mut wake: impl FnMut(usize)) {
+        for (index, word) in self.tapped.iter().enumerate() {
+            let mut bits = word.load(Ordering::Acquire);
+            while bits != 0 {
+                wake(index * 64 + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
+            }
+        }
+    }
+
+    /// True if the owner is to end its session in favour of a newcomer.
+    pub fn is_yield_wanted(&self) -> bool {
+        self.yield_wanted.load(Ordering::Acquire)
+    }
+
+    /// Asks for the right to publish.
+    pub fn claim(&self, newcomer: ConnectionId, policy: DuplicatePublish) -> Claim {
+        let mut slot = self.lock();
+        let Some(owner) = slot.owner else {
+            slot.owner = Some(newcomer);
+            slot.claim = None;
+            return Claim::Granted(slot.publisher.take());
+        };
+        if policy == DuplicatePublish::Reject {
+            return Claim::Busy;
+        }
+        slot.claim = Some(newcomer);
+        self.yield_wanted.store(true, Ordering::Release);
+        Claim::Pending { owner }
+    }
+
+    /// Looks whether a pending claim was granted.
+    pub fn poll_claim(&self, newcomer: ConnectionId) -> ClaimPoll {
+        let mut slot = self.lock();
+        if slot.claim != Some(newcomer) {
+            return ClaimPoll::Superseded;
+        }
+        if slot.owner.is_some() {
+            return ClaimPoll::Pending;
+        }
+        slot.claim = None;
+        slot.owner = Some(newcomer);
+        ClaimPoll::Granted(slot.publisher.take())
+    }
+
+    /// Gives up a pending claim (its connection is gone).
+    pub fn withdraw_claim(&self, newcomer: ConnectionId) {
+        let mut slot = self.lock();
+        if slot.claim == Some(newcomer) {
+            slot.claim = None;
+            self.yield_wanted.store(false, Ordering::Release);
+        }
+    }
+
+    /// The owner's session begins. The ring is set by the first.
+    pub fn begin(&self, ring: StreamRing) {
+        self.ring.get_or_init(|| ring);
+        self.has_video.store(false, Ordering::Relaxed);
+        self.phase.store(1, Ordering::Release);
+    }
+
+    /// The owner's session is over and its writer is parked. `grace` keeps the subscribers waiting
+    /// for its return; otherwise the stream ends at `head`. True if a newcomer waits for the writer.
+    pub fn park(&self, publisher: Box<Publisher>, grace: bool) -> bool {
+        let head = publisher.writer().head();
+        let mut slot = self.lock();
+        slot.publisher = Some(publisher);
+        slot.owner = None;
+        self.yield_wanted.store(false, Ordering::Release);
+        if grace || slot.claim.is_some() {
+            self.phase.store(2, Ordering::Release);
+        } else {
+            self.end_at(head);
+        }
+        slot.claim.is_some()
+    }
+
+    /// The grace period is over. Calls `end` with the parked publisher if nobody has returned;
+    /// true in that case.
+    pub fn end_grace(&self, end: impl FnOnce(&mut Publisher)) -> bool {
+        let mut slot = self.lock();
+        if slot.owner.is_some() || slot.claim.is_some() || self.phase() != StreamPhase::Grace {
+            return false;
+        }
+        let head = slot.publisher.as_mut().map_or(Position(0), |publisher| {
+            end(publisher);
+            publisher.writer().head()
+        });
+        self.end_at(head);
+        true
+    }
+
+    /// Takes the parked publisher out, when the entry is given up.
+    fn take_parked(&self) -> Option<Box<Publisher>> {
+        self.lock().publisher.take()
+    }
+
+    fn end_at(&self, head: Position) {
+        self.end_position.store(head.0, Ordering::Release);
+        self.phase.store(0, Ordering::Release);
+        self.ends.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        // No code that can panic runs under the lock except a publisher's `end`, which leaves the
+        // slot consistent; a poisoned lock is therefore as good as a healthy one.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct Held {
+    entry: Arc<StreamEntry>,
+    /// Workers that have a local record of the stream.
+    workers: usize,
+}
+
+/// All streams of the process.
+#[derive(Debug)]
+pub struct Registry {
+    streams: Mutex<HashMap<StreamPath, Held>>,
+    workers: usize,
+}
+
+/// The configured number of streams exists already.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct TooManyStreams;
+
+impl Registry {
+    /// An empty registry for so many workers.
+    pub fn new(workers: usize) -> Self {
+        Self { streams: Mutex::new(HashMap::new()), workers }
+    }
+
+    /// The entry of `path`, made if need be, held for the calling worker. Each call is matched by
+    /// one [`Registry::release`].
+    ///
+    /// # Errors
+    /// [`TooManyStreams`] if the entry would be one more than `streams_max`.
+    pub fn hold(
+        &self,
+        path: &StreamPath,
+        streams_max: usize,
+    ) -> Result<Arc<StreamEntry>, TooManyStreams> {
+        let mut streams = self.lock();
+        if let Some(held) = streams.get_mut(path) {
+            held.workers += 1;
+            return Ok(Arc::clone(&held.entry));
+        }
+        if streams.len() >= streams_max {
+            return Err(TooManyStreams);
+        }
+        let entry = Arc::new(StreamEntry::new(path.clone(), self.workers));
+        streams.insert(path.clone(), Held { entry: Arc::clone(&entry), workers: 1 });
+        Ok(entry)
+    }
+
+    /// Lets go of an entry. When no worker holds it any more it is removed, and its parked
+    /// publisher, if any, is returned so that the ring's memory goes back to an arena.
+    pub fn release(&self, entry: &StreamEntry) -> Option<Box<Publisher>> {
+        let mut streams = self.lock();
+        let held = streams.get_mut(&entry.path)?;
+        held.workers -= 1;
+        if held.workers > 0 {
+            return None;
+        }
+        let held = streams.remove(&entry.path)?;
+        held.entry.take_parked()
+    }
+
+    /// Number of streams.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// True without any stream.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<StreamPath, Held>> {
+        // Only map operations run under this lock.
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,211 @@
+//! Starts the workers: one pinned thread each, with the best `Io` the kernel allows.
+//!
+//! A worker is made on its own thread, because its `Io` and its arena never leave it. It tells its
+//! starter what it listens on, or why it could not start; nobody is served before all have.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use uring::{Io, IoConfig, ListenOptions, SocketOptions};
+
+use crate::command::{Event, EventSink, Wake, WorkerPort, worker_link};
+use crate::config::{Config, IoChoice};
+use crate::server::{IoKind, StartError, StartedWorkers};
+use crate::shared::Shared;
+use crate::worker::{Flow, Worker};
+
+/// Stack of a worker thread, in bytes.
+const STACK_BYTES: usize = 2 * 1024 * 1024;
+
+/// What one worker reports when it is ready.
+struct Ready {
+    rtmp: Option<SocketAddr>,
+    io: IoKind,
+    io_refused: Option<String>,
+    waker: Arc<dyn Wake>,
+}
+
+struct IoWaker(uring::Waker);
+
+impl Wake for IoWaker {
+    fn wake(&self) {
+        self.0.wake();
+    }
+}
+
+/// Starts the configured workers, the n-th pinned to the n-th of the configured CPUs, round robin.
+///
+/// # Errors
+/// What kept a worker from starting: the kernel refuses io_uring although the configuration
+/// requires it, or an address cannot be bound.
+pub fn spawn_workers(config: Arc<Config>, events: EventSink) -> Result<StartedWorkers, StartError> {
+    let cpus = match config.workers.cpus.0.as_slice() {
+        [] => uring::affinity::allowed_cpus(),
+        cpus => cpus.iter().copied().map(usize::from).collect(),
+    };
+    let count = match config.workers.count {
+        0 => cpus.len().max(1),
+        count => usize::from(count),
+    };
+    let shared = Arc::new(Shared::new(count));
+    let mut started = StartedWorkers {
+        handles: Vec::new(),
+        threads: Vec::new(),
+        rtmp: None,
+        io: IoKind::Uring,
+        io_refused: None,
+    };
+    // The first worker asks the kernel for a port if none is given; the others join it there.
+    let mut rtmp = config.listen.rtmp.address();
+    for index in 0..count {
+        let (port, seed) = worker_link(worker_index(index)?, events.clone());
+        let (ready_sender, ready_receiver) = mpsc::channel();
+        let start = Start {
+            port,
+            shared: Arc::clone(&shared),
+            config: Arc::clone(&config),
+            cpu: cpus.get(index % cpus.len().max(1)).copied(),
+            rtmp,
+            events: events.clone(),
+        };
+        let thread = thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .stack_size(STACK_BYTES)
+            .spawn(move || start.run(&ready_sender))
+            .map_err(|error| StartError::Failed(format!("cannot start a thread: {error}")))?;
+        started.threads.push(thread);
+        let ready = ready_receiver
+            .recv()
+            .map_err(|_| StartError::Failed("a worker ended before it was ready".to_owned()))??;
+        shared.set_waker(index, Arc::clone(&ready.waker));
+        started.handles.push(seed.with_waker(ready.waker));
+        rtmp = ready.rtmp;
+        started.rtmp = ready.rtmp;
+        started.io = ready.io;
+        if index == 0 {
+            started.io_refused = ready.io_refused;
+        }
+    }
+    Ok(started)
+}
+
+fn worker_index(index: usize) -> Result<u16, StartError> {
+    u16::try_from(index).map_err(|_| StartError::Failed("more than 65,535 workers".to_owned()))
+}
+
+struct Start {
+    port: WorkerPort,
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    cpu: Option<usize>,
+    rtmp: Option<SocketAddr>,
+    events: EventSink,
+}
+
+type ReadySender = mpsc::Sender<Result<Ready, StartError>>;
+
+impl Start {
+    fn run(self, ready: &ReadySender) {
+        if let Some(cpu) = self.cpu
+            && let Err(refused) = uring::affinity::pin_to(cpu)
+        {
+            tracing::warn!(event = "not_pinned", worker = self.port.index(), "{refused}");
+        }
+        let io_config = self.io_config();
+        let mut io_refused = None;
+        if self.config.workers.io != IoChoice::Epoll {
+            match uring::Uring::open(io_config.clone()) {
+                Ok(io) => return self.serve(io, IoKind::Uring, None, ready),
+                Err(refusal) if self.config.workers.io == IoChoice::Uring => {
+                    refuse(ready, StartError::UringRefused(refusal.to_string()));
+                    return;
+                }
+                Err(refusal) => io_refused = Some(refusal.to_string()),
+            }
+        }
+        match uring::Epoll::open(io_config) {
+            Ok(io) => self.serve(io, IoKind::Epoll, io_refused, ready),
+            Err(error) => refuse(ready, StartError::Failed(error.to_string())),
+        }
+    }
+
+    fn io_config(&self) -> IoConfig {
+        IoConfig {
+            // One descriptor per connection whatever worker it lands on: each may have all.
+            connections_max: self.config.limits.connections_max,
+            ..IoConfig::default()
+        }
+    }
+
+    fn serve<I: Io<Lease = ring::Lease>>(
+        self,
+        io: I,
+        kind: IoKind,
+        io_refused: Option<String>,
+        ready: &ReadySender,
+    ) {
+        let index = self.port.index();
+        let waker: Arc<dyn Wake> = Arc::new(IoWaker(io.waker()));
+        if index == 0 {
+            for feature in &io.features().list {
+                tracing::info!(event = "io_feature", "{feature}");
+            }
+        }
+        let listen_options = ListenOptions {
+            backlog: self.config.listen.backlog,
+            socket: SocketOptions {
+                notsent_lowat_bytes: Some(self.config.limits.unsent_bytes_max),
+                ..SocketOptions::default()
+            },
+            ..ListenOptions::default()
+        };
+        let random = random_seed();
+        let mut worker =
+            Worker::new(io, self.port, self.shared, self.config, random, thread_cpu_nanos);
+        let mut rtmp = None;
+        if let Some(addr) = self.rtmp {
+            match worker.listen(addr, &listen_options) {
+                Ok(bound) => rtmp = Some(bound),
+                Err(source) => {
+                    refuse(ready, StartError::Listen { what: "rtmp", address: addr, source });
+                    return;
+                }
+            }
+        }
+        if ready.send(Ok(Ready { rtmp, io: kind, io_refused, waker })).is_err() {
+            return;
+        }
+        loop {
+            match worker.turn() {
+                Ok(Flow::Continue) => {}
+                Ok(Flow::Stopped) => return,
+                Err(error) => {
+                    self.events.report(Event::Failed { worker: index, message: error.to_string() });
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Tells the starter why this worker cannot start; it waits for exactly one message.
+fn refuse(ready: &ReadySender, error: StartError) {
+    // A starter that is gone has failed already and needs no reason.
+    drop(ready.send(Err(error)));
+}
+
+/// CPU time of the calling thread, in nanoseconds.
+fn thread_cpu_nanos() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    // A thread's CPU time is never negative.
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// A seed for handshake randoms: unpredictable enough to tell connections apart, no secret.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

@@ -1,0 +1,302 @@
+//! Puts the process together: configuration, log, admin listener, workers, banner, control loop.
+//!
+//! Called by `main` with the function that starts the workers, so that this file and everything the
+//! control thread does can be tested with workers that are not real.
+//!
+//! ```text
+//!   main ─► Setup (config, log) ─► run ─► bind admin ─► spawn_workers ─► URLs, ready line ─► control::run
+//! ```
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::command::{EventSink, Events, WorkerHandle};
+use crate::config::{Config, IoChoice, Loaded, Source};
+use crate::control::{self, Control, RunError};
+use crate::host;
+use crate::log::{LogHandle, event};
+
+/// What `main` has prepared.
+#[derive(Debug)]
+pub struct Setup {
+    /// Where the configuration came from, for reloads.
+    pub source: Source,
+    /// The configuration.
+    pub loaded: Loaded,
+    /// The running log.
+    pub log: LogHandle,
+}
+
+/// Kernel interface the workers run on.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum IoKind {
+    /// `io_uring`.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+impl IoKind {
+    /// As in the ready line.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// Running workers, all of them listening.
+#[derive(Debug)]
+pub struct StartedWorkers {
+    /// One per worker, in index order.
+    pub handles: Vec<WorkerHandle>,
+    /// One per worker. A thread ends after `Command::Stop` or when it fails.
+    pub threads: Vec<JoinHandle<()>>,
+    /// Address RTMP is served on, with the port the kernel chose; `None` when off.
+    pub rtmp: Option<SocketAddr>,
+    /// What they run on.
+    pub io: IoKind,
+    /// Why it is not `io_uring`, if `auto` had to fall back.
+    pub io_refused: Option<String>,
+}
+
+/// The server could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Listen {
+        /// Which key of `[listen]`.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// `workers.io = "uring"`, and the kernel refuses.
+    UringRefused(String),
+    /// Anything else, in words.
+    Failed(String),
+    /// It started and then failed.
+    Run(RunError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { what, address, source } => {
+                write!(f, "cannot listen on {address} (listen.{what}): {source}")?;
+                match source.kind() {
+                    io::ErrorKind::AddrInUse => f.write_str("; another program holds the port"),
+                    io::ErrorKind::PermissionDenied => {
+                        f.write_str("; ports below 1024 need CAP_NET_BIND_SERVICE or root")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::UringRefused(reason) => write!(
+                f,
+                "io_uring is required (workers.io = \"uring\") but refused: {reason}. Allow it (sysctl \
+                 kernel.io_uring_disabled=0; in a container a seccomp profile with io_uring_setup, \
+                 io_uring_enter and io_uring_register) or set workers.io = \"auto\""
+            ),
+            Self::Failed(message) => f.write_str(message),
+            Self::Run(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Runs the server until a signal, the admin API or a failure ends it. Blocks the calling thread, which
+/// becomes the control thread. `out` gets the URLs and the ready line.
+///
+/// # Errors
+/// [`StartError`] if it could not start, or stopped because of a failure.
+pub fn run(
+    setup: Setup,
+    out: &mut dyn Write,
+    spawn_workers: impl FnOnce(Arc<Config>, EventSink) -> Result<StartedWorkers, StartError>,
+) -> Result<(), StartError> {
+    let Setup { source, loaded, log } = setup;
+    let config = Arc::new(loaded.config);
+    let fds_max = host::raise_file_descriptor_limit();
+    announce(&config, &loaded.overridden, &loaded.warnings, fds_max);
+
+    // Bound before any worker exists, so that a taken admin port ends the start before a peer connects.
+    let admin = config.listen.admin.address().map(bind_admin).transpose()?;
+    let (sink, events) = Events::channel();
+    let started = spawn_workers(Arc::clone(&config), sink)?;
+    if let Some(reason) = &started.io_refused {
+        tracing::warn!(
+            event = event::IO_FEATURE,
+            reason,
+            "io_uring is refused; running on epoll. Set workers.io = \"uring\" to make this fatal"
+        );
+    }
+
+    let addresses = Addresses {
+        rtmp: started.rtmp,
+        admin: admin.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?,
+        workers: started.handles.len(),
+        io: started.io,
+    };
+    let control = Arc::new(Control::new(source, config, log, started.handles, fds_max));
+    control.set_ready();
+    // A closed standard output is no reason to stop serving.
+    drop(out.write_all(addresses.banner().as_bytes()).and_then(|()| out.flush()));
+    tracing::info!(event = event::READY, "{}", addresses.ready_line());
+    control::run(control, admin, &events, started.threads).map_err(StartError::Run)
+}
+
+fn failed(error: io::Error) -> StartError {
+    StartError::Failed(error.to_string())
+}
+
+fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen_error = |source| StartError::Listen { what: "admin", address, source };
+    let listener = TcpListener::bind(address).map_err(listen_error)?;
+    listener.set_nonblocking(true).map_err(listen_error)?;
+    Ok(listener)
+}
+
+fn announce(config: &Config, overridden: &[String], warnings: &[String], fds_max: u64) {
+    tracing::info!(event = event::START, version = env!("CARGO_PKG_VERSION"), "starting");
+    for message in overridden {
+        tracing::info!(event = event::CONFIG_OVERRIDE, "{message}");
+    }
+    for message in warnings {
+        tracing::warn!(event = event::CONFIG_WARNING, "{message}");
+    }
+    if config.workers.io == IoChoice::Epoll {
+        tracing::info!(event = event::IO_FEATURE, "epoll, as configured");
+    }
+    for finding in host::findings(Path::new("/"), config, fds_max) {
+        tracing::warn!(event = event::HOST_FINDING, fix = finding.fix, "{}", finding.what);
+    }
+}
+
+/// What listens where.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// RTMP.
+    pub rtmp: Option<SocketAddr>,
+    /// Admin HTTP.
+    pub admin: Option<SocketAddr>,
+    /// Number of workers.
+    pub workers: usize,
+    /// What they run on.
+    pub io: IoKind,
+}
+
+impl Addresses {
+    /// The line scripts wait for. RTMPS, viewers' HTTP and kernel TLS are not served and say so.
+    pub fn ready_line(&self) -> String {
+        let shown = |address: Option<SocketAddr>| match address {
+            Some(address) => address.to_string(),
+            None => "off".to_owned(),
+        };
+        format!(
+            "ready rtmp={} rtmps=off http=off admin={} workers={} io={} ktls=off",
+            shown(self.rtmp),
+            shown(self.admin),
+            self.workers,
+            self.io.text(),
+        )
+    }
+
+    /// URLs to paste, then the ready line.
+    pub fn banner(&self) -> String {
+        let mut out = format!("Ringcast {}\n", env!("CARGO_PKG_VERSION"));
+        if let Some(address) = self.rtmp {
+            let server = format!("rtmp://{}/live", url_authority(address, 1935));
+            out.push_str(&format!(
+                "\n  Publish  (any stream name; \"mystream\" is an example)\n\
+                 \x20   OBS      Settings > Stream > Service: Custom   Server: {server}   Stream Key: mystream\n\
+                 \x20   ffmpeg   ffmpeg -re -i FILE -c copy -f flv {server}/mystream\n\
+                 \x20 Play\n\
+                 \x20   ffplay   ffplay {server}/mystream\n\
+                 \x20   VLC      vlc {server}/mystream\n"
+            ));
+            if address.ip().is_unspecified() {
+                out.push_str(
+                    "  From another machine use this machine's name or address in place of \
+                     127.0.0.1 or [::1].\n",
+                );
+            }
+        }
+        if let Some(address) = self.admin {
+            let authority = url_authority(address, 80);
+            out.push_str(&format!(
+                "  Admin\n\x20   health   curl http://{authority}/readyz\n\
+                 \x20   status   ringctl --admin {} status\n",
+                local(address)
+            ));
+        }
+        out.push('\n');
+        out.push_str(&self.ready_line());
+        out.push('\n');
+        out
+    }
+}
+
+/// An address a client on this machine can use: unspecified becomes loopback.
+fn local(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn url_authority(address: SocketAddr, default_port: u16) -> String {
+    let address = local(address);
+    let text = address.to_string();
+    if address.port() == default_port {
+        text.strip_suffix(&format!(":{default_port}")).unwrap_or(&text).to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(rtmp: &str) -> Addresses {
+        Addresses {
+            rtmp: Some(rtmp.parse().unwrap()),
+            admin: Some("127.0.0.1:9090".parse().unwrap()),
+            workers: 2,
+            io: IoKind::Uring,
+        }
+    }
+
+    #[test]
+    fn the_ready_line_is_the_contract() {
+        let mut addresses = addresses("0.0.0.0:1935");
+        assert_eq!(
+            addresses.ready_line(),
+            "ready rtmp=0.0.0.0:1935 rtmps=off http=off admin=127.0.0.1:9090 workers=2 io=uring ktls=off"
+        );
+        (addresses.rtmp, addresses.admin, addresses.io) = (None, None, IoKind::Epoll);
+        assert_eq!(
+            addresses.ready_line(),
+            "ready rtmp=off rtmps=off http=off admin=off workers=2 io=epoll ktls=off"
+        );
+    }
+
+    #[test]
+    fn urls_can_be_pasted_and_the_ready_line_is_last() {
+        let banner = addresses("0.0.0.0:1935").banner();
+        assert!(banner.contains("Server: rtmp://127.0.0.1/live   Stream Key: mystream\n"));
+        assert!(banner.lines().last().unwrap().starts_with("ready rtmp=0.0.0.0:1935 "));
+        let banner = addresses("[::]:4000").banner();
+        assert!(banner.contains("ffplay rtmp://[::1]:4000/live/mystream\n"), "{banner}");
+    }
+}

@@ -1,0 +1,262 @@
+//! Streams to subscribers: who sees news, who joins, who is flushed when.
+
+use live::flush::HeadView;
+use live::subscriber::{Selection, Subscriber};
+use uring::Io;
+
+use super::stream::Player;
+use super::{SENDS_PER_TURN_MAX, TICK_MS, Worker};
+use crate::connection::Play;
+use crate::metrics::FlushCause;
+
+impl<I: Io<Lease = ring::Lease>> Worker<I> {
+    /// Serves the streams written to in this turn and, on the tick, all streams with subscribers
+    /// here; then goes on with flush passes.
+    pub(super) fn serve_streams(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for stream in dirty.drain(..) {
+            self.serve_dirty(stream);
+        }
+        // Serving may mark streams again (a stream that ends is written by nobody else now).
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+        if self.now >= self.tick_at {
+            self.tick_at = rtmp::Millis(self.now.0 + TICK_MS);
+            for at in 0..self.watched.len() {
+                let Some(&stream) = self.watched.get(at) else { break };
+                self.serve_stream(stream);
+            }
+            for at in (0..self.claims.len()).rev() {
+                let Some(&index) = self.claims.get(at) else { continue };
+                self.poll_claim(index);
+            }
+        }
+        self.run_passes();
+    }
+
+    fn serve_dirty(&mut self, stream: usize) {
+        let Some(local) = self.streams.get_mut(stream) else { return };
+        local.is_dirty = false;
+        if let Some(publisher) = &mut local.publisher {
+            publisher.writer.trim(&mut self.arena);
+            local.entry.set_has_video(publisher.writer.facts().video_codec.is_some());
+            self.wake_tapped(stream);
+        }
+        self.serve_stream(stream);
+    }
+
+    /// Wakes the other workers that have subscribers of a stream.
+    pub(super) fn wake_tapped(&self, stream: usize) {
+        let Some(local) = self.streams.get(stream) else { return };
+        local.entry.for_each_tapped(|worker| {
+            if worker != usize::from(self.index) {
+                self.shared.wake(worker);
+            }
+        });
+    }
+
+    /// Looks at a stream's state and head once.
+    fn serve_stream(&mut self, stream: usize) {
+        let Some(local) = self.streams.get_mut(stream) else { return };
+        if local.publisher.is_some() && local.entry.is_yield_wanted() {
+            self.yield_stream(stream);
+        }
+        let now = self.now;
+        let Some(local) = self.streams.get_mut(stream) else { return };
+        if local.players.is_empty() {
+            self.forget_stream_if_unneeded(stream);
+            return;
+        }
+        let previous = local.head;
+        let Some(head) = local.refresh() else { return };
+        let (ends, end_position) = local.entry.ends();
+        if ends != local.ends_seen {
+            local.ends_seen = ends;
+            self.end_plays(stream, end_position);
+        }
+        let Some(local) = self.streams.get_mut(stream) else { return };
+        if local.waiting > 0 && local.offers_joins() && previous != Some(head) {
+            self.join_waiting(stream);
+        }
+        let Some(local) = self.streams.get_mut(stream) else { return };
+        let has_video = local.entry.has_video();
+        let view = HeadView { head: head.head, flush_mark: head.flush_mark, has_video };
+        local.clock.widen(self.load.window_ms());
+        if local.clock.poll_flush(view, now) {
+            let cause = match local.vhost.flush {
+                live::flush::FlushPolicy::Frame if has_video => FlushCause::Frame,
+                live::flush::FlushPolicy::Frame => FlushCause::Timer,
+                live::flush::FlushPolicy::Immediate => FlushCause::Turn,
+                live::flush::FlushPolicy::Window(_) => FlushCause::Window,
+            };
+            self.port.metrics().flushes.of(cause).increment();
+            if local.pass.replace(0).is_none() {
+                self.passes.push(stream);
+            }
+        }
+    }
+
+    /// Every subscriber learns that the stream ends at `end`, once it has been sent so far.
+    fn end_plays(&mut self, stream: usize, end: ring::Position) {
+        let now = self.now;
+        let Some(local) = self.streams.get(stream) else { return };
+        for at in 0..local.players.len() {
+            let Some(player) = self.streams.get(stream).and_then(|l| l.players.get(at).copied())
+            else {
+                break;
+            };
+            let play =
+                self.connections.get_mut(player.conn).and_then(Option::as_deref_mut).and_then(
+                    |connection| connection.plays.iter_mut().find(|play| play.msid == player.msid),
+                );
+            let Some(play) = play else { continue };
+            if play.has_joined {
+                play.ends_at = Some(end);
+                play.subscriber.set_target(end, now);
+                self.pump(player.conn);
+            }
+        }
+    }
+
+    fn join_waiting(&mut self, stream: usize) {
+        let Some(local) = self.streams.get(stream) else { return };
+        for at in 0..local.players.len() {
+            let Some(player) = self.streams.get(stream).and_then(|l| l.players.get(at).copied())
+            else {
+                break;
+            };
+            if self.try_join(player.conn, player.msid) {
+                self.port.metrics().flushes.of(FlushCause::Join).increment();
+                self.pump(player.conn);
+            }
+        }
+    }
+
+    /// Goes on with unfinished flush passes, a bounded number of sends per turn.
+    fn run_passes(&mut self) {
+        let mut sends_left = SENDS_PER_TURN_MAX;
+        let mut passes = std::mem::take(&mut self.passes);
+        passes.retain(|&stream| {
+            while sends_left > 0 {
+                let Some(local) = self.streams.get_mut(stream) else { return false };
+                let (Some(next), Some(head)) = (local.pass, local.head) else { return false };
+                let Some(&player) = local.players.get(next) else {
+                    local.pass = None;
+                    return false;
+                };
+                local.pass = Some(next + 1);
+                sends_left -= usize::from(self.flush_player(player, head.head));
+            }
+            true
+        });
+        passes.append(&mut self.passes);
+        self.passes = passes;
+    }
+
+    fn flush_player(&mut self, player: Player, head: ring::Position) -> bool {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(player.conn).and_then(Option::as_deref_mut)
+        else {
+            return false;
+        };
+        let Some(play) = connection.plays.iter_mut().find(|play| play.msid == player.msid) else {
+            return false;
+        };
+        play.subscriber.set_target(head, now);
+        if connection.is_output_busy() { false } else { self.pump(player.conn) }
+    }
+
+    // Subscribers come and go.
+
+    pub(super) fn begin_play(&mut self, index: usize, msid: u32, stream: usize) {
+        let now = self.now;
+        let asked_at = self.now_nanos;
+        let worker = usize::from(self.index);
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let Some(local) = self.streams.get_mut(stream) else { return };
+        connection.session.accept_play(msid);
+        let selection = Selection { msid, audio: true, video: true };
+        connection.plays.push(Play {
+            msid,
+            stream,
+            slot: local.players.len(),
+            subscriber: Subscriber::new(selection, now),
+            asked_at: Some(asked_at),
+            waiting_since: now,
+            has_joined: false,
+            ends_at: None,
+            bytes_out: 0,
+            preamble_version: 0,
+        });
+        if local.players.is_empty() {
+            self.watched.push(stream);
+            local.entry.set_tapped(worker, true);
+            (local.ends_seen, _) = local.entry.ends();
+        }
+        local.players.push(Player { conn: index, msid });
+        local.waiting += 1;
+    }
+
+    /// Ends what a connection plays on `msid`. No reply: the session has answered the peer.
+    pub(super) fn stop_play(&mut self, index: usize, msid: u32) {
+        let worker = usize::from(self.index);
+        let Some(connection) = self.connection(index) else { return };
+        let Some(at) = connection.plays.iter().position(|play| play.msid == msid) else { return };
+        let play = connection.plays.remove(at);
+        let Some(local) = self.streams.get_mut(play.stream) else { return };
+        local.waiting -= usize::from(play.subscriber.is_waiting());
+        local.players.swap_remove(play.slot);
+        if let Some(&moved) = local.players.get(play.slot) {
+            let moved = self
+                .connections
+                .get_mut(moved.conn)
+                .and_then(Option::as_deref_mut)
+                .and_then(|c| c.plays.iter_mut().find(|play| play.msid == moved.msid));
+            if let Some(moved) = moved {
+                moved.slot = play.slot;
+            }
+        }
+        if local.players.is_empty() {
+            local.entry.set_tapped(worker, false);
+            local.tap = None;
+            local.head = None;
+            self.watched.retain(|&stream| stream != play.stream);
+            self.forget_stream_if_unneeded(play.stream);
+        }
+    }
+
+    pub(super) fn pause(&mut self, index: usize, msid: u32, paused: bool) {
+        let now = self.now;
+        let Some((play, stream)) = self.play_of(index, msid) else { return };
+        let Some(head) = stream.refresh() else { return };
+        let was_waiting = play.subscriber.is_waiting();
+        play.subscriber.set_paused(paused, &head, now);
+        stream.waiting += usize::from(play.subscriber.is_waiting());
+        stream.waiting -= usize::from(was_waiting);
+        if !paused {
+            play.subscriber.set_target(head.head, now);
+            self.try_join(index, msid);
+        }
+    }
+
+    pub(super) fn select(&mut self, index: usize, msid: u32, change: impl FnOnce(&mut Selection)) {
+        let Some((play, _)) = self.play_of(index, msid) else { return };
+        let mut selection = play.subscriber.selection();
+        change(&mut selection);
+        play.subscriber.select(selection);
+    }
+
+    fn play_of(
+        &mut self,
+        index: usize,
+        msid: u32,
+    ) -> Option<(&mut Play, &mut super::stream::LocalStream)> {
+        let connection = self.connections.get_mut(index)?.as_deref_mut()?;
+        let play = connection.plays.iter_mut().find(|play| play.msid == msid)?;
+        let stream = self.streams.get_mut(play.stream)?;
+        Some((play, stream))
+    }
+}

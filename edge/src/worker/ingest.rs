@@ -1,0 +1,509 @@
+//! What peers send: bytes into sessions, media into publishers, commands into answers.
+
+use live::path::{Resolved, resolve};
+use live::publisher::{Progress, Publisher};
+use rtmp::session::{
+    ConnectRequest, DataMessage, Event, MediaPart, PlayError, PlayRequest, PublishError,
+    PublishRequest, StatusLevel,
+};
+use uring::Io;
+
+use super::Worker;
+use super::stream::{LocalPublisher, LocalStream};
+use crate::access::{self, Decision, Role as AccessRole};
+use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish};
+use crate::metrics::{CloseReason, MediaKind, PlayResult, PublishResult, Role};
+use crate::registry::{Claim, ClaimPoll, StreamPhase};
+
+/// How a publisher's session ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum PublishEnd {
+    /// The publisher said so: the stream ends at once.
+    Clean,
+    /// The connection was lost: the grace period begins.
+    Lost,
+    /// Another publisher takes the stream over.
+    Takeover,
+}
+
+impl<I: Io<Lease = ring::Lease>> Worker<I> {
+    pub(super) fn on_received(&mut self, index: usize, data: &[u8]) {
+        let metrics = self.port.metrics();
+        metrics.ingress_bytes.add(data.len() as u64);
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        connection.bytes_in += data.len() as u64;
+        if connection.closing.is_some() {
+            return;
+        }
+        if connection.is_waiting_for_answer() || !connection.held_input.is_empty() {
+            self.hold_input(index, data);
+            return;
+        }
+        let mut input = data;
+        self.feed(index, &mut input);
+        if !input.is_empty() {
+            self.hold_input(index, input);
+        }
+        self.pump(index);
+    }
+
+    /// Goes on with input that had to wait.
+    pub(super) fn resume_input(&mut self, index: usize) {
+        let Some(connection) = self.connection(index) else { return };
+        if connection.held_input.is_empty() || connection.is_waiting_for_answer() {
+            return;
+        }
+        let held = std::mem::take(&mut connection.held_input);
+        let mut input = held.as_slice();
+        self.feed(index, &mut input);
+        if !input.is_empty()
+            && let Some(connection) = self.connection(index)
+        {
+            connection.held_input = input.to_vec();
+        }
+    }
+
+    fn hold_input(&mut self, index: usize, data: &[u8]) {
+        let Some(connection) = self.connection(index) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        if connection.held_input.len() + data.len() > HELD_INPUT_BYTES_MAX {
+            self.close(index, CloseReason::MemoryLimit);
+            return;
+        }
+        connection.held_input.extend_from_slice(data);
+    }
+
+    /// Feeds the session until it wants no more. What it leaves in `input` waits for an answer or
+    /// for room among the replies.
+    fn feed(&mut self, index: usize, input: &mut &[u8]) {
+        loop {
+            let now = self.now;
+            let Some(connection) = self.connection(index) else { return };
+            if connection.closing.is_some() {
+                *input = &[];
+                return;
+            }
+            match connection.session.handle_bytes(now, input) {
+                Ok(Some(event)) => self.on_event(index, event),
+                Ok(None) => {
+                    self.update_state(index);
+                    return;
+                }
+                Err(error) => {
+                    self.port.metrics().protocol_errors.increment(error.label());
+                    let connection = self.connection(index);
+                    if let Some(connection) = connection {
+                        tracing::warn!(
+                            event = "protocol_error",
+                            conn = %connection.id,
+                            peer = %connection.peer,
+                            class = error.label(),
+                            error = %error,
+                        );
+                    }
+                    *input = &[];
+                    self.close(index, CloseReason::ProtocolError);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_event(&mut self, index: usize, event: Event<'_>) {
+        match event {
+            Event::Media(part) => self.on_media(index, &part),
+            Event::Data(data) => self.on_data(index, &data),
+            Event::Connect(request) => self.on_connect(index, request),
+            Event::Publish(request) => self.on_publish(index, &request),
+            Event::Play(request) => self.on_play(index, &request),
+            Event::MediaAborted { csid, msid, .. } => {
+                let now = self.now;
+                if let Some((_, publisher, arena)) = self.publisher_of(index, msid) {
+                    publisher.writer.handle_abort(arena, csid, now);
+                }
+            }
+            Event::ClearMetadata { msid } => {
+                if let Some((_, publisher, arena)) = self.publisher_of(index, msid) {
+                    publisher.writer.clear_metadata(arena);
+                }
+            }
+            Event::Unpublish { msid } => self.unpublish(index, msid, PublishEnd::Clean),
+            Event::StopPlay { msid } => self.stop_play(index, msid),
+            Event::Pause { msid, paused, .. } => self.pause(index, msid, paused),
+            Event::ReceiveAudio { msid, on } => {
+                self.select(index, msid, |selection| selection.audio = on);
+            }
+            Event::ReceiveVideo { msid, on } => {
+                self.select(index, msid, |selection| selection.video = on);
+            }
+            Event::Seek { .. } | Event::BufferLength { .. } | Event::Acknowledged { .. } => {}
+        }
+    }
+
+    // Media: the hot path.
+
+    fn on_media(&mut self, index: usize, part: &MediaPart<'_>) {
+        let now = self.now;
+        let Some((stream, publisher, arena)) = self.publisher_of(index, part.msid) else { return };
+        publisher.heard_at = now;
+        match publisher.writer.handle_media(arena, part, now) {
+            Ok(Progress::Committed) => self.mark_dirty(stream),
+            Ok(Progress::Partial | Progress::Dropped) => {}
+            Err(_) => self.close(index, CloseReason::MemoryLimit),
+        }
+    }
+
+    fn on_data(&mut self, index: usize, data: &DataMessage<'_>) {
+        let now = self.now;
+        let Some((stream, publisher, arena)) = self.publisher_of(index, data.msid) else { return };
+        publisher.writer.handle_data(arena, data.timestamp, &data.body, now);
+        self.mark_dirty(stream);
+        self.port.metrics().messages_in.of(MediaKind::Data).increment();
+    }
+
+    fn publisher_of(
+        &mut self,
+        index: usize,
+        msid: u32,
+    ) -> Option<(usize, &mut LocalPublisher, &mut ring::Arena)> {
+        let connection = self.connections.get(index)?.as_deref()?;
+        let publish = connection.publishes.iter().find(|publish| publish.msid == msid)?;
+        let stream = self.streams.get_mut(publish.stream)?;
+        Some((publish.stream, stream.publisher.as_mut()?, &mut self.arena))
+    }
+
+    pub(super) fn mark_dirty(&mut self, stream: usize) {
+        if let Some(local) = self.streams.get_mut(stream)
+            && !local.is_dirty
+        {
+            local.is_dirty = true;
+            self.dirty.push(stream);
+        }
+    }
+
+    // Commands.
+
+    fn on_connect(&mut self, index: usize, request: ConnectRequest) {
+        let Some(connection) = self.connection(index) else { return };
+        connection.session.accept_connect();
+        tracing::info!(
+            event = "connect",
+            conn = %connection.id,
+            peer = %connection.peer,
+            app = %access::redact(&request.app),
+            flash_ver = request.flash_ver.as_deref().unwrap_or(""),
+            caps_ex = request.caps_ex,
+        );
+        connection.connect = Some(Box::new(request));
+    }
+
+    fn resolve_name(&self, index: usize, name: &str) -> Option<Resolved> {
+        let connection = self.connections.get(index)?.as_deref()?;
+        let connect = connection.connect.as_deref()?;
+        match resolve(&connect.app, connect.tc_url.as_deref(), name) {
+            Ok(mut resolved) => {
+                self.settings.place_in_vhost(&mut resolved);
+                Some(resolved)
+            }
+            Err(error) => {
+                tracing::warn!(event = "bad_name", conn = %connection.id, error = %error);
+                None
+            }
+        }
+    }
+
+    fn on_publish(&mut self, index: usize, request: &PublishRequest) {
+        let msid = request.msid;
+        let Some(resolved) = self.resolve_name(index, &request.name) else {
+            let text = "the stream name cannot be used";
+            self.refuse_publish(index, msid, PublishResult::BadName, text);
+            return;
+        };
+        let vhost = self.settings.vhost(resolved.path.vhost());
+        if let Decision::Deny(text) = access::decide(&vhost, AccessRole::Publish, &resolved) {
+            self.refuse_publish(index, msid, PublishResult::Denied, &text);
+            return;
+        }
+        let Some(stream) = self.local_stream(&resolved.path) else {
+            self.refuse_publish(index, msid, PublishResult::Limit, "too many streams");
+            return;
+        };
+        let Some(id) = self.connection(index).map(|connection| connection.id) else { return };
+        let Some(local) = self.streams.get(stream) else { return };
+        let phase = local.entry.phase();
+        let claim = local.entry.claim(id, vhost.duplicate_publish);
+        match claim {
+            Claim::Granted(writer) => {
+                let result = match phase {
+                    StreamPhase::Grace => PublishResult::Resumed,
+                    _ => PublishResult::Accepted,
+                };
+                self.begin_publish(index, msid, stream, writer, result);
+            }
+            Claim::Busy => {
+                self.forget_stream_if_unneeded(stream);
+                self.refuse_publish(index, msid, PublishResult::Busy, "somebody publishes already");
+            }
+            Claim::Pending { owner } if owner == id => {
+                local.entry.withdraw_claim(id);
+                self.refuse_publish(index, msid, PublishResult::Busy, "you publish it already");
+            }
+            Claim::Pending { owner } => {
+                if let Some(connection) = self.connection(index) {
+                    connection.pending_publish = Some(PendingPublish { msid, stream });
+                }
+                if let Some(local) = self.streams.get_mut(stream) {
+                    local.claims += 1;
+                }
+                self.claims.push(index);
+                if owner.worker == self.index {
+                    self.yield_stream(stream);
+                    self.poll_claim(index);
+                } else {
+                    self.shared.wake(usize::from(owner.worker));
+                }
+            }
+        }
+    }
+
+    fn refuse_publish(&mut self, index: usize, msid: u32, result: PublishResult, text: &str) {
+        self.port.metrics().publishes.of(result).increment();
+        let code = match result {
+            PublishResult::Denied => PublishError::Denied,
+            _ => PublishError::BadName,
+        };
+        let Some(connection) = self.connection(index) else { return };
+        connection.session.reject_publish(msid, code, text);
+        connection.role = Role::Publisher;
+        tracing::info!(event = "publish_refused", conn = %connection.id, peer = %connection.peer,
+            result = crate::metrics::Label::text(result), reason = text);
+        self.close(index, CloseReason::Refused);
+    }
+
+    fn begin_publish(
+        &mut self,
+        index: usize,
+        msid: u32,
+        stream: usize,
+        writer: Option<Box<Publisher>>,
+        result: PublishResult,
+    ) {
+        let now = self.now;
+        let Some(local) = self.streams.get_mut(stream) else { return };
+        let ring_config = self.settings.stream_ring_config(&local.vhost);
+        let mut writer = writer.unwrap_or_else(|| {
+            let (writer, _) = ring::stream_ring(ring_config);
+            Box::new(Publisher::new(local.vhost.publisher, writer))
+        });
+        writer.begin_session(&mut self.arena, now);
+        local.entry.begin(writer.writer().ring());
+        local.grace_until = None;
+        let at_begin = *writer.counters();
+        local.publisher = Some(LocalPublisher {
+            conn: index,
+            msid,
+            writer,
+            since: now,
+            heard_at: now,
+            at_begin,
+            exported: at_begin,
+        });
+        let path = local.entry.path().clone();
+        let metrics = self.port.metrics();
+        metrics.publishes.of(result).increment();
+        if let Some(connection) = self.connection(index) {
+            connection.session.accept_publish(msid);
+            connection.publishes.push(Publish { msid, stream });
+            connection.role = Role::Publisher;
+            tracing::info!(event = "publish", conn = %connection.id, peer = %connection.peer,
+                stream = %path, result = crate::metrics::Label::text(result));
+            connection.last_path = Some(path);
+        }
+        self.port.metrics().connections_total.of(Role::Publisher).increment();
+        match result {
+            PublishResult::Takeover => self.port.metrics().publish_takeovers.increment(),
+            PublishResult::Resumed => {
+                self.port.metrics().grace_ended.of(crate::metrics::GraceResult::Resumed).increment()
+            }
+            _ => {}
+        }
+        self.mark_dirty(stream);
+        self.wake_tapped(stream);
+    }
+
+    /// Looks whether the writer a connection waits for has come free.
+    pub(super) fn poll_claim(&mut self, index: usize) {
+        let Some(connection) = self.connection(index) else { return };
+        let (id, Some(pending)) = (connection.id, &connection.pending_publish) else { return };
+        let (msid, stream) = (pending.msid, pending.stream);
+        let Some(local) = self.streams.get(stream) else { return };
+        match local.entry.poll_claim(id) {
+            ClaimPoll::Pending => {}
+            ClaimPoll::Granted(writer) => {
+                self.end_claim(index);
+                self.begin_publish(index, msid, stream, writer, PublishResult::Takeover);
+                self.resume_input(index);
+                self.pump(index);
+            }
+            ClaimPoll::Superseded => {
+                self.end_claim(index);
+                let text = "another publisher was faster";
+                self.refuse_publish(index, msid, PublishResult::Busy, text);
+                self.forget_stream_if_unneeded(stream);
+            }
+        }
+    }
+
+    /// Forgets a pending publish of this connection, granted or given up.
+    pub(super) fn end_claim(&mut self, index: usize) {
+        self.claims.retain(|&claimant| claimant != index);
+        let Some(connection) = self.connection(index) else { return };
+        let Some(pending) = connection.pending_publish.take() else { return };
+        if let Some(local) = self.streams.get_mut(pending.stream) {
+            local.claims -= 1;
+        }
+    }
+
+    /// Ends the local publisher's session because a newcomer may take the stream over.
+    pub(super) fn yield_stream(&mut self, stream: usize) {
+        let Some(local) = self.streams.get(stream) else { return };
+        let Some(publisher) = &local.publisher else { return };
+        let (conn, msid) = (publisher.conn, publisher.msid);
+        self.unpublish(conn, msid, PublishEnd::Takeover);
+        if let Some(connection) = self.connection(conn) {
+            connection.session.notify_status(
+                msid,
+                StatusLevel::Error,
+                "NetStream.Publish.BadName",
+                "another publisher took the stream over",
+            );
+        }
+        self.close(conn, CloseReason::Takeover);
+    }
+
+    /// Ends what a connection publishes on `msid`.
+    pub(super) fn unpublish(&mut self, index: usize, msid: u32, how: PublishEnd) {
+        let now = self.now;
+        let Some(connection) = self.connection(index) else { return };
+        let Some(at) = connection.publishes.iter().position(|publish| publish.msid == msid) else {
+            return;
+        };
+        let stream = connection.publishes.swap_remove(at).stream;
+        let id = connection.id;
+        self.export_publisher(stream);
+        let Some(local) = self.streams.get_mut(stream) else { return };
+        let Some(publisher) = local.publisher.take() else { return };
+        let grace_ms = local.vhost.grace_ms;
+        let grace = how == PublishEnd::Takeover || (how == PublishEnd::Lost && grace_ms > 0);
+        let mut writer = publisher.writer;
+        writer.end_session(&mut self.arena, !grace);
+        let is_claimed = local.entry.park(writer, grace);
+        if grace || is_claimed {
+            local.grace_until = Some(rtmp::Millis(now.0 + grace_ms.max(1)));
+            self.port.metrics().grace_started.increment();
+        }
+        tracing::info!(event = "unpublish", conn = %id, stream = %local.entry.path(),
+            how = match how {
+                PublishEnd::Clean => "clean",
+                PublishEnd::Lost => "lost",
+                PublishEnd::Takeover => "takeover",
+            },
+            published_ms = now.0 - publisher.since.0);
+        self.mark_dirty(stream);
+        self.wake_tapped(stream);
+        if is_claimed {
+            self.shared.wake_all();
+        }
+    }
+
+    // Playing.
+
+    fn on_play(&mut self, index: usize, request: &PlayRequest) {
+        let msid = request.msid;
+        let Some(resolved) = self.resolve_name(index, &request.name) else {
+            let text = "the stream name cannot be used";
+            self.refuse_play(index, msid, PlayResult::NotFound, text);
+            return;
+        };
+        let vhost = self.settings.vhost(resolved.path.vhost());
+        if let Decision::Deny(text) = access::decide(&vhost, AccessRole::Play, &resolved) {
+            self.refuse_play(index, msid, PlayResult::Denied, &text);
+            return;
+        }
+        let Some(stream) = self.local_stream(&resolved.path) else {
+            self.refuse_play(index, msid, PlayResult::Limit, "too many streams");
+            return;
+        };
+        let is_waiting = self
+            .streams
+            .get(stream)
+            .is_some_and(|local| local.entry.phase() == StreamPhase::Waiting);
+        if is_waiting && vhost.play_wait_ms == 0 {
+            self.forget_stream_if_unneeded(stream);
+            let text = "nobody publishes this stream";
+            self.refuse_play(index, msid, PlayResult::NotFound, text);
+            return;
+        }
+        self.stop_play(index, msid);
+        self.begin_play(index, msid, stream);
+        let result = if is_waiting { PlayResult::Waiting } else { PlayResult::Accepted };
+        self.port.metrics().plays.of(result).increment();
+        self.port.metrics().connections_total.of(Role::Subscriber).increment();
+        if let Some(connection) = self.connection(index) {
+            connection.role = Role::Subscriber;
+            connection.last_path = Some(resolved.path.clone());
+            tracing::info!(event = "play", conn = %connection.id, peer = %connection.peer,
+                stream = %resolved.path, result = crate::metrics::Label::text(result));
+        }
+        self.try_join(index, msid);
+    }
+
+    pub(super) fn refuse_play(&mut self, index: usize, msid: u32, result: PlayResult, text: &str) {
+        self.port.metrics().plays.of(result).increment();
+        let code = match result {
+            PlayResult::NotFound => PlayError::StreamNotFound,
+            _ => PlayError::Failed,
+        };
+        let Some(connection) = self.connection(index) else { return };
+        connection.session.reject_play(msid, code, text);
+        connection.role = Role::Subscriber;
+        tracing::info!(event = "play_refused", conn = %connection.id, peer = %connection.peer,
+            result = crate::metrics::Label::text(result), reason = text);
+        self.close(index, CloseReason::Refused);
+    }
+
+    // Local records of streams.
+
+    /// This worker's record of a stream, made if need be. `None` over the limit on streams.
+    fn local_stream(&mut self, path: &live::path::StreamPath) -> Option<usize> {
+        if let Some(&index) = self.by_path.get(path) {
+            return Some(index);
+        }
+        let streams_max = self.settings.limits().streams_max;
+        let entry = self.shared.registry.hold(path, streams_max).ok()?;
+        let vhost = self.settings.vhost(path.vhost());
+        let index = self.streams.insert(LocalStream::new(entry, vhost, self.now));
+        self.by_path.insert(path.clone(), index);
+        Some(index)
+    }
+
+    /// Drops this worker's record of a stream if it has no more reason to keep it.
+    pub(super) fn forget_stream_if_unneeded(&mut self, stream: usize) {
+        if self.streams.get(stream).is_none_or(LocalStream::is_needed) {
+            return;
+        }
+        let local = self.streams.remove(stream);
+        self.by_path.remove(local.entry.path());
+        self.dirty.retain(|&index| index != stream);
+        self.passes.retain(|&index| index != stream);
+        drop(local.tap);
+        if let Some(publisher) = self.shared.registry.release(&local.entry) {
+            publisher.finish(&mut self.arena);
+        }
+    }
+}

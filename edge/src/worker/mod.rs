@@ -1,0 +1,360 @@
+//! The worker: one pinned thread, one `Io`, its own connections, and a share of the streams.
+//!
+//! The only file that knows all rooms of the data path. A turn:
+//!
+//! ```text
+//! loop {
+//!     io.turn(deadline)          // 1 the only blocking call
+//!     for completion { .. }      // 2 bytes → session → publisher | command (ingest.rs)
+//!     commands                   // 3 what the control thread asks (inspect.rs)
+//!     serve_streams              // 4 heads seen, ends, joins, flush passes (fanout.rs)
+//!     sweep                      // 5 deadlines, lag, grace (sweep.rs)
+//! }
+//! ```
+//!
+//! Every step is bounded: completions per turn by the `Io`, sends per turn by [`SENDS_PER_TURN_MAX`],
+//! the sweep by its share of the table. No lock, no await and no log line per message. The worker
+//! is generic over [`Io`] and reads no clock of its own, so the simulation runs this very code.
+
+mod fanout;
+mod ingest;
+mod inspect;
+mod output;
+mod settings;
+mod stream;
+mod sweep;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use live::path::StreamPath;
+use ring::Arena;
+use rtmp::Millis;
+use rtmp::session::ServerSession;
+use slab::Slab;
+use uring::{Completion, Io, ListenOptions, ListenerId, Nanos, ReceiveEnd};
+
+use crate::command::{ConnectionId, Event, WorkerPort};
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::metrics::{CloseReason, ConnectionState, Role};
+use crate::shared::Shared;
+
+use settings::Settings;
+pub(crate) use settings::VhostRules;
+use stream::LocalStream;
+
+/// Sends handed to the kernel in one turn, so that ingest is served in between.
+pub(crate) const SENDS_PER_TURN_MAX: usize = 128;
+/// Longest time between two looks at the heads of streams with subscribers here, in milliseconds.
+const TICK_MS: u64 = 5;
+/// Distance of two sweep steps, in milliseconds.
+const SWEEP_MS: u64 = 50;
+/// Sweep steps in which the whole connection table is visited once.
+const SWEEP_STEPS: usize = 20;
+/// Longest sleep of a worker with nothing to do, in milliseconds; its turns are its heartbeat.
+const IDLE_MS_MAX: u64 = 500;
+/// Spare buffers kept for replies.
+const SPARE_BUFFERS_MAX: usize = 64;
+/// Largest spare buffer kept, in bytes.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Segment buffers a worker keeps for reuse.
+const ARENA_SEGMENTS_CACHED_MAX: usize = 64;
+
+/// What the loop is to do after a turn.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// The worker was told to stop and has closed everything.
+    Stopped,
+}
+
+/// One worker. `I` is the kernel's network or the simulated one.
+pub struct Worker<I: Io<Lease = ring::Lease>> {
+    index: u16,
+    io: I,
+    port: WorkerPort,
+    shared: Arc<Shared>,
+    settings: Settings,
+    arena: Arena,
+    listeners: Vec<ListenerId>,
+    /// Indexed by `ConnId::index`.
+    connections: Vec<Option<Box<Connection>>>,
+    open_count: usize,
+    /// Serial number of the last connection.
+    serial: u64,
+    by_serial: HashMap<u64, usize>,
+    streams: Slab<LocalStream>,
+    by_path: HashMap<StreamPath, usize>,
+    /// Streams with subscribers here: looked at on every tick.
+    watched: Vec<usize>,
+    /// Streams written to in this turn.
+    dirty: Vec<usize>,
+    /// Streams whose flush pass is not finished.
+    passes: Vec<usize>,
+    /// Connections with a pending publish.
+    claims: Vec<usize>,
+    now: Millis,
+    now_nanos: Nanos,
+    tick_at: Millis,
+    sweep_at: Millis,
+    sweep_step: usize,
+    random: u64,
+    spare: Vec<Vec<u8>>,
+    completions: Vec<Completion<ring::Lease>>,
+    load: sweep::Load,
+    drain_until: Option<Millis>,
+    drained: bool,
+    stopping: bool,
+}
+
+impl<I: Io<Lease = ring::Lease>> std::fmt::Debug for Worker<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("index", &self.index)
+            .field("connections", &self.open_count)
+            .field("streams", &self.streams.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I: Io<Lease = ring::Lease>> Worker<I> {
+    /// A worker without listeners. `random` seeds handshakes; `cpu_nanos` tells the thread's
+    /// consumed CPU time for the busy ratio.
+    pub fn new(
+        io: I,
+        port: WorkerPort,
+        shared: Arc<Shared>,
+        config: Arc<Config>,
+        random: u64,
+        cpu_nanos: fn() -> u64,
+    ) -> Self {
+        let settings = Settings::new(config);
+        let now_nanos = io.now();
+        let now = Millis(now_nanos.as_millis());
+        Self {
+            index: port.index(),
+            io,
+            port,
+            shared,
+            arena: Arena::new(&settings.ring_config(), ARENA_SEGMENTS_CACHED_MAX),
+            settings,
+            listeners: Vec::new(),
+            connections: Vec::new(),
+            open_count: 0,
+            serial: 0,
+            by_serial: HashMap::new(),
+            streams: Slab::new(),
+            by_path: HashMap::new(),
+            watched: Vec::new(),
+            dirty: Vec::new(),
+            passes: Vec::new(),
+            claims: Vec::new(),
+            now,
+            now_nanos,
+            tick_at: now,
+            sweep_at: now,
+            sweep_step: 0,
+            random,
+            spare: Vec::new(),
+            completions: Vec::new(),
+            load: sweep::Load::new(cpu_nanos),
+            drain_until: None,
+            drained: false,
+            stopping: false,
+        }
+    }
+
+    /// Listens for RTMP on `addr`; port 0 lets the kernel choose. Returns the address bound.
+    ///
+    /// # Errors
+    /// What the kernel says to socket, bind or listen.
+    pub fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> io::Result<SocketAddr> {
+        let (listener, bound) = self.io.listen(addr, options)?;
+        self.listeners.push(listener);
+        Ok(bound)
+    }
+
+    /// The worker's `Io`, for its features and counters.
+    pub fn io(&self) -> &I {
+        &self.io
+    }
+
+    /// One turn of the loop.
+    ///
+    /// # Errors
+    /// Only what makes the worker unable to go on: its `Io` failed as a whole.
+    pub fn turn(&mut self) -> io::Result<Flow> {
+        let deadline = self.next_deadline();
+        self.io.turn(Some(deadline), &mut self.completions)?;
+        self.now_nanos = self.io.now();
+        self.now = Millis(self.now_nanos.as_millis());
+        self.port.metrics().turns.increment();
+
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
+            self.on_completion(completion);
+        }
+        self.completions = completions;
+        while let Some(command) = self.port.take_command() {
+            self.on_command(command);
+        }
+        self.serve_streams();
+        self.sweep();
+        if self.stopping && self.open_count == 0 {
+            self.port.report(Event::Stopped { worker: self.index });
+            return Ok(Flow::Stopped);
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Checks what must hold between turns. For debug builds and the simulation.
+    ///
+    /// # Panics
+    /// If an invariant is broken: our bug.
+    pub fn check_invariants(&self) {
+        let open = self.connections.iter().flatten().count();
+        assert_eq!(open, self.open_count, "connections counted = connections open");
+        for (index, stream) in &self.streams {
+            assert_eq!(self.by_path.get(stream.entry.path()), Some(&index), "path index");
+            assert_eq!(
+                self.watched.contains(&index),
+                !stream.players.is_empty(),
+                "a stream is watched exactly while it has subscribers here"
+            );
+            let mut waiting = 0;
+            for (slot, player) in stream.players.iter().enumerate() {
+                let connection = self.connections.get(player.conn).and_then(Option::as_deref);
+                let connection = connection.expect("a player's connection exists");
+                let play = connection.plays.iter().find(|play| play.msid == player.msid);
+                let play = play.expect("a player's play exists");
+                assert_eq!((play.stream, play.slot), (index, slot), "player and play agree");
+                waiting += usize::from(play.subscriber.is_waiting());
+            }
+            assert_eq!(waiting, stream.waiting, "waiting subscribers counted");
+            if let Some(publisher) = &stream.publisher {
+                let connection = self.connections.get(publisher.conn).and_then(Option::as_deref);
+                let connection = connection.expect("a publisher's connection exists");
+                assert!(
+                    connection.publishes.iter().any(|publish| publish.stream == index),
+                    "a publisher's connection knows that it publishes"
+                );
+            }
+            assert!(stream.is_needed(), "no stream is kept without a reason");
+        }
+    }
+
+    fn next_deadline(&self) -> Nanos {
+        if !self.passes.is_empty() || !self.dirty.is_empty() {
+            return self.now_nanos;
+        }
+        let mut at = self.now.0 + IDLE_MS_MAX;
+        if self.open_count > 0 || !self.streams.is_empty() {
+            at = at.min(self.sweep_at.0);
+        }
+        if !self.watched.is_empty() || !self.claims.is_empty() {
+            at = at.min(self.tick_at.0);
+        }
+        Nanos::from_millis(at)
+    }
+
+    fn on_completion(&mut self, completion: Completion<ring::Lease>) {
+        match completion {
+            Completion::Accepted { conn, peer, local: _, listener: _ } => {
+                self.on_accept(conn, peer)
+            }
+            Completion::Received { conn, data } => self.on_received(conn.index(), &data),
+            Completion::ReceiveEnded { conn, reason } => {
+                self.on_receive_ended(conn.index(), reason);
+            }
+            Completion::Sent { conn, bytes, blocked, buf } => {
+                self.on_sent(conn.index(), bytes, blocked, buf);
+            }
+            Completion::SendFailed { conn, .. } => {
+                self.abandon(conn.index(), CloseReason::PeerLost);
+            }
+            Completion::Writable { conn } => self.on_writable(conn.index()),
+            Completion::Woken => self.tick_at = self.now,
+            Completion::Connected { conn, .. } => self.io.close(conn),
+        }
+    }
+
+    fn on_accept(&mut self, conn: uring::ConnId, peer: SocketAddr) {
+        self.port.metrics().connections_accepted.increment();
+        let limits = self.settings.limits();
+        let refused = if self.drain_until.is_some() || self.stopping {
+            Some(CloseReason::Drained)
+        } else if !self.shared.addresses.admit(
+            peer.ip(),
+            limits.connections_max,
+            limits.connections_per_address_max,
+        ) {
+            Some(CloseReason::ConnectionLimit)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            self.port.metrics().disconnects.of(Role::Undecided, reason).increment();
+            self.io.close(conn);
+            return;
+        }
+        self.serial += 1;
+        let id = ConnectionId { worker: self.index, serial: self.serial };
+        let config = self.settings.session_config(id.to_string());
+        let random = self.next_random();
+        let session = ServerSession::new(config, random, self.now);
+        let connection = Connection::new(conn, id, peer, session, self.now);
+        let index = conn.index();
+        if self.connections.len() <= index {
+            self.connections.resize_with(index + 1, || None);
+        }
+        self.connections[index] = Some(Box::new(connection));
+        self.by_serial.insert(self.serial, index);
+        self.open_count += 1;
+        self.port.metrics().connections.of(Role::Undecided, ConnectionState::Handshake).increment();
+    }
+
+    fn on_receive_ended(&mut self, index: usize, reason: ReceiveEnd) {
+        let Some(connection) = self.connection(index) else { return };
+        connection.receive_ended = true;
+        let quiet = connection.bytes_in == 0;
+        let is_publishing = !connection.publishes.is_empty();
+        if connection.closing.is_some() {
+            self.remove(index);
+            return;
+        }
+        let close_reason = match reason {
+            _ if quiet => CloseReason::Probe,
+            ReceiveEnd::Eof if !is_publishing => CloseReason::PeerClosed,
+            ReceiveEnd::Eof | ReceiveEnd::Error(_) => CloseReason::PeerLost,
+        };
+        self.abandon(index, close_reason);
+    }
+
+    fn connection(&mut self, index: usize) -> Option<&mut Connection> {
+        self.connections.get_mut(index).and_then(Option::as_deref_mut)
+    }
+
+    /// splitmix64: distinct handshake randoms from one seed, reproducible in the simulation.
+    fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn spare_buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    fn recycle_buffer(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! What a connection sends, in which order, and how it ends.
+//!
+//! At most one send is in flight per connection. Order: the unsent rest of an owned buffer, the rest
+//! of a message already begun, replies, then media. Replies therefore never land inside a message.
+
+use live::preamble;
+use rtmp::chunk::{CSID_AUDIO, CSID_DATA, CSID_VIDEO};
+use rtmp::message::{MessageHeader, kind};
+use uring::{Io, SendBuf};
+
+use super::Worker;
+use super::ingest::PublishEnd;
+use super::stream::LocalStream;
+use crate::connection::{
+    CLOSE_FLUSH_MS_MAX, CLOSE_LINGER_MS_MAX, Closing, Connection, Play, Sending,
+};
+use crate::metrics::{CloseReason, Label};
+
+/// Bytes gathered per send for subscribers that need their own copy.
+const COPY_BYTES_MAX: usize = 64 * 1024;
+
+impl<I: Io<Lease = ring::Lease>> Worker<I> {
+    /// Hands the next bytes of a connection to the socket, if it is free and there are any.
+    /// True if a send was made.
+    pub(super) fn pump(&mut self, index: usize) -> bool {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return false;
+        };
+        if connection.is_output_busy() {
+            return false;
+        }
+        if let Some(rest) = connection.output.rest.take() {
+            return self.send_owned(index, rest);
+        }
+        if !connection.plays.iter().any(|play| play.subscriber.is_mid_message()) {
+            note_stream_ends(connection, &mut self.streams, now);
+            if connection.session.has_replies() {
+                let mut replies = self.spare_buffer();
+                if let Some(connection) = self.connection(index) {
+                    connection.session.take_replies(&mut replies);
+                }
+                let sent = self.send_owned(index, replies);
+                self.resume_input(index);
+                return sent;
+            }
+            if connection.closing.is_some() {
+                self.shut_down(index);
+                return false;
+            }
+        }
+        self.send_media(index)
+    }
+
+    fn send_media(&mut self, index: usize) -> bool {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return false;
+        };
+        let is_only_play = connection.plays.len() == 1;
+        for (at, play) in connection.plays.iter_mut().enumerate() {
+            let Some(stream) = self.streams.get(play.stream) else { continue };
+            let Some(tap) = &stream.tap else { continue };
+            if !play.subscriber.has_pending() {
+                continue;
+            }
+            if (is_only_play && play.subscriber.is_shared()) || play.subscriber.is_mid_message() {
+                let Some(lease) = play.subscriber.next_lease(&stream.vhost.subscriber, tap) else {
+                    continue;
+                };
+                note_first_frame(play, self.now_nanos, self.port.metrics());
+                connection.output.sending = Sending::Shared { msid: play.msid };
+                self.port.metrics().sends.increment();
+                self.io.send(connection.conn, SendBuf::Lease(lease));
+                return true;
+            }
+            let mut copied = self.spare.pop().unwrap_or_default();
+            play.subscriber.copy_next(tap, &mut copied, COPY_BYTES_MAX, now);
+            if copied.is_empty() {
+                self.spare.push(copied);
+                continue;
+            }
+            note_first_frame(play, self.now_nanos, self.port.metrics());
+            play.bytes_out += copied.len() as u64;
+            self.port.metrics().sends.increment();
+            // The next connection's turn begins with another play, so none starves the rest.
+            connection.plays.rotate_left(at + 1);
+            return self.send_owned(index, copied);
+        }
+        false
+    }
+
+    fn send_owned(&mut self, index: usize, bytes: Vec<u8>) -> bool {
+        if bytes.is_empty() {
+            self.recycle_buffer(bytes);
+            return false;
+        }
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return false;
+        };
+        connection.output.sending = Sending::Owned;
+        self.io.send(connection.conn, SendBuf::Owned(bytes));
+        true
+    }
+
+    pub(super) fn on_sent(
+        &mut self,
+        index: usize,
+        bytes: usize,
+        blocked: bool,
+        buf: SendBuf<ring::Lease>,
+    ) {
+        let now = self.now;
+        self.port.metrics().egress_bytes.add(bytes as u64);
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        connection.bytes_out += bytes as u64;
+        connection.output.blocked = blocked;
+        if bytes > 0 || !blocked {
+            connection.output.progress_at = now;
+            connection.session.note_send_progress(now);
+        }
+        let sending = std::mem::replace(&mut connection.output.sending, Sending::Nothing);
+        match (sending, buf) {
+            (Sending::Shared { msid }, buf) => {
+                let play = connection.plays.iter_mut().find(|play| play.msid == msid);
+                let Some(play) = play else {
+                    // It stopped playing while the send was out. A torn message cannot be mended.
+                    if bytes < buf.bytes().len() {
+                        self.abandon(index, CloseReason::StreamEnded);
+                    } else {
+                        self.pump(index);
+                    }
+                    return;
+                };
+                play.bytes_out += bytes as u64;
+                if let Some(stream) = self.streams.get_mut(play.stream)
+                    && let Some(tap) = &stream.tap
+                {
+                    stream.bytes_out += bytes as u64;
+                    play.subscriber.on_sent(tap, bytes, now);
+                    if blocked {
+                        play.subscriber.on_blocked(tap);
+                    }
+                    stream.waiting += usize::from(play.subscriber.is_waiting());
+                }
+            }
+            (_, SendBuf::Owned(mut owned)) if bytes < owned.len() => {
+                owned.drain(..bytes);
+                connection.output.rest = Some(owned);
+            }
+            (_, SendBuf::Owned(owned)) => self.recycle_buffer(owned),
+            (_, SendBuf::Lease(_)) => {}
+        }
+        if blocked {
+            self.port.metrics().sends_blocked.increment();
+        } else {
+            self.pump(index);
+        }
+    }
+
+    pub(super) fn on_writable(&mut self, index: usize) {
+        let Some(connection) = self.connection(index) else { return };
+        connection.output.blocked = false;
+        self.check_lags(index);
+        self.pump(index);
+    }
+
+    /// Gives a waiting play its place in the ring, preamble first, if the stream has one to offer.
+    pub(super) fn try_join(&mut self, index: usize, msid: u32) -> bool {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return false;
+        };
+        let Some(play) = connection.plays.iter_mut().find(|play| play.msid == msid) else {
+            return false;
+        };
+        let Some(stream) = self.streams.get_mut(play.stream) else { return false };
+        if !play.subscriber.is_waiting() || !stream.offers_joins() {
+            return false;
+        }
+        let Some(head) = stream.refresh() else { return false };
+        let Some(tap) = &stream.tap else { return false };
+        let has_video = stream.entry.has_video();
+        let config = &stream.vhost.subscriber;
+        let Some(join) = play.subscriber.poll_join(config, tap, &head, has_video, now) else {
+            return false;
+        };
+        stream.waiting -= 1;
+        play.has_joined = true;
+        play.ends_at = None;
+        if let Some(preamble) = &join.preamble
+            && play.preamble_version != preamble.version
+        {
+            play.preamble_version = preamble.version;
+            let is_written = preamble::entries(&preamble.bytes).all(|(kind, body)| {
+                let header = preamble_header(kind, msid, join.timestamp, body.len());
+                connection.session.write_message(&header, body).is_ok()
+            });
+            // A peer that asks and never reads has filled its reply space.
+            if !is_written {
+                self.close(index, CloseReason::MemoryLimit);
+                return false;
+            }
+        }
+        self.update_state(index);
+        true
+    }
+
+    /// Decides for each play of a connection whether it has fallen too far behind.
+    pub(super) fn check_lags(&mut self, index: usize) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let mut hopeless = None;
+        for play in &mut connection.plays {
+            let Some(stream) = self.streams.get_mut(play.stream) else { continue };
+            let Some(head) = stream.refresh() else { continue };
+            let Some(tap) = &stream.tap else { continue };
+            let was_waiting = usize::from(play.subscriber.is_waiting());
+            let metrics = self.port.metrics();
+            match play.subscriber.check_lag(&stream.vhost.subscriber, tap, &head, now) {
+                live::subscriber::LagVerdict::Fine => {}
+                live::subscriber::LagVerdict::SkipStarted { lag_ms, overrun } => {
+                    connection.skips += 1;
+                    let reason = if overrun {
+                        crate::metrics::SkipReason::Overrun
+                    } else {
+                        crate::metrics::SkipReason::Lag
+                    };
+                    metrics.skips.of(reason).increment();
+                    tracing::info!(event = "skip", conn = %connection.id, lag_ms,
+                        skips = play.subscriber.skips(), stream = %stream.entry.path());
+                }
+                live::subscriber::LagVerdict::Close(live::subscriber::Hopeless::Stalled) => {
+                    hopeless = Some(CloseReason::Stalled);
+                }
+                live::subscriber::LagVerdict::Close(live::subscriber::Hopeless::Overrun) => {
+                    hopeless = Some(CloseReason::Overrun);
+                }
+            }
+            stream.waiting += usize::from(play.subscriber.is_waiting());
+            stream.waiting -= was_waiting;
+        }
+        if let Some(reason) = hopeless {
+            self.abandon(index, reason);
+        }
+    }
+
+    /// Ends a connection in order: what it publishes and plays ends, its last replies are
+    /// flushed, then the socket is shut down.
+    pub(super) fn close(&mut self, index: usize, reason: CloseReason) {
+        let now = self.now;
+        let Some(connection) = self.connection(index) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        let deadline = rtmp::Millis(now.0 + CLOSE_FLUSH_MS_MAX);
+        connection.closing = Some(Closing { reason, deadline, shut_down: false });
+        connection.held_input = Vec::new();
+        // A message begun and not finished leaves no place for a last word. One that is being
+        // handed over right now is judged when its completion comes.
+        let is_torn = connection.output.sending == Sending::Nothing
+            && connection.plays.iter().any(|play| play.subscriber.is_mid_message());
+        self.end_roles(index);
+        self.update_state(index);
+        if is_torn {
+            self.shut_down(index);
+        } else {
+            self.pump(index);
+        }
+    }
+
+    /// Ends a connection at once: the peer is gone or past hope.
+    pub(super) fn abandon(&mut self, index: usize, reason: CloseReason) {
+        let now = self.now;
+        let Some(connection) = self.connection(index) else { return };
+        if connection.closing.is_none() {
+            connection.closing = Some(Closing { reason, deadline: now, shut_down: true });
+        }
+        self.remove(index);
+    }
+
+    fn shut_down(&mut self, index: usize) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let Some(closing) = &mut connection.closing else { return };
+        if closing.shut_down {
+            return;
+        }
+        closing.shut_down = true;
+        closing.deadline = rtmp::Millis(now.0 + CLOSE_LINGER_MS_MAX);
+        if connection.receive_ended {
+            self.remove(index);
+        } else {
+            self.io.shutdown_write(connection.conn);
+        }
+    }
+
+    fn end_roles(&mut self, index: usize) {
+        self.withdraw_claim(index);
+        while let Some(msid) =
+            self.connection(index).and_then(|c| c.publishes.last().map(|publish| publish.msid))
+        {
+            let is_final = self
+                .connection(index)
+                .and_then(|c| c.closing)
+                .is_some_and(|closing| closing.reason == CloseReason::Kicked);
+            let how = if is_final { PublishEnd::Clean } else { PublishEnd::Lost };
+            self.unpublish(index, msid, how);
+        }
+        while let Some(msid) =
+            self.connection(index).and_then(|c| c.plays.last().map(|play| play.msid))
+        {
+            self.stop_play(index, msid);
+        }
+    }
+
+    fn withdraw_claim(&mut self, index: usize) {
+        let Some(connection) = self.connection(index) else { return };
+        let (id, Some(pending)) = (connection.id, &connection.pending_publish) else { return };
+        let stream = pending.stream;
+        if let Some(local) = self.streams.get(stream) {
+            local.entry.withdraw_claim(id);
+        }
+        self.end_claim(index);
+        self.forget_stream_if_unneeded(stream);
+    }
+
+    /// Takes a connection out of the table, closes its socket and writes its last log line.
+    pub(super) fn remove(&mut self, index: usize) {
+        self.end_roles(index);
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::take) else {
+            return;
+        };
+        self.open_count -= 1;
+        self.by_serial.remove(&connection.id.serial);
+        self.shared.addresses.release(connection.peer.ip());
+        self.io.close(connection.conn);
+        let reason = connection.closing.map_or(CloseReason::Internal, |closing| closing.reason);
+        let metrics = self.port.metrics();
+        metrics.connections.of(connection.counted.0, connection.counted.1).decrement();
+        metrics.disconnects.of(connection.role, reason).increment();
+        if reason != CloseReason::Probe {
+            tracing::info!(
+                event = "close",
+                conn = %connection.id,
+                peer = %connection.peer,
+                role = connection.role.text(),
+                stream = connection.last_path.as_ref().map(tracing::field::display),
+                reason = reason.text(),
+                bytes_in = connection.bytes_in,
+                bytes_out = connection.bytes_out,
+                skips = connection.skips,
+                duration_ms = self.now.0 - connection.accepted_at.0,
+            );
+        }
+    }
+
+    /// Keeps the connection gauge in step with what the connection does.
+    pub(super) fn update_state(&mut self, index: usize) {
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let state = connection.state();
+        if state == connection.counted {
+            return;
+        }
+        let connections = &self.port.metrics().connections;
+        connections.of(connection.counted.0, connection.counted.1).decrement();
+        connections.of(state.0, state.1).increment();
+        connection.counted = state;
+    }
+}
+
+/// Tells the peer of each of its streams that has ended and is sent to its end.
+fn note_stream_ends(
+    connection: &mut Connection,
+    streams: &mut slab::Slab<LocalStream>,
+    now: rtmp::Millis,
+) {
+    for play in &mut connection.plays {
+        let Some(ends_at) = play.ends_at else { continue };
+        let subscriber = &play.subscriber;
+        if subscriber.is_waiting() || subscriber.is_paused() || subscriber.cursor() >= ends_at {
+            play.ends_at = None;
+            play.has_joined = false;
+            connection.session.notify_stream_eof(play.msid);
+            connection.session.notify_unpublish(play.msid);
+            play.preamble_version = 0;
+            play.waiting_since = now;
+            if !play.subscriber.is_waiting() {
+                play.subscriber.on_stream_end(now);
+                if let Some(stream) = streams.get_mut(play.stream) {
+                    stream.waiting += 1;
+                }
+            }
+        }
+    }
+}
+
+fn note_first_frame(play: &mut Play, now: uring::Nanos, metrics: &crate::metrics::WorkerMetrics) {
+    if let Some(asked_at) = play.asked_at.take() {
+        metrics.first_frame.observe(now.since(asked_at).0 / 1_000);
+    }
+}
+
+fn preamble_header(kind: u8, msid: u32, timestamp: u32, body_bytes: usize) -> MessageHeader {
+    let csid = match kind {
+        kind::AUDIO => CSID_AUDIO,
+        kind::VIDEO => CSID_VIDEO,
+        _ => CSID_DATA,
+    };
+    // Preamble entries are bounded far below 2^32.
+    let length = u32::try_from(body_bytes).unwrap_or(u32::MAX);
+    MessageHeader { csid, kind, msid, timestamp, length }
+}

@@ -1,0 +1,175 @@
+//! The configuration as the data path reads it: converted once per snapshot, then plain fields.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use live::flush::FlushPolicy;
+use live::path::Resolved;
+use live::publisher::PublisherConfig;
+use live::subscriber::SubscriberConfig;
+use ring::RingConfig;
+use rtmp::limits::ReaderLimits;
+use rtmp::session::SessionConfig;
+
+use crate::config::{self, Config, DEFAULT_VHOST, DuplicatePublish};
+
+/// How long a joiner or a returning publisher waits for a keyframe, in milliseconds.
+const KEYFRAME_WAIT_MS_MAX: u32 = 5_000;
+/// Most bytes of the ring in one send.
+const SEND_BYTES_MAX: usize = 1024 * 1024;
+/// Room that replies leave to the preamble of a joining subscriber, in bytes.
+const PREAMBLE_REPLY_BYTES: usize = live::preamble::PREAMBLE_BYTES_MAX + 4 * 1024;
+
+/// Rules of one vhost.
+#[derive(Clone, Debug)]
+pub(crate) struct VhostRules {
+    pub(crate) may_publish: bool,
+    pub(crate) may_play: bool,
+    pub(crate) flush: FlushPolicy,
+    pub(crate) grace_ms: u64,
+    pub(crate) play_wait_ms: u64,
+    pub(crate) idle_publisher_ms_max: u64,
+    pub(crate) duplicate_publish: DuplicatePublish,
+    pub(crate) publisher: PublisherConfig,
+    pub(crate) subscriber: SubscriberConfig,
+}
+
+/// Limits of this worker.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: u32,
+    pub(crate) streams_max: usize,
+}
+
+/// One configuration snapshot, ready for use.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    config: Arc<Config>,
+    limits: Limits,
+    flush_ms_max: u32,
+    rules: HashMap<String, Arc<VhostRules>>,
+    defaults: Arc<VhostRules>,
+}
+
+impl Settings {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        let limits = &config.limits;
+        let limits = Limits {
+            connections_max: limits.connections_max as usize,
+            connections_per_address_max: limits.connections_per_address_max,
+            streams_max: limits.streams_max as usize,
+        };
+        let defaults = Arc::new(rules(&config, &config.defaults));
+        let rules = config
+            .vhosts
+            .iter()
+            .map(|(name, settings)| (name.clone(), Arc::new(rules(&config, settings))))
+            .collect();
+        let flush_ms_max = config
+            .vhosts
+            .values()
+            .map(|vhost| vhost.flush_ms_max)
+            .fold(config.defaults.flush_ms_max, u32::min);
+        Self { config, limits, flush_ms_max, rules, defaults }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// How far load may widen the flush window, in milliseconds: the smallest of all vhosts, since
+    /// the worker widens for all of its streams.
+    pub(crate) fn flush_ms_max(&self) -> u32 {
+        self.flush_ms_max
+    }
+
+    /// The rules for a stream of this vhost (see [`Settings::place_in_vhost`]).
+    pub(crate) fn vhost(&self, vhost: &str) -> Arc<VhostRules> {
+        let (name, _) = self.config.vhost(vhost);
+        Arc::clone(self.rules.get(name).unwrap_or(&self.defaults))
+    }
+
+    /// Replaces the host a peer asked for by the vhost that answers: every host the file does not
+    /// name is the default vhost, so that one stream has one identity under all its addresses. Hosts
+    /// under a wildcard stay apart from each other.
+    pub(crate) fn place_in_vhost(&self, resolved: &mut Resolved) {
+        let (name, _) = self.config.vhost(resolved.path.vhost());
+        if name == DEFAULT_VHOST || !name.starts_with("*.") {
+            // A name from the configuration in normal form; otherwise the host stays as it is.
+            if let Ok(path) = resolved.path.with_vhost(name) {
+                resolved.path = path;
+            }
+        }
+    }
+
+    pub(crate) fn session_config(&self, connection_id: String) -> SessionConfig {
+        let limits = &self.config.limits;
+        SessionConfig {
+            chunk_bytes_out: self.config.defaults.chunk_bytes,
+            limits: ReaderLimits {
+                message_bytes_max: limits.message_bytes_max,
+                chunk_streams_max: limits.chunk_streams_max,
+                ..ReaderLimits::default()
+            },
+            connection_id,
+            handshake_ms_max: u64::from(limits.handshake_ms_max),
+            connect_ms_max: u64::from(limits.handshake_ms_max),
+            idle_ms_max: u64::from(limits.idle_ms_max),
+            ping_interval_ms: u64::from(self.config.defaults.ping_interval_ms),
+            reply_bytes_max: limits.reply_bytes_max as usize + PREAMBLE_REPLY_BYTES,
+            ..SessionConfig::default()
+        }
+    }
+
+    pub(crate) fn ring_config(&self) -> RingConfig {
+        RingConfig { preamble_bytes_max: 256 * 1024, ..RingConfig::default() }
+    }
+
+    /// The ring of a stream under these rules: room for what is retained and as much again for what
+    /// slow workers still hold.
+    pub(crate) fn stream_ring_config(&self, rules: &VhostRules) -> RingConfig {
+        let base = self.ring_config();
+        let retained = rules.publisher.retention_bytes;
+        let bytes_max = (retained * 2).clamp(u64::from(base.bytes_max), u64::from(u32::MAX));
+        let slots = (bytes_max / u64::from(base.segment_bytes)).next_power_of_two();
+        RingConfig {
+            bytes_max: u32::try_from(bytes_max).unwrap_or(u32::MAX),
+            slots: u32::try_from(slots)
+                .unwrap_or(ring::SLOTS_MAX)
+                .clamp(base.slots, ring::SLOTS_MAX),
+            ..base
+        }
+    }
+}
+
+fn rules(config: &Config, vhost: &config::VhostSettings) -> VhostRules {
+    VhostRules {
+        may_publish: vhost.publish,
+        may_play: vhost.play,
+        flush: match vhost.flush {
+            config::FlushPolicy::Frame => FlushPolicy::Frame,
+            config::FlushPolicy::Immediate => FlushPolicy::Immediate,
+            config::FlushPolicy::Window { ms } => FlushPolicy::Window(u32::from(ms)),
+        },
+        grace_ms: u64::from(vhost.grace_ms),
+        play_wait_ms: u64::from(vhost.play_wait_ms),
+        idle_publisher_ms_max: u64::from(vhost.idle_publisher_ms_max),
+        duplicate_publish: vhost.duplicate_publish,
+        publisher: PublisherConfig {
+            chunk_bytes: vhost.chunk_bytes,
+            retention_ms: vhost.retention_ms,
+            retention_bytes: u64::from(vhost.retention_bytes),
+            retention_messages: u64::from(vhost.retention_messages),
+            aside_bytes_max: config.limits.reassembly_bytes_max as usize,
+            keyframe_wait_ms_max: KEYFRAME_WAIT_MS_MAX,
+        },
+        subscriber: SubscriberConfig {
+            gop_cache: vhost.gop_cache,
+            lag_ms_max: vhost.lag_ms_max,
+            stall_ms_max: vhost.stall_ms_max,
+            keyframe_wait_ms_max: KEYFRAME_WAIT_MS_MAX,
+            send_bytes_max: SEND_BYTES_MAX,
+        },
+    }
+}

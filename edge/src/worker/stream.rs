@@ -1,0 +1,103 @@
+//! A stream as one worker knows it: the shared entry, this worker's tap and subscribers, and the
+//! publisher if this worker is its home.
+
+use std::sync::Arc;
+
+use live::flush::FlushClock;
+use live::publisher::Publisher;
+use ring::{Head, Tap};
+use rtmp::Millis;
+
+use super::VhostRules;
+use crate::registry::{StreamEntry, StreamPhase};
+
+/// A subscriber's place in the stream's list.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Player {
+    /// Index of its connection.
+    pub(crate) conn: usize,
+    /// The `NetStream` it plays on.
+    pub(crate) msid: u32,
+}
+
+/// The publisher, on its home worker.
+#[derive(Debug)]
+pub(crate) struct LocalPublisher {
+    pub(crate) conn: usize,
+    pub(crate) msid: u32,
+    pub(crate) writer: Box<Publisher>,
+    pub(crate) since: Millis,
+    /// When the last media byte came.
+    pub(crate) heard_at: Millis,
+    /// Counters at the begin of the session and as last exported.
+    pub(crate) at_begin: live::publisher::PublisherCounters,
+    pub(crate) exported: live::publisher::PublisherCounters,
+}
+
+/// One stream on one worker.
+#[derive(Debug)]
+pub(crate) struct LocalStream {
+    pub(crate) entry: Arc<StreamEntry>,
+    pub(crate) vhost: Arc<VhostRules>,
+    pub(crate) tap: Option<Tap>,
+    pub(crate) head: Option<Head>,
+    pub(crate) clock: FlushClock,
+    pub(crate) players: Vec<Player>,
+    /// Players without a place in the ring.
+    pub(crate) waiting: usize,
+    /// Next player of the unfinished flush pass.
+    pub(crate) pass: Option<usize>,
+    pub(crate) publisher: Option<LocalPublisher>,
+    /// This worker ends the grace period at this time.
+    pub(crate) grace_until: Option<Millis>,
+    /// Connections here that wait for the writer.
+    pub(crate) claims: usize,
+    pub(crate) ends_seen: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) is_dirty: bool,
+}
+
+impl LocalStream {
+    pub(crate) fn new(entry: Arc<StreamEntry>, vhost: Arc<VhostRules>, now: Millis) -> Self {
+        let clock = FlushClock::new(vhost.flush, ring::Position(0), now);
+        let (ends_seen, _) = entry.ends();
+        Self {
+            entry,
+            vhost,
+            tap: None,
+            head: None,
+            clock,
+            players: Vec::new(),
+            waiting: 0,
+            pass: None,
+            publisher: None,
+            grace_until: None,
+            claims: 0,
+            ends_seen,
+            bytes_out: 0,
+            is_dirty: false,
+        }
+    }
+
+    /// True while this worker has a reason to keep its record.
+    pub(crate) fn is_needed(&self) -> bool {
+        !self.players.is_empty()
+            || self.publisher.is_some()
+            || self.grace_until.is_some()
+            || self.claims > 0
+    }
+
+    /// True while a subscriber may be given a place in the ring.
+    pub(crate) fn offers_joins(&self) -> bool {
+        self.entry.phase() == StreamPhase::Live
+    }
+
+    /// Looks at the ring's head, tapping it first if it has appeared.
+    pub(crate) fn refresh(&mut self) -> Option<Head> {
+        if self.tap.is_none() {
+            self.tap = Some(self.entry.ring()?.tap());
+        }
+        self.head = self.tap.as_mut().map(Tap::refresh);
+        self.head
+    }
+}

@@ -1,0 +1,293 @@
+//! What happens because time passes: deadlines of sessions and closings, lag of blocked
+//! subscribers, silent publishers, grace periods, waiting players, exported counters, load.
+//!
+//! A step every [`SWEEP_MS`](super) visits a share of the connection table, so that a turn stays
+//! short however many connections there are; deadlines are kept to within a second.
+
+use live::publisher::PublisherCounters;
+use rtmp::Millis;
+use uring::Io;
+
+use super::{SWEEP_MS, SWEEP_STEPS, Worker};
+use crate::command::Event;
+use crate::metrics::{CloseReason, GraceResult, MediaKind, PlayResult, Role, StreamLife};
+use crate::registry::StreamPhase;
+
+/// Busy share of a worker from which its flush window widens, and below which it narrows, in percent.
+const BUSY_HIGH_PERCENT: u64 = 70;
+const BUSY_LOW_PERCENT: u64 = 50;
+/// First step of a widened window, in milliseconds.
+const WIDEN_MS_FIRST: u32 = 10;
+/// Distance of two looks at the load, in milliseconds.
+const LOAD_MS: u64 = 1_000;
+
+/// How busy the worker is, and what that does to its flush window.
+#[derive(Debug)]
+pub(super) struct Load {
+    cpu_nanos: fn() -> u64,
+    at: Millis,
+    cpu_at: u64,
+    window_ms: u32,
+}
+
+impl Load {
+    pub(super) fn new(cpu_nanos: fn() -> u64) -> Self {
+        Self { cpu_nanos, at: Millis(0), cpu_at: cpu_nanos(), window_ms: 0 }
+    }
+
+    /// The widened window, 0 while there is no need.
+    pub(super) fn window_ms(&self) -> u32 {
+        self.window_ms
+    }
+
+    /// Looks at the load once a second; returns the busy share in percent when it did.
+    fn measure(&mut self, now: Millis, window_ms_max: u32) -> Option<u64> {
+        let elapsed_ms = now.0.saturating_sub(self.at.0);
+        if elapsed_ms < LOAD_MS {
+            return None;
+        }
+        let cpu = (self.cpu_nanos)();
+        let busy = (cpu.saturating_sub(self.cpu_at) / 10_000).checked_div(elapsed_ms).unwrap_or(0);
+        let is_first = self.at.0 == 0;
+        self.at = now;
+        self.cpu_at = cpu;
+        if is_first {
+            return None;
+        }
+        if busy >= BUSY_HIGH_PERCENT {
+            self.window_ms = (self.window_ms * 2).max(WIDEN_MS_FIRST).min(window_ms_max);
+        } else if busy < BUSY_LOW_PERCENT {
+            self.window_ms /= 2;
+            if self.window_ms < WIDEN_MS_FIRST {
+                self.window_ms = 0;
+            }
+        }
+        Some(busy)
+    }
+}
+
+impl<I: Io<Lease = ring::Lease>> Worker<I> {
+    pub(super) fn sweep(&mut self) {
+        if self.now < self.sweep_at {
+            return;
+        }
+        self.sweep_at = Millis(self.now.0 + SWEEP_MS);
+        self.sweep_connections();
+        self.sweep_streams();
+        self.sweep_load();
+        self.sweep_drain();
+    }
+
+    fn sweep_connections(&mut self) {
+        let share = self.connections.len().div_ceil(SWEEP_STEPS);
+        let first = self.sweep_step * share;
+        self.sweep_step = (self.sweep_step + 1) % SWEEP_STEPS;
+        for index in first..(first + share).min(self.connections.len()) {
+            self.sweep_connection(index);
+        }
+    }
+
+    fn sweep_connection(&mut self, index: usize) {
+        let now = self.now;
+        let Some(connection) = self.connection(index) else { return };
+        if let Some(closing) = connection.closing {
+            if now >= closing.deadline {
+                self.remove(index);
+            }
+            return;
+        }
+        if connection.session.poll_timeout().is_some_and(|at| now >= at)
+            && let Err(error) = connection.session.handle_timeout(now)
+        {
+            tracing::info!(event = "timeout", conn = %connection.id, peer = %connection.peer,
+                class = error.label(), error = %error);
+            let reason = if connection.connect.is_none() {
+                CloseReason::HandshakeTimeout
+            } else {
+                CloseReason::IdleTimeout
+            };
+            self.close(index, reason);
+            return;
+        }
+        self.check_lags(index);
+        self.sweep_plays(index);
+        self.pump(index);
+    }
+
+    /// Plays that have waited long enough for a publisher, or for a keyframe that never comes.
+    fn sweep_plays(&mut self, index: usize) {
+        let now = self.now;
+        let count = self.connection(index).map_or(0, |connection| connection.plays.len());
+        for at in 0..count {
+            let Some(play) = self.connection(index).and_then(|c| c.plays.get(at)) else { return };
+            let (msid, since, stream) = (play.msid, play.waiting_since, play.stream);
+            if !play.subscriber.is_waiting() {
+                continue;
+            }
+            if self.try_join(index, msid) {
+                continue;
+            }
+            let Some(local) = self.streams.get(stream) else { continue };
+            let is_over = now.0.saturating_sub(since.0) >= local.vhost.play_wait_ms;
+            if is_over && local.entry.phase() == StreamPhase::Waiting {
+                let text = "nobody publishes this stream";
+                self.refuse_play(index, msid, PlayResult::NotFound, text);
+                return;
+            }
+        }
+    }
+
+    fn sweep_streams(&mut self) {
+        let now = self.now;
+        let mut counts = [0u64; 3];
+        let mut ring_bytes = 0;
+        let mut silent = Vec::new();
+        let mut graces = Vec::new();
+        for (index, local) in &mut self.streams {
+            if let Some(publisher) = &local.publisher {
+                counts[0] += 1;
+                ring_bytes += publisher.writer.writer().retained_bytes();
+                let idle_ms_max = local.vhost.idle_publisher_ms_max;
+                if idle_ms_max > 0 && now.0.saturating_sub(publisher.heard_at.0) >= idle_ms_max {
+                    silent.push(publisher.conn);
+                }
+            } else if let Some(until) = local.grace_until {
+                counts[1] += 1;
+                if now >= until {
+                    graces.push(index);
+                }
+            } else if local.entry.phase() == StreamPhase::Waiting {
+                counts[2] += 1;
+            }
+        }
+        for conn in silent {
+            self.close(conn, CloseReason::PublisherIdle);
+        }
+        for index in graces {
+            self.end_grace(index);
+        }
+        let streams = &self.port.metrics().streams;
+        streams.of(StreamLife::Live).set(counts[0]);
+        streams.of(StreamLife::Grace).set(counts[1]);
+        streams.of(StreamLife::Waiting).set(counts[2]);
+        self.port.metrics().ring_bytes.set(ring_bytes);
+        let live: Vec<usize> =
+            self.streams.iter().filter(|(_, s)| s.publisher.is_some()).map(|(i, _)| i).collect();
+        for index in live {
+            self.export_publisher(index);
+        }
+    }
+
+    fn end_grace(&mut self, stream: usize) {
+        let Some(local) = self.streams.get_mut(stream) else { return };
+        let arena = &mut self.arena;
+        if local.entry.end_grace(|publisher| publisher.end_session(arena, true)) {
+            self.port.metrics().grace_ended.of(GraceResult::Expired).increment();
+            tracing::info!(event = "grace_over", stream = %local.entry.path());
+        }
+        local.grace_until = None;
+        self.mark_dirty(stream);
+        self.wake_tapped(stream);
+    }
+
+    /// Adds what a local publisher counted since the last time to the worker's metrics.
+    pub(super) fn export_publisher(&mut self, stream: usize) {
+        let Some(publisher) = self.streams.get_mut(stream).and_then(|s| s.publisher.as_mut())
+        else {
+            return;
+        };
+        let counters = *publisher.writer.counters();
+        let before: PublisherCounters = std::mem::replace(&mut publisher.exported, counters);
+        let metrics = self.port.metrics();
+        metrics.payload_received_bytes.add(counters.payload_bytes - before.payload_bytes);
+        metrics.payload_copied_bytes.add(counters.copied_bytes - before.copied_bytes);
+        metrics
+            .payload_copied_aside_bytes
+            .add(counters.copied_aside_bytes - before.copied_aside_bytes);
+        metrics.payload_dropped_bytes.add(counters.dropped_bytes - before.dropped_bytes);
+        metrics.messages_in.of(MediaKind::Video).add(counters.video - before.video);
+        metrics.messages_in.of(MediaKind::Audio).add(counters.audio - before.audio);
+        metrics.messages_dropped.add(counters.dropped() - before.dropped());
+        metrics.timestamp_repairs.add(counters.timestamp_repairs - before.timestamp_repairs);
+    }
+
+    fn sweep_load(&mut self) {
+        let flush_ms_max = self.settings.flush_ms_max();
+        let Some(busy_percent) = self.load.measure(self.now, flush_ms_max) else { return };
+        let metrics = self.port.metrics();
+        // Percent and milliseconds are far below 2^53: exact.
+        #[allow(clippy::cast_precision_loss)]
+        metrics.busy.set(busy_percent as f64 / 100.0);
+        metrics.flush_window_widened.set(f64::from(self.load.window_ms()) / 1_000.0);
+        let io = self.io.counters();
+        metrics.uring_submissions.set_total(io.sends);
+        metrics.uring_completions.set_total(io.completions);
+        metrics.io_waits.set_total(io.enters);
+        metrics.uring_no_buffers.set_total(io.receive_buffers_empty);
+        metrics.uring_overflows.set_total(io.completion_overflows);
+        metrics.io_stale.set_total(io.stale_completions);
+        metrics.accept_errors.set_total(io.accept_errors);
+        self.sample_lags();
+    }
+
+    /// Lag of every subscriber, once a second.
+    fn sample_lags(&mut self) {
+        for &stream in &self.watched {
+            let Some(local) = self.streams.get(stream) else { continue };
+            let (Some(tap), Some(head)) = (&local.tap, local.head) else { continue };
+            for player in &local.players {
+                let play = self
+                    .connections
+                    .get(player.conn)
+                    .and_then(Option::as_deref)
+                    .and_then(|c| c.plays.iter().find(|play| play.msid == player.msid));
+                let Some(play) = play else { continue };
+                if !play.subscriber.is_waiting() {
+                    let lag_ms = play.subscriber.lag_ms(tap, &head);
+                    self.port.metrics().lag.observe(u64::from(lag_ms));
+                }
+            }
+        }
+    }
+
+    fn sweep_drain(&mut self) {
+        let Some(until) = self.drain_until else { return };
+        if self.now >= until {
+            for index in 0..self.connections.len() {
+                self.close(index, CloseReason::Drained);
+            }
+        }
+        if self.open_count == 0 && !self.drained {
+            self.drained = true;
+            self.port.report(Event::Drained { worker: self.index });
+        }
+    }
+
+    /// Accepts nothing more; subscribers are told that their streams end, publishers stay until the
+    /// deadline or until nobody listens.
+    pub(super) fn begin_drain(&mut self, deadline_ms: u64) {
+        self.drain_until = Some(Millis(self.now.0 + deadline_ms));
+        self.close_listeners();
+        for index in 0..self.connections.len() {
+            let Some(connection) = self.connection(index) else { continue };
+            if connection.role == Role::Publisher && connection.closing.is_none() {
+                let text = "this server is going away";
+                connection.session.reconnect_request(None, text);
+                self.pump(index);
+                continue;
+            }
+            let msids: Vec<u32> = connection.plays.iter().map(|play| play.msid).collect();
+            for msid in msids {
+                connection.session.notify_stream_eof(msid);
+                connection.session.notify_unpublish(msid);
+            }
+            self.close(index, CloseReason::Drained);
+        }
+    }
+
+    pub(super) fn close_listeners(&mut self) {
+        for listener in self.listeners.drain(..) {
+            self.io.close_listener(listener);
+        }
+    }
+}

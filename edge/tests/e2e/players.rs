@@ -1,0 +1,119 @@
+//! The players, each with the command line people use, writing what it took to a file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::child::{Program, Running, Scratch, ffmpeg_new};
+use crate::media::{Packets, Tail};
+
+/// A player ends within this time of the stream's end.
+pub(crate) const PLAYER_END_MAX: Duration = Duration::from_secs(30);
+
+/// A running player.
+pub(crate) struct Player {
+    pub(crate) running: Running,
+    /// What it writes.
+    pub(crate) file: PathBuf,
+    /// What it may lack at the end, by its own doing.
+    pub(crate) tail: Tail,
+}
+
+impl Player {
+    /// Waits for its end and reads what it wrote.
+    pub(crate) fn finish(mut self, scratch: &Scratch) -> Packets {
+        self.running.expect_end(PLAYER_END_MAX);
+        Packets::read(&self.file, scratch)
+    }
+
+    /// The same for codecs only the newer ffmpeg reads.
+    pub(crate) fn finish_new(mut self, scratch: &Scratch) -> Packets {
+        self.running.expect_end(PLAYER_END_MAX);
+        Packets::read_with(&ffmpeg_new(), &self.file, scratch)
+    }
+}
+
+/// `ffmpeg -i URL -c copy`.
+pub(crate) fn ffmpeg(scratch: &Scratch, label: &str, url: &str) -> Player {
+    ffmpeg_with("ffmpeg", scratch, label, &["-i", url])
+}
+
+/// The newer ffmpeg, which announces the Enhanced RTMP codecs it can take.
+pub(crate) fn ffmpeg_enhanced(scratch: &Scratch, label: &str, url: &str) -> Player {
+    let codecs = "hvc1,av01,vp09,Opus";
+    ffmpeg_with(&ffmpeg_new(), scratch, label, &["-rtmp_enhanced_codecs", codecs, "-i", url])
+}
+
+/// ffmpeg for the first seconds of a stream that is not going to end by itself.
+pub(crate) fn ffmpeg_for(scratch: &Scratch, label: &str, url: &str, seconds: u32) -> Player {
+    ffmpeg_with("ffmpeg", scratch, label, &["-i", url, "-t", &seconds.to_string()])
+}
+
+fn ffmpeg_with(ffmpeg: &str, scratch: &Scratch, label: &str, args: &[&str]) -> Player {
+    let file = scratch.file(&format!("{label}.flv"));
+    let running = Program::new(ffmpeg, scratch, label)
+        .args(["-nostdin", "-hide_banner", "-loglevel", "warning", "-y"])
+        .args(args)
+        .args(["-c", "copy", "-f", "flv"])
+        .arg(&file)
+        .start();
+    Player { running, file, tail: Tail::COMPLETE }
+}
+
+/// `ffplay` without screen and speaker. Writes no file; it ends by itself at the stream's end.
+pub(crate) fn ffplay(scratch: &Scratch, label: &str, url: &str) -> Running {
+    Program::new("ffplay", scratch, label)
+        .args(["-hide_banner", "-loglevel", "verbose", "-autoexit", url])
+        .env("SDL_VIDEODRIVER", "dummy")
+        .env("SDL_AUDIODRIVER", "dummy")
+        .start()
+}
+
+/// `rtmpdump --live`, which writes the FLV it hears without understanding codecs.
+pub(crate) fn rtmpdump(scratch: &Scratch, label: &str, url: &str) -> Player {
+    let file = scratch.file(&format!("{label}.flv"));
+    let running = Program::new("rtmpdump", scratch, label)
+        .args(["--live", "-r", url, "-o"])
+        .arg(&file)
+        .start();
+    Player { running, file, tail: Tail::COMPLETE }
+}
+
+/// GStreamer: `rtmp2src ! filesink` (the element's output is FLV).
+pub(crate) fn gstreamer(scratch: &Scratch, label: &str, url: &str) -> Player {
+    let file = scratch.file(&format!("{label}.flv"));
+    let running = Program::new("gst-launch-1.0", scratch, label)
+        .args(["-e", "rtmp2src", &format!("location={url}"), "!", "filesink"])
+        .arg(format!("location={}", file.display()))
+        .start();
+    // rtmp2src gives up what it holds when the server says that the stream ended.
+    Player { running, file, tail: Tail { missing_max: 3 } }
+}
+
+/// VLC, writing the bytes its access module delivers to the demuxer.
+pub(crate) fn vlc_dump(scratch: &Scratch, label: &str, url: &str) -> Player {
+    let file = scratch.file(&format!("{label}.flv"));
+    let running = vlc(scratch, label, url)
+        .arg("--demux=dump")
+        .arg(format!("--demuxdump-file={}", file.display()))
+        .arg("vlc://quit")
+        .start();
+    Player { running, file, tail: Tail::COMPLETE }
+}
+
+/// VLC through its own demuxer and packetizers into a transport stream, as when it shows a picture.
+pub(crate) fn vlc_remux(scratch: &Scratch, label: &str, url: &str) -> Player {
+    let file = scratch.file(&format!("{label}.ts"));
+    let running = vlc(scratch, label, url)
+        .arg(format!("--sout=#std{{access=file,mux=ts,dst={}}}", file.display()))
+        .arg("vlc://quit")
+        .start();
+    // Its muxer drops what it still interleaves when the input ends.
+    Player { running, file, tail: Tail { missing_max: 15 } }
+}
+
+fn vlc(scratch: &Scratch, label: &str, url: &str) -> Program {
+    Program::new("vlc", scratch, label)
+        .args(["-I", "dummy", "--no-color", "--play-and-exit", "-v", url])
+        .env("HOME", scratch.file(""))
+        .never_as_root()
+}
