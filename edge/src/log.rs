@@ -6,8 +6,9 @@
 //! event, never per message.
 
 use std::borrow::Cow;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -17,59 +18,95 @@ use tracing_subscriber::{Registry, fmt, reload};
 use crate::config::{Log, LogFormat, LogLevel};
 
 /// Stable codes of the field `event`. Alerts and log queries depend on them: never rename one.
+///
+/// `EVENTS.md` is generated from this list, and a test finds codes that are logged but not listed.
 pub mod event {
-    /// The server is about to serve.
-    pub const START: &str = "start";
-    /// The server serves.
-    pub const READY: &str = "ready";
-    /// An environment variable or flag overrides the file.
-    pub const CONFIG_OVERRIDE: &str = "config_override";
-    /// Something in the configuration is probably not meant.
-    pub const CONFIG_WARNING: &str = "config_warning";
-    /// A reload took effect.
-    pub const CONFIG_RELOADED: &str = "config_reloaded";
-    /// A reload was refused; the running configuration stays.
-    pub const CONFIG_REFUSED: &str = "config_refused";
-    /// A host setting that hurts.
-    pub const HOST_FINDING: &str = "host_finding";
-    /// A kernel feature is on, off or refused.
-    pub const IO_FEATURE: &str = "io_feature";
-    /// A signal arrived.
-    pub const SIGNAL: &str = "signal";
-    /// Draining began.
-    pub const DRAIN: &str = "drain";
-    /// The server stops.
-    pub const STOP: &str = "stop";
-    /// A worker cannot go on.
-    pub const WORKER_FAILED: &str = "worker_failed";
-    /// A worker has not turned for two seconds, or turns again.
-    pub const WORKER_HEARTBEAT: &str = "worker_heartbeat";
-    /// Log lines were lost.
-    pub const LOG_DROPPED: &str = "log_dropped";
-    /// An operator's request that changes something.
-    pub const ADMIN: &str = "admin";
-    /// A peer's connect command was accepted.
-    pub const CONNECT: &str = "connect";
-    /// A peer began to publish.
-    pub const PUBLISH: &str = "publish";
-    /// A publish request was refused.
-    pub const PUBLISH_REFUSED: &str = "publish_refused";
-    /// A publisher was replaced by another.
-    pub const TAKEOVER: &str = "takeover";
-    /// A publisher was lost; its stream waits for it.
-    pub const GRACE: &str = "grace";
-    /// A stream ended.
-    pub const STREAM_END: &str = "stream_end";
-    /// A peer began to play.
-    pub const PLAY: &str = "play";
-    /// A play request was refused.
-    pub const PLAY_REFUSED: &str = "play_refused";
-    /// A subscriber fell behind and jumped to a keyframe.
-    pub const SKIP: &str = "skip";
-    /// A peer broke the protocol.
-    pub const PROTOCOL_ERROR: &str = "protocol_error";
-    /// A connection ended: reason and totals.
-    pub const CLOSE: &str = "close";
+    macro_rules! events {
+        ($($(#[doc = $doc:literal])* $name:ident = $code:literal;)*) => {
+            $($(#[doc = $doc])* pub const $name: &str = $code;)*
+
+            /// Every code with its meaning.
+            pub const ALL: &[(&str, &str)] = &[$(($code, concat!($($doc),*))),*];
+        };
+    }
+
+    events! {
+        /// The server is about to serve.
+        START = "start";
+        /// The server serves.
+        READY = "ready";
+        /// An environment variable or flag overrides the file.
+        CONFIG_OVERRIDE = "config_override";
+        /// Something in the configuration is probably not meant.
+        CONFIG_WARNING = "config_warning";
+        /// A reload took effect.
+        CONFIG_RELOADED = "config_reloaded";
+        /// A reload was refused; the running configuration stays.
+        CONFIG_REFUSED = "config_refused";
+        /// A host setting that hurts.
+        HOST_FINDING = "host_finding";
+        /// A kernel feature is on, off or refused.
+        IO_FEATURE = "io_feature";
+        /// A signal arrived.
+        SIGNAL = "signal";
+        /// Draining began.
+        DRAIN = "drain";
+        /// The server stops.
+        STOP = "stop";
+        /// A worker cannot go on.
+        WORKER_FAILED = "worker_failed";
+        /// A worker has not turned for two seconds, or turns again.
+        WORKER_HEARTBEAT = "worker_heartbeat";
+        /// A worker could not be pinned to its CPU.
+        NOT_PINNED = "not_pinned";
+        /// Log lines were lost.
+        LOG_DROPPED = "log_dropped";
+        /// An operator's request that changes something.
+        ADMIN = "admin";
+        /// A peer's connect command was accepted.
+        CONNECT = "connect";
+        /// A peer asked for a name that cannot be used.
+        BAD_NAME = "bad_name";
+        /// A peer began to publish.
+        PUBLISH = "publish";
+        /// A publish request was refused.
+        PUBLISH_REFUSED = "publish_refused";
+        /// A publisher ended its stream in order.
+        UNPUBLISH = "unpublish";
+        /// A publisher was replaced by another.
+        TAKEOVER = "takeover";
+        /// A publisher was lost; its stream waits for it.
+        GRACE = "grace";
+        /// A grace period ended without its publisher.
+        GRACE_OVER = "grace_over";
+        /// A stream ended.
+        STREAM_END = "stream_end";
+        /// A peer began to play.
+        PLAY = "play";
+        /// A play request was refused.
+        PLAY_REFUSED = "play_refused";
+        /// A subscriber fell behind and jumped to a keyframe.
+        SKIP = "skip";
+        /// A peer took too long.
+        TIMEOUT = "timeout";
+        /// A peer broke the protocol.
+        PROTOCOL_ERROR = "protocol_error";
+        /// A connection ended: reason and totals.
+        CLOSE = "close";
+    }
+
+    /// The text of `EVENTS.md`.
+    pub fn document() -> String {
+        let mut out = String::from(
+            "# Log events\n\n\
+             Every log line has a field `event` with one of these codes. They are never renamed. Generated\n\
+             from `edge/src/log.rs`; a test compares.\n\n| event | meaning |\n|---|---|\n",
+        );
+        for (code, meaning) in ALL {
+            out.push_str(&format!("| `{code}` |{meaning} |\n"));
+        }
+        out
+    }
 }
 
 /// Controls the running log. Dropping it writes what is still queued.
@@ -98,15 +135,26 @@ impl LogHandle {
 
 /// Starts logging to standard error. Call once, before any other thread exists.
 pub fn start(config: &Log) -> LogHandle {
+    let (subscriber, handle) = build(config, io::stderr(), io::stderr().is_terminal());
+    // A second start in one process, as in tests, keeps the first log.
+    drop(subscriber.try_init());
+    handle
+}
+
+/// The subscriber that writes to `writer`, and its handle.
+fn build(
+    config: &Log,
+    writer: impl io::Write + Send + 'static,
+    terminal: bool,
+) -> (impl Subscriber + Send + Sync + 'static, LogHandle) {
     let lines_max = usize::try_from(config.queue_lines_max).unwrap_or(usize::MAX);
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(lines_max)
         .thread_name("log")
-        .finish(std::io::stderr());
+        .finish(writer);
     let dropped = writer.error_counter();
     let (filter, level) = reload::Layer::new(level_filter(config.level));
-    let terminal = std::io::stderr().is_terminal();
     let json = match config.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -118,9 +166,8 @@ pub fn start(config: &Log) -> LogHandle {
     } else {
         lines.with_ansi(terminal).boxed()
     };
-    // A second start in one process, as in tests, keeps the first log.
-    drop(tracing_subscriber::registry().with(filter).with(lines).try_init());
-    LogHandle { level: Some(level), dropped: Some(dropped), _guard: Some(guard) }
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    (subscriber, LogHandle { level: Some(level), dropped: Some(dropped), _guard: Some(guard) })
 }
 
 fn level_filter(level: LogLevel) -> LevelFilter {
@@ -211,7 +258,52 @@ impl RepeatLimit {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
     use super::*;
+
+    /// Passes lines on; after the first it waits until it is told to go on.
+    struct SlowReader {
+        lines: Sender<String>,
+        go_on: Receiver<()>,
+    }
+
+    impl io::Write for SlowReader {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.lines.send(String::from_utf8_lossy(bytes).into_owned()).unwrap();
+            // A closed channel means: from now on without waiting.
+            let _ = self.go_on.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_slow_reader_costs_lines_and_never_makes_the_logger_wait() {
+        let config = Log { queue_lines_max: 128, ..Log::default() };
+        let (lines, read) = channel();
+        let (go, go_on) = channel();
+        let (subscriber, handle) = build(&config, SlowReader { lines, go_on }, false);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(event = event::CONNECT, peer = "127.0.0.1:1", "first");
+            let first: serde_json::Value = serde_json::from_str(&read.recv().unwrap()).unwrap();
+            assert_eq!(first["event"], "connect");
+            assert_eq!((&first["level"], &first["peer"]), (&"INFO".into(), &"127.0.0.1:1".into()));
+            for _ in 0..200 {
+                tracing::info!(event = event::CLOSE, "more than the queue holds");
+            }
+            assert_eq!(handle.dropped_lines(), 200 - 128);
+            tracing::debug!(event = event::CLOSE, "not at this level");
+            assert_eq!(handle.dropped_lines(), 200 - 128);
+            handle.set_level(LogLevel::Debug);
+            tracing::debug!(event = event::CLOSE, "at this one");
+            assert_eq!(handle.dropped_lines(), 200 - 128 + 1);
+        });
+        drop(go);
+    }
 
     #[test]
     fn secrets_in_urls_are_hidden_and_the_rest_stays() {

@@ -61,6 +61,26 @@ struct Slot {
     publisher: Option<Box<Publisher>>,
     owner: Option<ConnectionId>,
     claim: Option<ConnectionId>,
+    /// Counts owners, so that a grace period ends only the session it began with.
+    sessions: u64,
+}
+
+impl Slot {
+    fn grant(&mut self, owner: ConnectionId) -> Option<Box<Publisher>> {
+        self.owner = Some(owner);
+        self.claim = None;
+        self.sessions += 1;
+        self.publisher.take()
+    }
+}
+
+/// What [`StreamEntry::park`] tells the worker that parked.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// A newcomer waits for the writer.
+    pub is_claimed: bool,
+    /// Number of the session that has ended, for [`StreamEntry::end_grace`].
+    pub session: u64,
 }
 
 /// What became of a wish to publish.
@@ -169,9 +189,7 @@ impl StreamEntry {
     pub fn claim(&self, newcomer: ConnectionId, policy: DuplicatePublish) -> Claim {
         let mut slot = self.lock();
         let Some(owner) = slot.owner else {
-            slot.owner = Some(newcomer);
-            slot.claim = None;
-            return Claim::Granted(slot.publisher.take());
+            return Claim::Granted(slot.grant(newcomer));
         };
         if policy == DuplicatePublish::Reject {
             return Claim::Busy;
@@ -190,9 +208,7 @@ impl StreamEntry {
         if slot.owner.is_some() {
             return ClaimPoll::Pending;
         }
-        slot.claim = None;
-        slot.owner = Some(newcomer);
-        ClaimPoll::Granted(slot.publisher.take())
+        ClaimPoll::Granted(slot.grant(newcomer))
     }
 
     /// Gives up a pending claim (its connection is gone).
@@ -212,8 +228,8 @@ impl StreamEntry {
     }
 
     /// The owner's session is over and its writer is parked. `grace` keeps the subscribers waiting
-    /// for its return; otherwise the stream ends at `head`. True if a newcomer waits for the writer.
-    pub fn park(&self, publisher: Box<Publisher>, grace: bool) -> bool {
+    /// for its return; otherwise the stream ends at the ring's head.
+    pub fn park(&self, publisher: Box<Publisher>, grace: bool) -> Parked {
         let head = publisher.writer().head();
         let mut slot = self.lock();
         slot.publisher = Some(publisher);
@@ -224,14 +240,15 @@ impl StreamEntry {
         } else {
             self.end_at(head);
         }
-        slot.claim.is_some()
+        Parked { is_claimed: slot.claim.is_some(), session: slot.sessions }
     }
 
-    /// The grace period is over. Calls `end` with the parked publisher if nobody has returned;
-    /// true in that case.
-    pub fn end_grace(&self, end: impl FnOnce(&mut Publisher)) -> bool {
+    /// The grace period after `session` is over. Calls `end` with the parked publisher if nobody
+    /// has returned since; true in that case.
+    pub fn end_grace(&self, session: u64, end: impl FnOnce(&mut Publisher)) -> bool {
         let mut slot = self.lock();
-        if slot.owner.is_some() || slot.claim.is_some() || self.phase() != StreamPhase::Grace {
+        let is_taken = slot.owner.is_some() || slot.claim.is_some();
+        if is_taken || slot.sessions != session || self.phase() != StreamPhase::Grace {
             return false;
         }
         let head = slot.publisher.as_mut().map_or(Position(0), |publisher| {

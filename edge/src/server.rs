@@ -146,11 +146,12 @@ pub fn run(
         io: started.io,
     };
     let control = Arc::new(Control::new(source, config, log, started.handles, fds_max));
-    control.set_ready();
-    // A closed standard output is no reason to stop serving.
-    drop(out.write_all(addresses.banner().as_bytes()).and_then(|()| out.flush()));
-    tracing::info!(event = event::READY, "{}", addresses.ready_line());
-    control::run(control, admin, &events, started.threads).map_err(StartError::Run)
+    let announce = || {
+        // A closed standard output is no reason to stop serving.
+        drop(out.write_all(addresses.banner().as_bytes()).and_then(|()| out.flush()));
+        tracing::info!(event = event::READY, "{}", addresses.ready_line());
+    };
+    control::run(control, admin, &events, started.threads, announce).map_err(StartError::Run)
 }
 
 fn failed(error: io::Error) -> StartError {

@@ -148,6 +148,15 @@ fn a_stuck_worker_is_named_and_never_hides_the_others() {
 }
 
 #[test]
+fn a_worker_whose_thread_ends_stops_the_server_with_its_number() {
+    let server = TestServer::start(Options::default());
+    server.dead.store(true, Ordering::Relaxed);
+    assert!(matches!(server.told(), Told::Stop(0)), "the other worker is stopped in order");
+    let error = server.join().unwrap_err().to_string();
+    assert_eq!(error, "worker 1 failed: its thread ended by itself");
+}
+
+#[test]
 fn errors_are_json_with_a_code() {
     let server = TestServer::start(Options::default());
     for (method, path, status, code) in [

@@ -3,9 +3,12 @@
 mod common;
 
 use std::fs;
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Output, Stdio};
 
-use common::{Options, TestServer, Told};
+use common::{Options, PATIENCE, TestServer, Told};
+use rustix::process::{Pid, Signal, kill_process};
 
 fn ringcast(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringcast")).args(arguments).output().unwrap()
@@ -135,4 +138,47 @@ fn ringctl_sends_the_token_and_names_a_server_that_is_not_there() {
         .output()
         .unwrap();
     assert!(stderr(&output).starts_with(&format!("ringctl: cannot ask http://{admin}: ")));
+}
+
+#[test]
+fn the_server_tells_the_service_manager_each_step_of_its_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let heard = || {
+        let mut buffer = [0; 256];
+        let bytes = manager.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..bytes].to_vec()).unwrap()
+    };
+    let mut server = Command::new(env!("CARGO_BIN_EXE_ringcast"))
+        .args([
+            "--rtmp",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--workers",
+            "1",
+            "--io",
+            "epoll",
+        ])
+        .env("NOTIFY_SOCKET", &path)
+        .env_remove("WATCHDOG_USEC")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let ready = lines.into_iter().find(|line| line.starts_with("ready ")).unwrap();
+    assert!(ready.starts_with("ready rtmp=127.0.0.1:"), "{ready}");
+    assert!(ready.ends_with(" workers=1 io=epoll ktls=off"), "{ready}");
+
+    let pid = Pid::from_child(&server);
+    assert!(heard().starts_with("READY=1\n"));
+    kill_process(pid, Signal::HUP).unwrap();
+    assert!(heard().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert!(heard().starts_with("READY=1\n"));
+    kill_process(pid, Signal::TERM).unwrap();
+    assert!(heard().starts_with("STOPPING=1\n"));
+    assert_eq!(server.wait().unwrap().code(), Some(0));
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use edge::config::{
     Config, ConfigError, DuplicatePublish, FlushPolicy, Listener, Loaded, Source, reference,
 };
+use edge::log::event;
 use edge::metrics::openmetrics;
 
 fn committed(name: &str) -> PathBuf {
@@ -50,6 +51,30 @@ fn the_committed_reference_is_what_the_program_prints() {
 #[test]
 fn the_committed_metrics_page_is_what_the_table_says() {
     assert_committed("METRICS.md", &openmetrics::document());
+}
+
+#[test]
+fn the_committed_events_page_is_what_the_list_says() {
+    assert_committed("EVENTS.md", &event::document());
+}
+
+#[test]
+fn every_event_code_that_is_logged_is_listed() {
+    let mut folders = vec![committed("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            for part in fs::read_to_string(&path).unwrap().split("event = \"").skip(1) {
+                let code = part.split('"').next().unwrap();
+                let listed = event::ALL.iter().any(|(known, _)| *known == code);
+                assert!(listed, "{code} of {} is not listed in log.rs", path.display());
+            }
+        }
+    }
 }
 
 #[test]

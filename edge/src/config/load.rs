@@ -22,7 +22,7 @@ pub const PROBLEMS_MAX: usize = 50;
 pub const ENV_PREFIX: &str = "RINGCAST_";
 
 /// Where a configuration comes from; kept, so that a reload reads the same places again.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Source {
     /// The file, if one was named.
     pub file: Option<PathBuf>,
@@ -80,6 +80,18 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Variables may hold the admin token, so only their names are shown.
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Source")
+            .field("file", &self.file)
+            .field("env", &names)
+            .field("flags", &self.flags)
+            .finish()
+    }
+}
 
 impl Source {
     /// Takes the `RINGCAST_*` variables of the process.

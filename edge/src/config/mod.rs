@@ -3,7 +3,7 @@
 //! Made from, in rising order of precedence: defaults, the TOML file, `RINGCAST_SECTION_KEY`
 //! environment variables, command line flags. Strict: an unknown key or a value out of range is an
 //! error with its line and, where one is near, the key that was meant. Read by [`load`], documented by
-//! [`reference`], compared by [`diff`]. Workers get a new snapshot as `Command::ApplyConfig`.
+//! [`mod@reference`], compared by [`diff`]. Workers get a new snapshot as `Command::ApplyConfig`.
 //!
 //! - [`setting`]: types of values, and the macro that declares a section.
 //! - [`sections`]: every key, once.

@@ -4,6 +4,7 @@
 //! default to everything up to [`LIMIT_DEFAULT`]. Errors are `{"error":{"code","message"}}`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -134,7 +135,7 @@ fn health(ok: bool, body: serde_json::Value) -> Response {
 }
 
 async fn healthz(State(control): Shared) -> Response {
-    let silent = control.silent_workers();
+    let silent = control.silent_workers(Instant::now());
     let ok = silent.is_empty();
     let status = if ok { "ok" } else { "failing" };
     let heartbeat_ms_max = u64::try_from(HEARTBEAT_MAX.as_millis()).unwrap_or(u64::MAX);
@@ -188,7 +189,7 @@ async fn status(State(control): Shared) -> Json<Status> {
         ConnectionState::Live,
         ConnectionState::Closing,
     ];
-    let silent = control.silent_workers();
+    let silent = control.silent_workers(Instant::now());
     let mut status = Status {
         version: env!("CARGO_PKG_VERSION"),
         status: control.phase(),

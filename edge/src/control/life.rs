@@ -56,7 +56,8 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Serves until told to stop; blocks the calling thread. `admin` must be non-blocking.
+/// Serves until told to stop; blocks the calling thread. `admin` must be non-blocking. `announce` runs
+/// once signals are handled: who reads the ready line may send one at once.
 ///
 /// # Errors
 /// [`RunError`] if set-up or a worker failed.
@@ -65,6 +66,7 @@ pub fn run(
     admin: Option<TcpListener>,
     events: &Events,
     threads: Vec<JoinHandle<()>>,
+    announce: impl FnOnce(),
 ) -> Result<(), RunError> {
     let setup = |error: std::io::Error| RunError::Setup(error.to_string());
     let runtime =
@@ -77,6 +79,8 @@ pub fn run(
         let drained = vec![false; threads.len()];
         let signals = Signals::new().map_err(setup)?;
         let notifier = Notifier::from_env();
+        control.set_phase(Phase::Ready);
+        announce();
         Life { control, notifier, threads, drained, failure: None, stop_at: None, lost: 0 }
             .run(signals, events)
             .await
@@ -162,6 +166,8 @@ impl Life {
 
     fn on_wanted(&mut self, wanted: Wanted) {
         match wanted {
+            // On the way out nothing new begins, so there is nothing a new configuration could be for.
+            Wanted::Reload if self.control.phase() != Phase::Ready => {}
             Wanted::Reload => {
                 tracing::info!(event = event::SIGNAL, signal = "SIGHUP", "reloading");
                 self.notifier.reloading();
@@ -224,7 +230,7 @@ impl Life {
     }
 
     fn on_tick(&mut self) {
-        self.control.feel_pulses();
+        self.control.feel_pulses(Instant::now());
         self.control.deliver_orders();
         let drain_over = locked(&self.control.drain_until).is_some_and(|at| at <= Instant::now());
         if drain_over && self.control.phase() == Phase::Draining {
@@ -253,14 +259,14 @@ impl Life {
             self.lost = lost;
         }
         self.control.process.events_dropped.set_total(events.dropped());
-        for worker in self.control.silent_workers() {
+        for worker in self.control.silent_workers(Instant::now()) {
             tracing::error!(event = event::WORKER_HEARTBEAT, worker, "worker does not turn");
         }
     }
 
     fn on_watchdog(&self) {
         // Silence makes the service manager restart us, which is what a stuck worker needs.
-        if self.control.silent_workers().is_empty() {
+        if self.control.silent_workers(Instant::now()).is_empty() {
             self.notifier.watchdog();
         }
     }

@@ -138,11 +138,6 @@ impl Control {
         }
     }
 
-    /// Says that the server serves.
-    pub fn set_ready(&self) {
-        self.set_phase(Phase::Ready);
-    }
-
     fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.process.ready.set(u64::from(phase == Phase::Ready));
@@ -163,17 +158,17 @@ impl Control {
         self.started_at.elapsed()
     }
 
-    /// Workers whose turn counter has not moved for [`HEARTBEAT_MAX`].
-    pub fn silent_workers(&self) -> Vec<u16> {
+    /// Workers whose turn counter has not moved for [`HEARTBEAT_MAX`] at `now`.
+    pub fn silent_workers(&self, now: Instant) -> Vec<u16> {
         let pulses = locked(&self.pulses);
-        let silent = |pulse: &Pulse| pulse.changed_at.elapsed() >= HEARTBEAT_MAX;
+        let silent =
+            |pulse: &Pulse| now.saturating_duration_since(pulse.changed_at) >= HEARTBEAT_MAX;
         let pairs = self.workers.iter().zip(pulses.iter());
         pairs.filter(|(_, pulse)| silent(pulse)).map(|(worker, _)| worker.index()).collect()
     }
 
     /// Looks at every worker's turn counter; call a few times per second.
-    fn feel_pulses(&self) {
-        let now = Instant::now();
+    fn feel_pulses(&self, now: Instant) {
         for (pulse, worker) in locked(&self.pulses).iter_mut().zip(&self.workers) {
             let turns = worker.metrics().turns.value();
             if turns == pulse.turns {
@@ -269,4 +264,58 @@ impl Control {
 
 fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{COMMANDS_MAX, Events, Wake, WorkerPort, worker_link};
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    fn control() -> (Control, WorkerPort) {
+        let (sink, _events) = Events::channel();
+        let (port, seed) = worker_link(0, sink);
+        let workers = vec![seed.with_waker(Arc::new(Nobody))];
+        let config = Arc::new(Config::default());
+        (Control::new(Source::default(), config, LogHandle::default(), workers, 0), port)
+    }
+
+    #[test]
+    fn a_worker_is_silent_after_two_seconds_without_a_turn_and_healthy_after_the_next() {
+        let (control, port) = control();
+        let start = Instant::now();
+        control.feel_pulses(start);
+        assert_eq!(control.silent_workers(start + Duration::from_millis(1_900)), [0; 0]);
+        let later = start + Duration::from_secs(3);
+        control.feel_pulses(later);
+        assert_eq!(control.silent_workers(later), [0]);
+        port.metrics().turns.increment();
+        control.feel_pulses(later);
+        assert_eq!(control.silent_workers(later), [0; 0]);
+    }
+
+    #[test]
+    fn an_order_waits_for_room_in_the_queue_and_is_delivered_once() {
+        let (control, port) = control();
+        for _ in 0..COMMANDS_MAX {
+            control.workers[0].send(Command::Drain { deadline_ms: 1 }).unwrap();
+        }
+        control.order(Order::ApplyConfig);
+        control.order(Order::ApplyConfig);
+        control.order(Order::Stop);
+        for _ in 0..COMMANDS_MAX {
+            assert!(matches!(port.take_command(), Some(Command::Drain { .. })));
+        }
+        assert!(port.take_command().is_none());
+        control.deliver_orders();
+        control.deliver_orders();
+        assert!(matches!(port.take_command(), Some(Command::ApplyConfig(_))));
+        assert!(matches!(port.take_command(), Some(Command::Stop)));
+        assert!(port.take_command().is_none());
+    }
 }

@@ -120,8 +120,6 @@ metrics! {
     protocol_errors: ErrorCounter = "ringcast_protocol_errors";
     /// Bytes of ring segments in use by streams of this worker.
     ring_bytes: Gauge = "ringcast_ring_bytes" @ per_worker;
-    /// Bytes held to put interleaved messages together.
-    reassembly_bytes: Gauge = "ringcast_reassembly_bytes" @ per_worker;
     /// Submission queue entries handed to io_uring.
     uring_submissions: Counter = "ringcast_uring_submissions" @ per_worker;
     /// Completion queue entries reaped from io_uring.
@@ -140,8 +138,6 @@ metrics! {
     turns: Counter = "ringcast_worker_turns" @ per_worker;
     /// Share of the last second the worker did not sleep.
     busy: RealGauge = "ringcast_worker_busy_ratio" @ per_worker;
-    /// Log lines the worker did not write because the same event repeated too fast.
-    log_suppressed: Counter = "ringcast_log_suppressed";
 }
 
 metrics! {

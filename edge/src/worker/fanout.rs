@@ -6,7 +6,7 @@ use uring::Io;
 
 use super::stream::Player;
 use super::{SENDS_PER_TURN_MAX, TICK_MS, Worker};
-use crate::connection::Play;
+use crate::connection::{Play, Sending};
 use crate::metrics::FlushCause;
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
@@ -203,10 +203,19 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Ends what a connection plays on `msid`. No reply: the session has answered the peer.
     pub(super) fn stop_play(&mut self, index: usize, msid: u32) {
         let worker = usize::from(self.index);
-        let Some(connection) = self.connection(index) else { return };
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
         let Some(at) = connection.plays.iter().position(|play| play.msid == msid) else { return };
-        let play = connection.plays.remove(at);
+        let mut play = connection.plays.remove(at);
         let Some(local) = self.streams.get_mut(play.stream) else { return };
+        // What follows on this connection must begin behind the message that is half sent.
+        if connection.output.sending == Sending::Nothing
+            && let Some(rest) = local.tap.as_ref().and_then(|tap| play.subscriber.rest_lease(tap))
+        {
+            connection.output.rest = Some(rest.to_vec());
+        }
         local.waiting -= usize::from(play.subscriber.is_waiting());
         local.players.swap_remove(play.slot);
         if let Some(&moved) = local.players.get(play.slot) {

@@ -9,7 +9,7 @@ use rtmp::session::{
 use uring::Io;
 
 use super::Worker;
-use super::stream::{LocalPublisher, LocalStream};
+use super::stream::{Grace, LocalPublisher, LocalStream};
 use crate::access::{self, Decision, Role as AccessRole};
 use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish};
 use crate::metrics::{CloseReason, MediaKind, PlayResult, PublishResult, Role};
@@ -302,7 +302,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         });
         writer.begin_session(&mut self.arena, now);
         local.entry.begin(writer.writer().ring());
-        local.grace_until = None;
+        local.grace = None;
         let at_begin = *writer.counters();
         local.publisher = Some(LocalPublisher {
             conn: index,
@@ -402,9 +402,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let grace = how == PublishEnd::Takeover || (how == PublishEnd::Lost && grace_ms > 0);
         let mut writer = publisher.writer;
         writer.end_session(&mut self.arena, !grace);
-        let is_claimed = local.entry.park(writer, grace);
-        if grace || is_claimed {
-            local.grace_until = Some(rtmp::Millis(now.0 + grace_ms.max(1)));
+        let parked = local.entry.park(writer, grace);
+        if grace || parked.is_claimed {
+            let until = rtmp::Millis(now.0 + grace_ms);
+            local.grace = Some(Grace { until, session: parked.session });
             self.port.metrics().grace_started.increment();
         }
         tracing::info!(event = "unpublish", conn = %id, stream = %local.entry.path(),
@@ -416,7 +417,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             published_ms = now.0 - publisher.since.0);
         self.mark_dirty(stream);
         self.wake_tapped(stream);
-        if is_claimed {
+        if parked.is_claimed {
             self.shared.wake_all();
         }
     }

@@ -79,7 +79,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     fn stream_info(&self, local: &LocalStream) -> Option<StreamInfo> {
         let state = match local.entry.phase() {
             StreamPhase::Live if local.publisher.is_some() => StreamState::Live,
-            StreamPhase::Grace if local.grace_until.is_some() => StreamState::Grace,
+            StreamPhase::Grace if local.grace.is_some() => StreamState::Grace,
             StreamPhase::Waiting if !local.players.is_empty() => StreamState::Waiting,
             _ => return None,
         };

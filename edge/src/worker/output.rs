@@ -66,10 +66,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             if !play.subscriber.has_pending() {
                 continue;
             }
-            if (is_only_play && play.subscriber.is_shared()) || play.subscriber.is_mid_message() {
-                let Some(lease) = play.subscriber.next_lease(&stream.vhost.subscriber, tap) else {
-                    continue;
+            let is_shared = is_only_play && play.subscriber.is_shared();
+            if is_shared || play.subscriber.is_mid_message() {
+                let lease = if is_shared {
+                    play.subscriber.next_lease(tap)
+                } else {
+                    play.subscriber.rest_lease(tap)
                 };
+                let Some(lease) = lease else { continue };
                 note_first_frame(play, self.now_nanos, self.port.metrics());
                 connection.output.sending = Sending::Shared { msid: play.msid };
                 self.port.metrics().sends.increment();
@@ -130,12 +134,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             (Sending::Shared { msid }, buf) => {
                 let play = connection.plays.iter_mut().find(|play| play.msid == msid);
                 let Some(play) = play else {
-                    // It stopped playing while the send was out. A torn message cannot be mended.
-                    if bytes < buf.bytes().len() {
-                        self.abandon(index, CloseReason::StreamEnded);
-                    } else {
-                        self.pump(index);
-                    }
+                    // It stopped playing while the send was out; a lease ends where a message ends.
+                    let rest = buf.bytes().get(bytes..).unwrap_or(&[]);
+                    connection.output.rest = (!rest.is_empty()).then(|| rest.to_vec());
+                    self.after_send(index, blocked);
                     return;
                 };
                 play.bytes_out += bytes as u64;
@@ -157,6 +159,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             (_, SendBuf::Owned(owned)) => self.recycle_buffer(owned),
             (_, SendBuf::Lease(_)) => {}
         }
+        self.after_send(index, blocked);
+    }
+
+    fn after_send(&mut self, index: usize, blocked: bool) {
         if blocked {
             self.port.metrics().sends_blocked.increment();
         } else {
@@ -266,17 +272,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let deadline = rtmp::Millis(now.0 + CLOSE_FLUSH_MS_MAX);
         connection.closing = Some(Closing { reason, deadline, shut_down: false });
         connection.held_input = Vec::new();
-        // A message begun and not finished leaves no place for a last word. One that is being
-        // handed over right now is judged when its completion comes.
-        let is_torn = connection.output.sending == Sending::Nothing
-            && connection.plays.iter().any(|play| play.subscriber.is_mid_message());
         self.end_roles(index);
         self.update_state(index);
-        if is_torn {
-            self.shut_down(index);
-        } else {
-            self.pump(index);
-        }
+        self.pump(index);
     }
 
     /// Ends a connection at once: the peer is gone or past hope.

@@ -15,8 +15,6 @@ use crate::config::{self, Config, DEFAULT_VHOST, DuplicatePublish};
 
 /// How long a joiner or a returning publisher waits for a keyframe, in milliseconds.
 const KEYFRAME_WAIT_MS_MAX: u32 = 5_000;
-/// Most bytes of the ring in one send.
-const SEND_BYTES_MAX: usize = 1024 * 1024;
 /// Room that replies leave to the preamble of a joining subscriber, in bytes.
 const PREAMBLE_REPLY_BYTES: usize = live::preamble::PREAMBLE_BYTES_MAX + 4 * 1024;
 
@@ -169,7 +167,6 @@ fn rules(config: &Config, vhost: &config::VhostSettings) -> VhostRules {
             lag_ms_max: vhost.lag_ms_max,
             stall_ms_max: vhost.stall_ms_max,
             keyframe_wait_ms_max: KEYFRAME_WAIT_MS_MAX,
-            send_bytes_max: SEND_BYTES_MAX,
         },
     }
 }

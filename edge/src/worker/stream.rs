@@ -34,6 +34,14 @@ pub(crate) struct LocalPublisher {
     pub(crate) exported: live::publisher::PublisherCounters,
 }
 
+/// A grace period this worker watches over, because it was the stream's home.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Grace {
+    pub(crate) until: Millis,
+    /// The publisher's session it follows.
+    pub(crate) session: u64,
+}
+
 /// One stream on one worker.
 #[derive(Debug)]
 pub(crate) struct LocalStream {
@@ -48,8 +56,8 @@ pub(crate) struct LocalStream {
     /// Next player of the unfinished flush pass.
     pub(crate) pass: Option<usize>,
     pub(crate) publisher: Option<LocalPublisher>,
-    /// This worker ends the grace period at this time.
-    pub(crate) grace_until: Option<Millis>,
+    /// This worker ends the grace period.
+    pub(crate) grace: Option<Grace>,
     /// Connections here that wait for the writer.
     pub(crate) claims: usize,
     pub(crate) ends_seen: u64,
@@ -71,7 +79,7 @@ impl LocalStream {
             waiting: 0,
             pass: None,
             publisher: None,
-            grace_until: None,
+            grace: None,
             claims: 0,
             ends_seen,
             bytes_out: 0,
@@ -83,7 +91,7 @@ impl LocalStream {
     pub(crate) fn is_needed(&self) -> bool {
         !self.players.is_empty()
             || self.publisher.is_some()
-            || self.grace_until.is_some()
+            || self.grace.is_some()
             || self.claims > 0
     }
 

@@ -151,10 +151,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 if idle_ms_max > 0 && now.0.saturating_sub(publisher.heard_at.0) >= idle_ms_max {
                     silent.push(publisher.conn);
                 }
-            } else if let Some(until) = local.grace_until {
-                counts[1] += 1;
-                if now >= until {
-                    graces.push(index);
+            } else if let Some(grace) = local.grace {
+                counts[1] += u64::from(local.entry.phase() == StreamPhase::Grace);
+                if now >= grace.until {
+                    graces.push((index, grace.session));
                 }
             } else if local.entry.phase() == StreamPhase::Waiting {
                 counts[2] += 1;
@@ -163,8 +163,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         for conn in silent {
             self.close(conn, CloseReason::PublisherIdle);
         }
-        for index in graces {
-            self.end_grace(index);
+        for (index, session) in graces {
+            self.end_grace(index, session);
         }
         let streams = &self.port.metrics().streams;
         streams.of(StreamLife::Live).set(counts[0]);
@@ -178,14 +178,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
     }
 
-    fn end_grace(&mut self, stream: usize) {
+    fn end_grace(&mut self, stream: usize, session: u64) {
         let Some(local) = self.streams.get_mut(stream) else { return };
         let arena = &mut self.arena;
-        if local.entry.end_grace(|publisher| publisher.end_session(arena, true)) {
+        if local.entry.end_grace(session, |publisher| publisher.end_session(arena, true)) {
             self.port.metrics().grace_ended.of(GraceResult::Expired).increment();
             tracing::info!(event = "grace_over", stream = %local.entry.path());
         }
-        local.grace_until = None;
+        local.grace = None;
         self.mark_dirty(stream);
         self.wake_tapped(stream);
     }

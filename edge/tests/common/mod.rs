@@ -48,6 +48,7 @@ struct FakeWorker {
     port: WorkerPort,
     told: Sender<Told>,
     stuck: Arc<AtomicBool>,
+    dead: Arc<AtomicBool>,
     drain_at_once: bool,
 }
 
@@ -58,6 +59,9 @@ impl FakeWorker {
             thread::park_timeout(Duration::from_millis(20));
             if self.stuck.load(Ordering::Relaxed) {
                 continue;
+            }
+            if self.dead.load(Ordering::Relaxed) {
+                return;
             }
             self.port.metrics().turns.increment();
             while let Some(command) = self.port.take_command() {
@@ -196,6 +200,8 @@ pub struct TestServer {
     pub output: Vec<String>,
     pub told: Receiver<Told>,
     pub stuck: Vec<Arc<AtomicBool>>,
+    /// Ends the thread of the last worker, as a panic would.
+    pub dead: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<(), StartError>>>,
 }
 
@@ -209,6 +215,9 @@ impl TestServer {
         let (teller, told) = channel();
         let stuck: Vec<_> = (0..options.workers).map(|_| Arc::default()).collect();
         let flags = stuck.clone();
+        let dead: Arc<AtomicBool> = Arc::default();
+        let deadly = Arc::clone(&dead);
+        let last = options.workers - 1;
         let drain_at_once = options.drain_at_once;
         let thread = thread::spawn(move || {
             let mut out = Lines { buffer: Vec::new(), sender: lines };
@@ -223,7 +232,8 @@ impl TestServer {
                 for (index, stuck) in (0..).zip(flags) {
                     let (port, seed) = worker_link(index, events.clone());
                     let told = teller.clone();
-                    let fake = FakeWorker { port, told, stuck, drain_at_once };
+                    let dead = if index == last { Arc::clone(&deadly) } else { Arc::default() };
+                    let fake = FakeWorker { port, told, stuck, dead, drain_at_once };
                     let thread = thread::spawn(move || fake.run());
                     let waker = Arc::new(Unpark(thread.thread().clone()));
                     started.handles.push(seed.with_waker(waker));
@@ -241,7 +251,7 @@ impl TestServer {
                 break admin.unwrap().parse().unwrap();
             }
         };
-        Self { admin, output: lines, told, stuck, thread: Some(thread) }
+        Self { admin, output: lines, told, stuck, dead, thread: Some(thread) }
     }
 
     /// Status and JSON body of one request.

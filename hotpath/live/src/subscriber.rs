@@ -37,8 +37,6 @@ pub struct SubscriberConfig {
     /// How long a joiner waits for a keyframe in a stream that has video but shows none, in
     /// milliseconds; then it starts at the head (streams with intra refresh have no keyframes).
     pub keyframe_wait_ms_max: u32,
-    /// Most bytes handed out in one lease.
-    pub send_bytes_max: usize,
 }
 
 impl Default for SubscriberConfig {
@@ -48,7 +46,6 @@ impl Default for SubscriberConfig {
             lag_ms_max: 8_000,
             stall_ms_max: 15_000,
             keyframe_wait_ms_max: 5_000,
-            send_bytes_max: 1024 * 1024,
         }
     }
 }
@@ -133,6 +130,8 @@ pub struct Subscriber {
     message_end: Position,
     /// Keeps the rest of a half-sent message although the ring may have moved on.
     held: Option<Lease>,
+    /// A lease was handed out and its fate not reported yet: no jump before that.
+    is_in_flight: bool,
     last_progress: Millis,
     overruns: u8,
     /// Video is left out until the next keyframe, after `receiveVideo(true)`.
@@ -150,6 +149,7 @@ impl Subscriber {
             target: Position(0),
             message_end: Position(0),
             held: None,
+            is_in_flight: false,
             last_progress: now,
             overruns: 0,
             video_from_keyframe: false,
@@ -243,28 +243,40 @@ impl Subscriber {
         }
     }
 
-    /// The next bytes of the shared wire image. `None` if there is nothing to send, or if the
-    /// cursor has fallen out of the ring (then [`Subscriber::check_lag`] says what to do).
-    pub fn next_lease(&mut self, config: &SubscriberConfig, tap: &Tap) -> Option<Lease> {
-        if self.is_mid_message() {
-            if let Some(held) = &self.held {
-                return Some(held.clone());
-            }
-            if self.state != State::Flowing {
-                let rest = usize::try_from(self.message_end.0 - self.cursor.0).unwrap_or(0);
-                return tap.lease(self.cursor, rest);
-            }
+    /// The next bytes of the shared wire image: all of a segment up to the target, so a lease ends
+    /// where a message ends. `None` if there is nothing to send, or if the cursor has fallen out of
+    /// the ring (then [`Subscriber::check_lag`] says what to do). Each lease is answered by one
+    /// [`Subscriber::on_sent`].
+    pub fn next_lease(&mut self, tap: &Tap) -> Option<Lease> {
+        if self.is_mid_message() && (self.held.is_some() || self.state != State::Flowing) {
+            return self.rest_lease(tap);
         }
         if self.state != State::Flowing || self.cursor >= self.target {
             return None;
         }
         let wanted = usize::try_from(self.target.0 - self.cursor.0).unwrap_or(usize::MAX);
-        tap.lease(self.cursor, wanted.min(config.send_bytes_max))
+        let lease = tap.lease(self.cursor, wanted);
+        self.is_in_flight = lease.is_some();
+        lease
+    }
+
+    /// The rest of the message that is half sent, and no more.
+    pub fn rest_lease(&mut self, tap: &Tap) -> Option<Lease> {
+        let lease = self.held.clone().or_else(|| self.lease_rest(tap));
+        self.is_in_flight = lease.is_some();
+        lease
+    }
+
+    fn lease_rest(&self, tap: &Tap) -> Option<Lease> {
+        let rest = usize::try_from(self.message_end.bytes_since(self.cursor)).unwrap_or(0);
+        if rest == 0 { None } else { tap.lease(self.cursor, rest) }
     }
 
     /// The socket took `bytes` of the last lease.
     pub fn on_sent(&mut self, tap: &Tap, bytes: usize, now: Millis) {
+        self.is_in_flight = false;
         if bytes == 0 {
+            self.finish_skip(now);
             return;
         }
         self.cursor = Position(self.cursor.0 + bytes as u64);
@@ -286,9 +298,8 @@ impl Subscriber {
 
     /// The socket takes nothing more for now: the rest of a half-sent message is kept from reuse.
     pub fn on_blocked(&mut self, tap: &Tap) {
-        if self.is_mid_message() && self.held.is_none() {
-            let rest = usize::try_from(self.message_end.0 - self.cursor.0).unwrap_or(0);
-            self.held = tap.lease(self.cursor, rest);
+        if self.held.is_none() {
+            self.held = self.lease_rest(tap);
         }
     }
 
@@ -316,7 +327,7 @@ impl Subscriber {
         if self.has_pending() && stalled_ms >= u64::from(config.stall_ms_max) {
             return LagVerdict::Close(Hopeless::Stalled);
         }
-        if self.state != State::Flowing {
+        if self.state != State::Flowing || self.is_in_flight {
             return LagVerdict::Fine;
         }
         let lag_ms = self.lag_ms(tap, head);
@@ -414,7 +425,7 @@ impl Subscriber {
     }
 
     fn finish_skip(&mut self, now: Millis) {
-        if self.state == State::Skipping && !self.is_mid_message() {
+        if self.state == State::Skipping && !self.is_mid_message() && !self.is_in_flight {
             self.held = None;
             self.state = State::Waiting { since: now, not_before: Position(self.cursor.0.max(1)) };
         }

@@ -109,10 +109,7 @@ fn no_progress_for_the_stall_time_is_hopeless() {
     viewer.take(rig.now, 10);
     let stalled_at = rig.now.0 + 15_000;
     assert_eq!(verdict(&mut viewer, Millis(stalled_at - 1)), LagVerdict::Fine);
-    assert_eq!(
-        verdict(&mut viewer, Millis(stalled_at)),
-        LagVerdict::Close(Hopeless::Stalled)
-    );
+    assert_eq!(verdict(&mut viewer, Millis(stalled_at)), LagVerdict::Close(Hopeless::Stalled));
 }
 
 #[test]

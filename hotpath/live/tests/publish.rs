@@ -50,10 +50,7 @@ fn interleaved_messages_come_out_whole_and_after_each_other() {
     rig.part(MediaKind::Audio, 4, 11, &sound, 0..60).unwrap();
     rig.part(MediaKind::Video, 6, 10, &picture, 400..900).unwrap();
     rig.part(MediaKind::Audio, 4, 11, &sound, 60..102).unwrap();
-    assert_eq!(
-        rig.part(MediaKind::Video, 6, 10, &picture, 900..1_005),
-        Ok(Progress::Committed)
-    );
+    assert_eq!(rig.part(MediaKind::Video, 6, 10, &picture, 900..1_005), Ok(Progress::Committed));
     let seen = whole_ring(&rig, 65_536);
     let bodies: Vec<_> = seen.into_iter().skip(2).map(|message| message.body).collect();
     assert_eq!(bodies, [picture, sound]);
@@ -83,10 +80,7 @@ fn memory_for_interleaving_is_bounded() {
     let body = video(true, 6_000);
     rig.part(MediaKind::Video, 6, 0, &body, 0..100).unwrap();
     rig.part(MediaKind::Video, 7, 0, &body, 0..100).unwrap();
-    assert_eq!(
-        rig.part(MediaKind::Video, 8, 0, &body, 0..100),
-        Err(PublishError::AsideFull)
-    );
+    assert_eq!(rig.part(MediaKind::Video, 8, 0, &body, 0..100), Err(PublishError::AsideFull));
 }
 
 #[test]
@@ -154,11 +148,8 @@ fn a_clean_end_leaves_nothing_to_join() {
 
 #[test]
 fn a_full_ring_drops_whole_messages_and_resumes_with_a_keyframe() {
-    let ring = RingConfig {
-        segment_bytes: 64 * 1024,
-        bytes_max: 160 * 1024,
-        ..RingConfig::default()
-    };
+    let ring =
+        RingConfig { segment_bytes: 64 * 1024, bytes_max: 160 * 1024, ..RingConfig::default() };
     let config = PublisherConfig { retention_bytes: 32 * 1024, ..PublisherConfig::default() };
     let mut rig = Rig::with_ring(config, ring);
     rig.headers(0);

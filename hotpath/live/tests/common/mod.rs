@@ -94,8 +94,7 @@ pub struct Viewer {
 
 impl Viewer {
     pub fn new(rig: &Rig, config: SubscriberConfig) -> Self {
-        let selection =
-            Selection { msid: rtmp::chunk::MEDIA_MSID, audio: true, video: true };
+        let selection = Selection { msid: rtmp::chunk::MEDIA_MSID, audio: true, video: true };
         Self::selecting(rig, config, selection)
     }
 
@@ -122,7 +121,7 @@ impl Viewer {
     pub fn drain(&mut self, now: Millis, step: usize) {
         let head = self.tap.refresh();
         self.subscriber.set_target(head.head, now);
-        while let Some(lease) = self.subscriber.next_lease(&self.config, &self.tap) {
+        while let Some(lease) = self.subscriber.next_lease(&self.tap) {
             let taken = lease.len().min(step);
             self.bytes.extend_from_slice(&lease[..taken]);
             drop(lease);
@@ -136,7 +135,7 @@ impl Viewer {
         self.subscriber.set_target(head.head, now);
         let mut left = count;
         while left > 0 {
-            let Some(lease) = self.subscriber.next_lease(&self.config, &self.tap) else { break };
+            let Some(lease) = self.subscriber.next_lease(&self.tap) else { break };
             let taken = lease.len().min(left);
             self.bytes.extend_from_slice(&lease[..taken]);
             drop(lease);
@@ -178,7 +177,10 @@ pub fn decode(bytes: &[u8], chunk_bytes: u32) -> Vec<Seen> {
 }
 
 pub fn avc_header(variant: u8) -> Vec<u8> {
-    vec![0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1F, 0xFF, 0xE1, 0, 4, 0x67, 0x64, 0, variant, 1, 0, 2, 0x68, 0xEE]
+    vec![
+        0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1F, 0xFF, 0xE1, 0, 4, 0x67, 0x64, 0, variant, 1, 0, 2,
+        0x68, 0xEE,
+    ]
 }
 
 pub fn aac_header() -> Vec<u8> {

@@ -1,0 +1,214 @@
+//! One `ringcast` process with ports of the kernel's choosing, its log, its metrics and its end.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::PATIENCE;
+
+/// On which kernel interface and with how many workers a test runs.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct How {
+    pub io: &'static str,
+    pub workers: u16,
+}
+
+/// Both kernel interfaces with each number of workers; without io_uring where the kernel refuses it.
+pub fn matrix(workers: &[u16]) -> Vec<How> {
+    let ios: &[&'static str] = if has_uring() { &["uring", "epoll"] } else { &["epoll"] };
+    ios.iter().flat_map(|&io| workers.iter().map(move |&workers| How { io, workers })).collect()
+}
+
+fn has_uring() -> bool {
+    static HAS_URING: OnceLock<bool> = OnceLock::new();
+    *HAS_URING.get_or_init(|| match uring::Uring::<ring::Lease>::open(uring::IoConfig::default()) {
+        Ok(_) => true,
+        Err(refusal) => {
+            println!("io_uring is refused here, epoll only: {refusal}");
+            false
+        }
+    })
+}
+
+/// A running server. Dropping it kills it; in a failing test its log is printed.
+pub struct Server {
+    child: Child,
+    pub rtmp: SocketAddr,
+    pub admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+    dir: TempDir,
+}
+
+impl Server {
+    /// Starts a server and waits for its ready line. `settings` is TOML.
+    pub fn start(how: How, settings: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ringcast.toml");
+        fs::write(&file, settings).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ringcast"))
+            .args(["--rtmp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--io", how.io])
+            .arg("--workers")
+            .arg(how.workers.to_string())
+            .arg("--config")
+            .arg(&file)
+            .env("RINGCAST_LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let sink = Arc::clone(&log);
+        let reader = thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                sink.lock().unwrap().push(line);
+            }
+        });
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut ready = String::new();
+        while !ready.starts_with("ready ") {
+            ready.clear();
+            if out.read_line(&mut ready).unwrap() == 0 {
+                panic!("no ready line; status {:?}, log {:?}", child.wait(), log.lock().unwrap());
+            }
+        }
+        let field = |name: &str| {
+            let value = ready.split_whitespace().find_map(|field| field.strip_prefix(name));
+            value.unwrap_or_else(|| panic!("no {name} in {ready}")).to_owned()
+        };
+        assert_eq!(field("io="), how.io, "{ready}");
+        Self {
+            rtmp: field("rtmp=").parse().unwrap(),
+            admin: field("admin=").parse().unwrap(),
+            child,
+            log,
+            reader: Some(reader),
+            dir,
+        }
+    }
+
+    /// The configuration file, to be rewritten before a reload.
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.path().join("ringcast.toml")
+    }
+
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Whether the process has ended.
+    pub fn try_exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits for the end of the process and of its log.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.try_exit() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the server ends");
+            thread::yield_now();
+        };
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status
+    }
+
+    /// Log lines so far with this `event`.
+    pub fn events(&self, event: &str) -> Vec<Value> {
+        let lines = self.log.lock().unwrap();
+        let parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed.filter(|line| line["event"] == event).collect()
+    }
+
+    /// Whether a line with this `event` and this field has been logged.
+    pub fn has_logged(&self, event: &str, field: &str, value: &str) -> bool {
+        self.events(event).iter().any(|line| line[field] == value)
+    }
+
+    /// Waits for a line with this `event` and this field.
+    pub fn wait_log(&self, event: &str, field: &str, value: &str) {
+        wait_for(&format!("the log line {event} with {field}={value}"), || {
+            self.has_logged(event, field, value)
+        });
+    }
+
+    /// Sum of all samples of a metric whose labels contain `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> u64 {
+        let text = self.get("/metrics");
+        let samples = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (found, value) = match rest.strip_prefix('{') {
+                Some(rest) => rest.split_once("} ")?,
+                None => ("", rest.strip_prefix(' ')?),
+            };
+            let value: f64 = value.split(' ').next()?.parse().ok()?;
+            found.contains(labels).then_some(value)
+        });
+        samples.sum::<f64>().round() as u64
+    }
+
+    /// Body of one admin request.
+    pub fn get(&self, path: &str) -> String {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .proxy(None)
+            .build()
+            .into();
+        let mut response = agent.get(format!("http://{}{path}", self.admin)).call().unwrap();
+        response.body_mut().read_to_string().unwrap()
+    }
+
+    /// Resident memory of the process, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        if thread::panicking() {
+            let mut text = String::new();
+            for line in self.log.lock().unwrap().iter().rev().take(60).rev() {
+                let _ = writeln!(text, "  {line}");
+            }
+            println!("log of the server:\n{text}");
+        }
+    }
+}
+
+/// Polls a condition that another process makes true.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::park_timeout(Duration::from_millis(2));
+    }
+}
