@@ -16,7 +16,7 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use live::path::StreamPath;
@@ -47,6 +47,8 @@ pub struct StreamEntry {
     /// Head of the ring at the last end.
     end_position: AtomicU64,
     has_video: AtomicBool,
+    /// Chunk size of the wire image; fixed once the ring exists.
+    chunk_bytes: AtomicU32,
     /// A publisher elsewhere waits for this stream's writer.
     yield_wanted: AtomicBool,
     ring: OnceLock<StreamRing>,
@@ -116,6 +118,7 @@ impl StreamEntry {
             ends: AtomicU64::new(0),
             end_position: AtomicU64::new(0),
             has_video: AtomicBool::new(false),
+            chunk_bytes: AtomicU32::new(0),
             yield_wanted: AtomicBool::new(false),
             ring: OnceLock::new(),
             tapped: (0..workers.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
@@ -220,9 +223,15 @@ impl StreamEntry {
         }
     }
 
-    /// The owner's session begins. The ring is set by the first.
-    pub fn begin(&self, ring: StreamRing) {
-        self.ring.get_or_init(|| ring);
+    /// Chunk size of the wire image in bytes; 0 before the first publisher.
+    pub fn chunk_bytes(&self) -> u32 {
+        self.chunk_bytes.load(Ordering::Acquire)
+    }
+
+    /// The owner's session begins. Ring and chunk size are set by the first.
+    pub fn begin(&self, publisher: &Publisher) {
+        self.ring.get_or_init(|| publisher.writer().ring());
+        self.chunk_bytes.store(publisher.chunk_bytes(), Ordering::Release);
         self.has_video.store(false, Ordering::Relaxed);
         self.phase.store(1, Ordering::Release);
     }

@@ -59,21 +59,19 @@ sections! {
         /// Text for people or one JSON object per line; "auto" is text on a terminal, JSON otherwise.
         format: LogFormat = LogFormat::Auto, "", "\"auto\", \"text\" or \"json\"", Restart;
         /// Lines that may wait for a slow reader; more are dropped and counted, nobody waits.
-        /// Cost: about 300 bytes per waiting line.
+        /// Cost: a few hundred bytes per waiting line.
         queue_lines_max: u32 = 8_192, "lines", 128..=1_048_576, Restart;
     }
 
     /// What one peer, and all together, may hold. Applies to new connections.
     pub struct Limits {
-        /// Connections of the process. Cost: one file descriptor and about 2 KiB each.
+        /// Connections of the process. Cost: one file descriptor and a few kilobytes each.
         connections_max: u32 = 100_000, "connections", 1..=10_000_000, Live;
         /// Connections from one IP address; 0 means no limit of its own (many viewers share an address).
         connections_per_address_max: u32 = 0, "connections", 0..=10_000_000, Live;
         /// Streams of the process, those in grace or waited for included.
         /// Cost: up to retention_bytes each.
         streams_max: u32 = 10_000, "streams", 1..=1_000_000, Live;
-        /// RTMP message streams (createStream) open on one connection.
-        message_streams_max: u16 = 8, "message streams", 1..=1_024, Live;
         /// Largest RTMP message accepted. The largest is 16 MiB - 1, which 4K keyframes can come near to.
         message_bytes_max: u32 = MESSAGE_BYTES_HARD_MAX, "bytes", 4_096..=MESSAGE_BYTES_HARD_MAX, Live;
         /// Chunk streams one peer may use. Cost: about 40 bytes each.
@@ -114,7 +112,7 @@ sections! {
         play: bool = true, "", "true or false", Live;
         /// When subscribers are sent what was published. "frame": when a video message is complete, audio
         /// rides along. "immediate": at once. A number: at most once per so many milliseconds.
-        /// Cost: a window of 100 ms needs about half the CPU of "frame", 350 ms a quarter.
+        /// Cost: a window of 100 ms needs less than half the CPU of "frame", 350 ms about a quarter.
         flush: FlushPolicy = FlushPolicy::Frame, "", "\"frame\", \"immediate\" or milliseconds 1..=2000", Live;
         /// How far a busy worker may widen the flush window by itself. At least the configured window.
         flush_ms_max: u32 = 500, "milliseconds", 1..=10_000, Live;
@@ -126,7 +124,7 @@ sections! {
         /// Bytes the ring of one stream keeps. Cost: that much memory per stream, at most.
         retention_bytes: u32 = 33_554_432, "bytes", 1_048_576..=1_073_741_824, Live;
         /// Messages the ring of one stream keeps. Bounds streams of very small messages.
-        /// Cost: about 32 bytes each.
+        /// Cost: one index entry each.
         retention_messages: u32 = 16_384, "messages", 64..=1_048_576, Live;
         /// Lag in stream time after which a subscriber skips to the newest keyframe.
         /// At most retention_ms: older data is gone anyway.

@@ -301,7 +301,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Box::new(Publisher::new(local.vhost.publisher, writer))
         });
         writer.begin_session(&mut self.arena, now);
-        local.entry.begin(writer.writer().ring());
+        local.entry.begin(&writer);
         local.grace = None;
         let at_begin = *writer.counters();
         local.publisher = Some(LocalPublisher {

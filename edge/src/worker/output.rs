@@ -14,7 +14,7 @@ use super::stream::LocalStream;
 use crate::connection::{
     CLOSE_FLUSH_MS_MAX, CLOSE_LINGER_MS_MAX, Closing, Connection, Play, Sending,
 };
-use crate::metrics::{CloseReason, Label};
+use crate::metrics::{CloseReason, Label, PlayResult};
 
 /// Bytes gathered per send for subscribers that need their own copy.
 const COPY_BYTES_MAX: usize = 64 * 1024;
@@ -184,6 +184,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         else {
             return false;
         };
+        let is_only_play = connection.plays.len() == 1;
         let Some(play) = connection.plays.iter_mut().find(|play| play.msid == msid) else {
             return false;
         };
@@ -193,6 +194,15 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         let Some(head) = stream.refresh() else { return false };
         let Some(tap) = &stream.tap else { return false };
+        let (_, chunk_bytes) = connection.session.chunk_sizes();
+        if chunk_bytes != stream.entry.chunk_bytes() {
+            if !is_only_play {
+                let text = "another chunk size is in use on this connection";
+                self.refuse_play(index, msid, PlayResult::Denied, text);
+                return false;
+            }
+            connection.session.set_chunk_bytes_out(stream.entry.chunk_bytes());
+        }
         let has_video = stream.entry.has_video();
         let config = &stream.vhost.subscriber;
         let Some(join) = play.subscriber.poll_join(config, tap, &head, has_video, now) else {

@@ -360,6 +360,11 @@ impl Publisher {
         &self.writer
     }
 
+    /// Chunk size of the wire image, in bytes.
+    pub fn chunk_bytes(&self) -> u32 {
+        self.framing.chunk_bytes
+    }
+
     /// New limits after a configuration reload. The chunk size stays what the stream began with.
     pub fn set_config(&mut self, config: PublisherConfig) {
         self.config = PublisherConfig { chunk_bytes: self.config.chunk_bytes, ..config };

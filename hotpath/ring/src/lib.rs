@@ -46,12 +46,11 @@
 //! ```
 //! A reservation's bytes cannot be kept over the commit that publishes them:
 //! ```compile_fail,E0499
-//! # let config = ring::RingConfig::default();
-//! # let meta: ring::MessageMeta = unreachable!();
-//! let (mut writer, _ring) = ring::stream_ring(config);
-//! let bytes = writer.reserved_mut();
-//! writer.commit(meta);
-//! bytes.fill(0);
+//! fn keep(writer: &mut ring::Writer, meta: ring::MessageMeta) {
+//!     let bytes = writer.reserved_mut();
+//!     writer.commit(meta);
+//!     bytes.fill(0);
+//! }
 //! ```
 //! What is allowed:
 //! ```
@@ -75,7 +74,7 @@
 //!
 //! # Memory ordering
 //!
-//! Three sentences, each with the model that fails when it is broken (`tests/loom_*.rs`):
+//! Three sentences, each with the model that explores it (`tests/loom_*.rs`):
 //!
 //! 1. *What is published is complete* (`loom_publish`). Payload and index entry are written first,
 //!    then `committed` (Release), then `head` (Release), then the flush mark (Release). A segment

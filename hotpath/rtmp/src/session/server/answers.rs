@@ -29,7 +29,7 @@ impl ServerSession {
             return;
         }
         let window = self.config.window_ack_bytes;
-        self.outbound.control(Control::WindowAckSize(window));
+        self.announce_window(window);
         self.outbound.control(Control::SetPeerBandwidth { window, limit_type: LIMIT_DYNAMIC });
         self.outbound.control(Control::SetChunkSize(self.config.chunk_bytes_out));
         self.reply_connected();
@@ -135,10 +135,8 @@ impl ServerSession {
         if !self.take_pending(msid, |state| matches!(state, StreamState::PlayPending { .. })) {
             return;
         }
-        let reset = matches!(
-            self.streams.state(msid),
-            Some(StreamState::PlayPending { reset: true })
-        );
+        let reset =
+            matches!(self.streams.state(msid), Some(StreamState::PlayPending { reset: true }));
         self.outbound.user(event::STREAM_BEGIN, msid);
         if reset {
             self.outbound.status(
@@ -218,12 +216,7 @@ impl ServerSession {
     /// Tells a subscriber that the server ends its playing.
     pub fn notify_play_stop(&mut self, msid: u32) {
         self.outbound.user(event::STREAM_EOF, msid);
-        self.notify_status(
-            msid,
-            StatusLevel::Status,
-            "NetStream.Play.Stop",
-            "Playing has ended.",
-        );
+        self.notify_status(msid, StatusLevel::Status, "NetStream.Play.Stop", "Playing has ended.");
     }
 
     /// `onStatus` on a message stream, or on the connection with `msid` 0. Code and description are cut at
@@ -264,6 +257,14 @@ impl ServerSession {
         self.timers.ping = Some((timestamp, now));
         self.timers.next_ping = after(now, self.config.ping_interval_ms);
         self.outbound.user(event::PING_REQUEST, timestamp);
+    }
+
+    /// Announces another chunk size for everything sent from now on, unless it is the present one:
+    /// a stream's shared wire image has its own. Only between two messages. Bytes, 1 to 16,777,215.
+    pub fn set_chunk_bytes_out(&mut self, chunk_bytes: u32) {
+        if self.outbound.framing().chunk_bytes != chunk_bytes {
+            self.outbound.control(Control::SetChunkSize(chunk_bytes));
+        }
     }
 
     /// Queues a whole message, for example the preamble of a stream, behind what is queued.
