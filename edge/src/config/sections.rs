@@ -43,7 +43,7 @@ sections! {
     /// Threads that move media.
     pub struct Workers {
         /// Number of workers; 0 means one per CPU of workers.cpus.
-        /// Cost: about 10 MiB of receive buffers each.
+        /// Cost: 8 MiB of receive buffers each.
         count: u16 = 0, "threads", 0..=1_024, Restart;
         /// CPUs the workers are pinned to, one each.
         cpus: Cpus = Cpus::default(), "", "\"all\" or a list like \"0-3,8\"", Restart;

@@ -47,7 +47,20 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if !input.is_empty() {
             self.hold_input(index, input);
         }
-        self.pump(index);
+        if !self.pump(index) {
+            self.acknowledge_command(index);
+        }
+    }
+
+    /// No answer will carry the acknowledgement of a command soon: send it alone. Encoders and players
+    /// that leave Nagle's algorithm on hold their next command back until it comes.
+    fn acknowledge_command(&mut self, index: usize) {
+        let Some(connection) = self.connections.get(index).and_then(Option::as_deref) else {
+            return;
+        };
+        if connection.publishes.is_empty() && connection.plays.is_empty() {
+            self.io.acknowledge_now(connection.conn);
+        }
     }
 
     /// Goes on with input that had to wait.

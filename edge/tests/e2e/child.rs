@@ -70,7 +70,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if std::thread::panicking() {
             show_logs(&self.path);
-        } else if std::env::var_os("RINGCAST_E2E_KEEP").is_none() {
+        } else if std::env::var_os("EDGE_E2E_KEEP").is_none() {
             // A leftover directory is untidy, not a failure.
             drop(fs::remove_dir_all(&self.path));
         }
@@ -106,21 +106,21 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
 /// Otherwise prints the reason and answers false, so that the test can return.
 ///
 /// # Panics
-/// When one is missing and `RINGCAST_E2E=required`.
+/// When one is missing and `EDGE_E2E=required`.
 pub(crate) fn have(programs: &[&str]) -> bool {
     let missing: Vec<_> = programs.iter().filter(|name| find_program(name).is_none()).collect();
     if missing.is_empty() {
         return true;
     }
-    let is_required = std::env::var("RINGCAST_E2E").is_ok_and(|value| value == "required");
-    assert!(!is_required, "RINGCAST_E2E=required, but not installed: {missing:?}");
+    let is_required = std::env::var("EDGE_E2E").is_ok_and(|value| value == "required");
+    assert!(!is_required, "EDGE_E2E=required, but not installed: {missing:?}");
     eprintln!("skipped: not installed: {missing:?}");
     false
 }
 
 /// The ffmpeg that speaks Enhanced RTMP, as `have` would name it when it is missing.
 pub(crate) fn ffmpeg_new() -> String {
-    std::env::var("RINGCAST_FFMPEG_NEW").unwrap_or_else(|_| "/RINGCAST_FFMPEG_NEW/unset".into())
+    std::env::var("EDGE_E2E_FFMPEG_NEW").unwrap_or_else(|_| "/EDGE_E2E_FFMPEG_NEW/unset".into())
 }
 
 /// Starts a program without terminal input; its output goes to `<log>.log` in the scratch directory.
@@ -140,6 +140,12 @@ impl Program {
         let log = scratch.file(&format!("{label}.log"));
         let mut command = Command::new(path);
         command.process_group(0).stdin(Stdio::null());
+        // The settings of whoever runs the tests are not those of the server under test.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("RINGCAST_") {
+                command.env_remove(name);
+            }
+        }
         Self { command, label: label.into(), log }
     }
 

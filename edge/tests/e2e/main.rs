@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A program that is not installed skips its test with a printed reason; with
-//! `RINGCAST_E2E=required`, as `tools/test` sets it, that is a failure. The newer ffmpeg (Enhanced
-//! RTMP) is named by `RINGCAST_FFMPEG_NEW`. Set `RINGCAST_E2E_KEEP=1` to keep the files of tests that pass.
+//! `EDGE_E2E=required`, as `tools/test` sets it, that is a failure. The newer ffmpeg (Enhanced
+//! RTMP) is named by `EDGE_E2E_FFMPEG_NEW`. Set `EDGE_E2E_KEEP=1` to keep the files of tests that pass.
 
 mod child;
 mod media;

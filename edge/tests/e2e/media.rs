@@ -115,7 +115,7 @@ impl Packets {
         Self::parse(&text)
     }
 
-    /// Parses `framemd5` output: `stream, dts, pts, duration, size, hash`.
+    /// Parses `framemd5` output: `stream, dts, pts, duration, size, hash`, then side data if any.
     fn parse(text: &str) -> Self {
         let mut packets = Self::default();
         let mut video_stream = None;
@@ -128,8 +128,8 @@ impl Packets {
                 assert!(base.ends_with(": 1/1000"), "FLV counts milliseconds: {line}");
             } else if !line.starts_with('#') {
                 let fields: Vec<_> = line.split(',').map(str::trim).collect();
-                let [stream, dts, pts, _duration, bytes, hash] = fields[..] else {
-                    panic!("six fields: {line}")
+                let [stream, dts, pts, _duration, bytes, hash, ..] = fields[..] else {
+                    panic!("at least six fields: {line}")
                 };
                 let packet = Packet {
                     dts_ms: dts.parse().expect("dts"),

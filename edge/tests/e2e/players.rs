@@ -107,8 +107,8 @@ pub(crate) fn vlc_remux(scratch: &Scratch, label: &str, url: &str) -> Player {
         .arg(format!("--sout=#std{{access=file,mux=ts,dst={}}}", file.display()))
         .arg("vlc://quit")
         .start();
-    // Its muxer drops what it still interleaves when the input ends.
-    Player { running, file, tail: Tail { missing_max: 15 } }
+    // It throws away what it still buffers (a second, and more on a busy machine) when the input ends.
+    Player { running, file, tail: Tail { missing_max: 75 } }
 }
 
 fn vlc(scratch: &Scratch, label: &str, url: &str) -> Program {

@@ -86,7 +86,7 @@ fn vlc_demuxes_and_decodes_the_pictures_that_were_published() {
     let shown = picture_hashes(&scratch, "shown", &file);
     let published = picture_hashes(&scratch, "published", &clip.path);
     assert!(shown.len() + tail.missing_max >= published.len(), "{} pictures shown", shown.len());
-    // The muxer may lose reference pictures of its last ones, so those are not compared.
+    // Where it stops it may lack reference pictures, so the last ones are not compared.
     let sure = published.len() - tail.missing_max;
     assert_eq!(shown[..sure], published[..sure]);
 }

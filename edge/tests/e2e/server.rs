@@ -102,7 +102,7 @@ impl Server {
     pub(crate) fn wait_uptime(&self, stream: &str, uptime_ms: u64) {
         let what = format!("{stream} is live for {uptime_ms} ms");
         poll_until(&what, ATTACH_MAX, || {
-            let streams = self.entries("/api/v1/streams", "streams");
+            let streams = self.entries("/api/v1/streams");
             let live = streams.into_iter().find(|entry| entry["name"] == stream)?;
             (live["uptime_ms"].as_u64()? >= uptime_ms).then_some(())
         });
@@ -110,16 +110,15 @@ impl Server {
 
     /// Every connection the server knows.
     pub(crate) fn clients(&self) -> Vec<Value> {
-        self.entries("/api/v1/clients", "clients")
+        self.entries("/api/v1/clients")
     }
 
-    /// The array `key` of an admin answer, or the answer itself where it is the array.
-    fn entries(&self, path: &str, key: &str) -> Vec<Value> {
+    /// The entries of a list of the admin API.
+    fn entries(&self, path: &str) -> Vec<Value> {
         let body = self.admin(path);
         let value: Value = serde_json::from_str(&body)
             .unwrap_or_else(|error| panic!("{path} answers JSON: {error}: {body}"));
-        let array = if value.is_array() { &value } else { &value[key] };
-        array.as_array().unwrap_or_else(|| panic!("{path} lists {key}: {body}")).clone()
+        value["items"].as_array().unwrap_or_else(|| panic!("{path} lists items: {body}")).clone()
     }
 
     /// Body of a GET on the admin address.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rtmp::Millis;
 use rtmp::amf0;
-use rtmp::message::{MessageHeader, kind};
+use rtmp::message::MessageHeader;
 use rtmp::session::{
     ClientConfig, ClientEvent, ClientRole, ClientSession, MediaKind, SessionError,
 };
@@ -426,10 +426,10 @@ impl Net {
         self.until("the goodbye to be sent", |net| net.clients[publisher].is_flushed());
     }
 
-    /// The socket ends without a word: FIN, as when a process dies.
+    /// The sending side ends without a word: FIN, as when a process dies.
     pub fn vanish(&mut self, index: usize) {
-        if let Some(socket) = self.clients[index].socket.take() {
-            socket.shutdown(Shutdown::Both).unwrap();
+        if let Some(socket) = &self.clients[index].socket {
+            socket.shutdown(Shutdown::Write).unwrap();
         }
     }
 

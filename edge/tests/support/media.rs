@@ -101,7 +101,7 @@ pub struct Source {
     pub header_version: u8,
     /// Every frame made so far, in order.
     pub sent: Vec<Item>,
-    pictures: u32,
+    pub pictures: u32,
 }
 
 impl Source {

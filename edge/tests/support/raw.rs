@@ -63,7 +63,7 @@ impl RawPeer {
     }
 
     pub fn create_stream(&mut self, transaction: f64) {
-        self.command(0, "createStream", transaction, amf0::Writer::null);
+        self.command(0, "createStream", transaction, |amf| amf.null());
     }
 
     /// Sends; a peer that is being thrown out may find its socket closed, which is no failure.

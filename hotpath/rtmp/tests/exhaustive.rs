@@ -3,6 +3,7 @@
 //!
 //! The bytes are put together here, by hand, so neither writer nor reference has a say in what is
 //! right; the reference is checked on the way.
+#![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 
 use rtmp::chunk::EXTENDED_TIMESTAMP;
 use rtmp::fuzz::read_in_pieces;

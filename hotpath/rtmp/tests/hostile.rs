@@ -1,5 +1,6 @@
 //! Peers that mean harm: every class of bad chunk gets its typed error, and nothing they send
 //! costs more than a limit says.
+#![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,4 +1,5 @@
 //! What is written is read again, whatever is written and however the bytes are cut.
+#![allow(clippy::cast_possible_truncation, reason = "test data is small")]
 
 use proptest::collection::vec;
 use proptest::prelude::*;

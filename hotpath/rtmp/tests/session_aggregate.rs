@@ -99,8 +99,7 @@ fn a_size_beyond_the_aggregate_ends_it_and_nothing_else() {
 #[test]
 fn empty_and_unknown_tags_are_passed_over() {
     let mut peer = Peer::publishing();
-    let body =
-        [sub(kind::AUDIO, 0, &[]), sub(99, 0, &[5; 30]), sub(kind::AUDIO, 0, &[1])].concat();
+    let body = [sub(kind::AUDIO, 0, &[]), sub(99, 0, &[5; 30]), sub(kind::AUDIO, 0, &[1])].concat();
     assert_eq!(
         peer.message(6, kind::AGGREGATE, 1, 0, &body),
         ["Media 1 audio ts 0 at 0 of 1 whole [1]"]
@@ -132,7 +131,8 @@ fn joined(events: &[String]) -> Vec<String> {
     let mut messages: Vec<(String, Vec<u8>)> = Vec::new();
     let mut whole = Vec::new();
     for event in events {
-        let Some((head, body)) = event.strip_suffix(']').and_then(|text| text.split_once(" [")) else {
+        let Some((head, body)) = event.strip_suffix(']').and_then(|text| text.split_once(" ["))
+        else {
             whole.push(event.clone());
             continue;
         };

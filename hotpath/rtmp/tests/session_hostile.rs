@@ -68,9 +68,11 @@ fn publishing_twice_on_one_stream_is_refused_on_that_stream() {
         amf.string("other");
     });
     assert!(matches!(error, Err(SessionError::PublishOnBusyStream { msid: 1, .. })));
-    assert!(peer.replies()[0].starts_with(
-        "1: onStatus 0 null {level: \"error\", code: \"NetStream.Publish.BadName\""
-    ));
+    assert!(
+        peer.replies()[0].starts_with(
+            "1: onStatus 0 null {level: \"error\", code: \"NetStream.Publish.BadName\""
+        )
+    );
 }
 
 #[test]
@@ -133,8 +135,7 @@ fn a_command_above_the_limit_is_refused_at_its_header() {
 
 #[test]
 fn unfinished_messages_of_many_chunk_streams_fill_the_assembly_and_no_more() {
-    let mut peer =
-        Peer::connected_with(SessionConfig { assembly_bytes_max: 100_000, ..config() });
+    let mut peer = Peer::connected_with(SessionConfig { assembly_bytes_max: 100_000, ..config() });
     peer.control(Control::SetChunkSize(4_000));
     let mut worst = 0;
     let mut error = None;
@@ -352,6 +353,17 @@ fn a_player_that_only_takes_bytes_is_alive() {
     peer.session.note_send_progress(Millis(NOW.0 + 90));
     assert_eq!(peer.session.handle_timeout(Millis(NOW.0 + 150)), Ok(()));
     assert_eq!(peer.session.poll_timeout(), Some(Millis(NOW.0 + 190)));
+}
+
+#[test]
+fn a_peer_is_not_idle_while_the_owner_thinks() {
+    let mut peer = Peer::connected_with(timed());
+    peer.create_stream();
+    peer.publish(1, "name");
+    assert_eq!(peer.session.handle_timeout(Millis(NOW.0 + 500)), Ok(()));
+    peer.session.accept_publish(1);
+    assert_eq!(peer.session.handle_timeout(Millis(NOW.0 + 599)), Ok(()));
+    expect_timeout(peer.session.handle_timeout(Millis(NOW.0 + 600)), WaitingFor::Activity);
 }
 
 #[test]

@@ -319,7 +319,10 @@ fn a_refused_publish_is_an_error_of_the_client() {
     pair.run();
     match &pair.client_error {
         Some(SessionError::Refused { code, description, .. }) => {
-            assert_eq!((code.as_str(), description.as_str()), ("NetStream.Publish.BadName", "Taken."));
+            assert_eq!(
+                (code.as_str(), description.as_str()),
+                ("NetStream.Publish.BadName", "Taken.")
+            );
         }
         other => panic!("{other:?}"),
     }

@@ -31,7 +31,10 @@ fn connect_may_carry_an_ecma_array_and_further_arguments() {
         amf.string("extra");
         amf.number(1.0);
     });
-    assert_eq!((request.app.as_str(), request.flash_ver.as_deref()), ("live", Some("LNX 9,0,124,2")));
+    assert_eq!(
+        (request.app.as_str(), request.flash_ver.as_deref()),
+        ("live", Some("LNX 9,0,124,2"))
+    );
 }
 
 #[test]
@@ -163,10 +166,14 @@ fn haivision_checks_bandwidth_before_and_fc_publishes_after_create_stream() {
 
 #[test]
 fn the_publishing_type_may_be_absent_or_any_of_the_known() {
-    for (kind, mode) in
-        [(None, "Live"), (Some("live"), "Live"), (Some("record"), "Record"),
-         (Some("append"), "Append"), (Some("default"), "Live"), (Some("?"), "Live")]
-    {
+    for (kind, mode) in [
+        (None, "Live"),
+        (Some("live"), "Live"),
+        (Some("record"), "Record"),
+        (Some("append"), "Append"),
+        (Some("default"), "Live"),
+        (Some("?"), "Live"),
+    ] {
         let mut peer = Peer::connected();
         peer.create_stream();
         let events = peer.command(1, "publish", 5.0, |amf| {
@@ -233,8 +240,7 @@ fn a_buffer_length_is_reported() {
 
 #[test]
 fn what_is_received_is_acknowledged_at_half_the_window_even_if_none_was_announced() {
-    let mut peer =
-        Peer::connected_with(SessionConfig { window_ack_bytes: 100_000, ..config() });
+    let mut peer = Peer::connected_with(SessionConfig { window_ack_bytes: 100_000, ..config() });
     peer.create_stream();
     peer.publish(1, "name");
     peer.session.accept_publish(1);
@@ -260,6 +266,15 @@ fn an_acknowledgement_of_the_peer_is_reported() {
     let mut peer = Peer::playing();
     assert_eq!(peer.control(Control::Ack(77)), ["Acknowledged { bytes: 77 }"]);
     assert_eq!(peer.session.peer().acknowledged_bytes, Some(77));
+}
+
+#[test]
+fn a_peer_bandwidth_that_differs_is_answered_by_a_window_once() {
+    let mut peer = Peer::connected();
+    let bandwidth = Control::SetPeerBandwidth { window: 70_000, limit_type: 2 };
+    peer.control(bandwidth);
+    peer.control(bandwidth);
+    assert_eq!(peer.replies(), ["0: window 70000"]);
 }
 
 // Players
@@ -344,14 +359,8 @@ fn tracks_are_chosen_before_and_during_play() {
         amf.null();
         amf.boolean(false);
     };
-    assert_eq!(
-        peer.command(1, "receiveVideo", 0.0, off),
-        ["ReceiveVideo { msid: 1, on: false }"]
-    );
-    assert_eq!(
-        peer.command(1, "receiveAudio", 0.0, off),
-        ["ReceiveAudio { msid: 1, on: false }"]
-    );
+    assert_eq!(peer.command(1, "receiveVideo", 0.0, off), ["ReceiveVideo { msid: 1, on: false }"]);
+    assert_eq!(peer.command(1, "receiveAudio", 0.0, off), ["ReceiveAudio { msid: 1, on: false }"]);
 }
 
 #[test]
@@ -359,10 +368,7 @@ fn a_second_play_on_the_stream_replaces_the_first() {
     let mut peer = Peer::playing();
     assert_eq!(
         peer.play(1, "other"),
-        [
-            "StopPlay { msid: 1 }",
-            "Play 1 \"other\" raw \"other\" start -2 duration -1 reset true"
-        ]
+        ["StopPlay { msid: 1 }", "Play 1 \"other\" raw \"other\" start -2 duration -1 reset true"]
     );
     peer.session.accept_play(1);
     assert!(peer.session.is_playing(1));
@@ -421,8 +427,9 @@ fn a_connection_publishes_again_after_each_clean_end() {
         let mut peer = Peer::publishing();
         assert_eq!(end(&mut peer), ["Unpublish { msid: 1 }"], "{name}");
         assert!(
-            peer.replies().iter().any(|line| line
-                .starts_with("1: onStatus 0 null {level: \"status\", code: \"NetStream.Unpublish.Success\"")),
+            peer.replies().iter().any(|line| line.starts_with(
+                "1: onStatus 0 null {level: \"status\", code: \"NetStream.Unpublish.Success\""
+            )),
             "{name}"
         );
         if name == "deleteStream" {
@@ -477,10 +484,7 @@ fn fc_unpublish_ends_the_stream_it_names() {
 #[test]
 fn a_player_that_closes_or_deletes_its_stream_stops_playing() {
     let mut peer = Peer::playing();
-    assert_eq!(
-        peer.command(1, "closeStream", 0.0, |amf| amf.null()),
-        ["StopPlay { msid: 1 }"]
-    );
+    assert_eq!(peer.command(1, "closeStream", 0.0, |amf| amf.null()), ["StopPlay { msid: 1 }"]);
     let mut peer = Peer::playing();
     let events = peer.command(0, "deleteStream", 0.0, |amf| {
         amf.null();
@@ -500,7 +504,10 @@ fn one_connection_publishes_and_plays_at_once() {
     peer.play(2, "other");
     peer.session.accept_play(2);
     assert!(peer.session.is_publishing(1) && peer.session.is_playing(2));
-    assert_eq!(peer.message(4, kind::AUDIO, 1, 9, &[1]), ["Media 1 audio ts 9 at 0 of 1 whole [1]"]);
+    assert_eq!(
+        peer.message(4, kind::AUDIO, 1, 9, &[1]),
+        ["Media 1 audio ts 9 at 0 of 1 whole [1]"]
+    );
     assert!(peer.message(4, kind::AUDIO, 2, 9, &[1]).is_empty());
 }
 
@@ -509,7 +516,9 @@ fn one_connection_publishes_and_plays_at_once() {
 #[test]
 fn unknown_commands_are_answered_when_they_ask_and_never_close() {
     let mut peer = Peer::publishing();
-    for name in ["_checkbw", "checkBandwidth", "set_playlist", "secureTokenResponse", "onStatus", "x"] {
+    for name in
+        ["_checkbw", "checkBandwidth", "set_playlist", "secureTokenResponse", "onStatus", "x"]
+    {
         peer.command(0, name, 9.0, |amf| amf.null());
         assert_eq!(peer.replies(), ["0: _result 9 null null"], "{name}");
         peer.command(0, name, 0.0, |amf| amf.null());
@@ -525,157 +534,4 @@ fn answers_of_the_peer_are_not_answered() {
         peer.command(0, name, 9.0, |amf| amf.null());
     }
     assert!(!peer.session.has_replies());
-}
-
-// Data messages
-
-#[test]
-fn set_data_frame_is_stripped_and_clear_data_frame_reported() {
-    let mut peer = Peer::publishing();
-    let body = [data_body("@setDataFrame"), data_body("onMetaData"), vec![8, 0, 0, 0, 0]].concat();
-    assert_eq!(
-        peer.message(5, kind::DATA_AMF0, 1, 3, &body),
-        ["Data 1 ts 3 \\x02\\x00\\nonMetaData\\x08\\x00\\x00\\x00\\x00"]
-    );
-    let body = [data_body("@clearDataFrame"), data_body("onMetaData")].concat();
-    assert_eq!(
-        peer.message(5, kind::DATA_AMF0, 1, 3, &body),
-        ["ClearMetadata { msid: 1 }"]
-    );
-}
-
-#[test]
-fn data_in_the_amf3_envelope_loses_its_selector_also_when_torn() {
-    let mut peer = Peer::publishing();
-    let body = [vec![0], data_body("@setDataFrame"), data_body("onMetaData")].concat();
-    let bytes = peer.framed(5, kind::DATA_AMF3, 1, 3, &body);
-    let expected = ["Data 1 ts 3 \\x02\\x00\\nonMetaData"];
-    assert_eq!(peer.feed(&bytes), expected);
-    let torn: Vec<String> = bytes.chunks(1).flat_map(|byte| peer.feed(byte)).collect();
-    assert_eq!(torn, expected);
-}
-
-#[test]
-fn data_without_set_data_frame_passes() {
-    let mut peer = Peer::publishing();
-    for name in ["onMetaData", "onTextData", "onCaptionInfo", "onCuePoint", "onFI"] {
-        assert_eq!(
-            peer.message(5, kind::DATA_AMF0, 1, 0, &data_body(name)),
-            [format!("Data 1 ts 0 {}", data_body(name).escape_ascii())]
-        );
-    }
-}
-
-#[test]
-fn empty_data_and_the_time_code_of_ffmpeg_go_no_further() {
-    let mut peer = Peer::publishing();
-    for body in [vec![], vec![0, 0, 0, 1], data_body("@setDataFrame")] {
-        assert!(peer.message(5, kind::DATA_AMF0, 1, 0, &body).is_empty());
-    }
-    assert!(!peer.session.has_replies());
-}
-
-#[test]
-fn metadata_that_is_too_long_is_dropped_and_the_session_goes_on() {
-    let mut peer = Peer::publishing();
-    let body = [data_body("onMetaData"), vec![5; 1 << 20]].concat();
-    assert!(peer.message(5, kind::DATA_AMF0, 1, 0, &body).is_empty());
-    assert_eq!(peer.session.counters().messages_skipped, 1);
-    assert_eq!(peer.message(4, kind::AUDIO, 1, 0, &[1]).len(), 1);
-}
-
-// Media
-
-#[test]
-fn tags_that_nobody_understands_pass() {
-    let mut peer = Peer::publishing();
-    // A device's own audio codec, a frame type that is none, and a FourCC that is none.
-    for body in [vec![0xFF, 1, 2], vec![0x7C, 1], vec![0x90, b'?', b'?', b'?', b'?']] {
-        assert_eq!(peer.message(4, kind::VIDEO, 1, 0, &body).len(), 1);
-    }
-}
-
-#[test]
-fn an_end_mark_of_one_byte_passes_and_an_empty_message_does_not() {
-    let mut peer = Peer::publishing();
-    assert_eq!(peer.message(4, kind::AUDIO, 1, 0, &[0xAF]).len(), 1);
-    assert!(peer.message(4, kind::AUDIO, 1, 0, &[]).is_empty());
-    assert!(peer.message(3, kind::COMMAND_AMF0, 1, 0, &[]).is_empty());
-}
-
-#[test]
-fn shared_objects_and_unknown_kinds_are_let_go_by() {
-    let mut peer = Peer::publishing();
-    for kind in [7, 16, 19, 21, 99] {
-        assert!(peer.message(7, kind, 1, 0, &[0; 300]).is_empty());
-    }
-    assert_eq!(peer.session.counters().messages_skipped, 5);
-}
-
-#[test]
-fn timestamps_pass_unchanged_over_24_and_32_bits() {
-    let mut peer = Peer::publishing();
-    for ts in [0, 0xFF_FFFE, 0xFF_FFFF, 0x100_0000, 0xFFFF_FFF0, 0xFFFF_FFFF, 3] {
-        assert_eq!(
-            peer.message(4, kind::AUDIO, 1, ts, &[1]),
-            [format!("Media 1 audio ts {ts} at 0 of 1 whole [1]")]
-        );
-    }
-}
-
-#[test]
-fn an_aborted_message_is_reported_and_its_rest_never_comes() {
-    let mut peer = Peer::publishing();
-    let message = peer.framed(6, kind::VIDEO, 1, 0, &[9; 300]);
-    let first_chunk = message.get(..12 + 128).unwrap().to_vec();
-    assert_eq!(peer.feed(&first_chunk).len(), 1);
-    assert_eq!(
-        peer.control(Control::Abort(6)),
-        ["MediaAborted { csid: 6, msid: 1, kind: Video }"]
-    );
-    assert!(peer.control(Control::Abort(6)).is_empty());
-    assert_eq!(
-        peer.message(6, kind::VIDEO, 1, 1, &[8]),
-        ["Media 1 video ts 1 at 0 of 1 whole [8]"]
-    );
-}
-
-#[test]
-fn a_new_message_in_the_middle_of_another_voids_the_first() {
-    let mut peer = Peer::publishing();
-    let message = peer.framed(6, kind::VIDEO, 1, 0, &[9; 300]);
-    let first_chunk = message.get(..12 + 128).unwrap().to_vec();
-    assert_eq!(peer.feed(&first_chunk).len(), 1);
-    assert_eq!(
-        peer.message(6, kind::VIDEO, 1, 40, &[8, 8]),
-        [
-            "MediaAborted { csid: 6, msid: 1, kind: Video }",
-            "Media 1 video ts 40 at 0 of 2 whole [8, 8]"
-        ]
-    );
-}
-
-#[test]
-fn the_rest_of_a_message_that_began_before_publish_is_not_passed_on() {
-    let mut peer = Peer::connected();
-    peer.create_stream();
-    let message = peer.framed(6, kind::VIDEO, 1, 0, &[9; 200]);
-    let (begin, rest) = message.split_at(12 + 128);
-    assert!(peer.feed(begin).is_empty());
-    peer.publish(1, "name");
-    peer.session.accept_publish(1);
-    assert!(peer.feed(rest).is_empty());
-    assert_eq!(peer.message(6, kind::VIDEO, 1, 0, &[1]).len(), 1);
-}
-
-#[test]
-fn the_rest_of_a_message_that_was_open_at_unpublish_is_not_passed_on() {
-    let mut peer = Peer::publishing();
-    let message = peer.framed(6, kind::VIDEO, 1, 0, &[9; 200]);
-    let (begin, rest) = message.split_at(12 + 128);
-    assert_eq!(peer.feed(begin).len(), 1);
-    peer.command(1, "closeStream", 0.0, |amf| amf.null());
-    peer.publish(1, "again");
-    peer.session.accept_publish(1);
-    assert!(peer.feed(rest).is_empty());
 }

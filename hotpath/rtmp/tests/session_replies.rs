@@ -276,8 +276,10 @@ fn a_reconnect_request_goes_only_to_those_who_understand_it() {
     assert!(peer.session.reconnect_request(Some("rtmp://b/live"), "Draining."));
     assert_eq!(
         peer.replies(),
-        ["0: onStatus 0 null {level: \"status\", code: \"NetConnection.Connect.ReconnectRequest\", \
-          tcUrl: \"rtmp://b/live\", description: \"Draining.\"}"]
+        [
+            "0: onStatus 0 null {level: \"status\", code: \"NetConnection.Connect.ReconnectRequest\", \
+          tcUrl: \"rtmp://b/live\", description: \"Draining.\"}"
+        ]
     );
 }
 
@@ -288,8 +290,7 @@ fn the_preamble_follows_the_replies_in_the_same_buffer() {
     peer.replies();
     peer.play(1, "name");
     peer.session.accept_play(1);
-    let header =
-        rtmp::MessageHeader { csid: 6, kind: 9, msid: 1, timestamp: 5, length: 3 };
+    let header = rtmp::MessageHeader { csid: 6, kind: 9, msid: 1, timestamp: 5, length: 3 };
     assert_eq!(peer.session.write_message(&header, &[1, 2, 3]), Ok(()));
     let replies = peer.replies();
     assert_eq!(replies.len(), 5);
@@ -300,8 +301,7 @@ fn the_preamble_follows_the_replies_in_the_same_buffer() {
 fn nothing_is_written_in_part_when_the_reply_space_is_full() {
     let mut peer = Peer::playing();
     let body = vec![0; 1 << 20];
-    let header =
-        rtmp::MessageHeader { csid: 6, kind: 9, msid: 1, timestamp: 5, length: 1 << 20 };
+    let header = rtmp::MessageHeader { csid: 6, kind: 9, msid: 1, timestamp: 5, length: 1 << 20 };
     assert!(peer.session.write_message(&header, &body).is_err());
     assert!(!peer.session.has_replies());
     assert_eq!(peer.session.counters().notices_dropped, 1);

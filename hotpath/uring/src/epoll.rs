@@ -525,6 +525,12 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
         self.queue_if_ready((conn.index, conn.generation));
     }
 
+    fn acknowledge_now(&mut self, conn: ConnId) {
+        if let Some(found) = self.find(conn) {
+            socket::acknowledge_now(&found.fd);
+        }
+    }
+
     fn shutdown_write(&mut self, conn: ConnId) {
         if let Some(found) = self.find(conn) {
             socket::shutdown_write(&found.fd);

@@ -9,7 +9,7 @@
 //!
 //! The owner of each buffer is written down and checked on every hand-over, so a completion that
 //! names a buffer twice is a panic here and not two sessions reading one memory. Never grows, never
-//! allocates after `new`. One thread only: the handles are not `Send`.
+//! allocates after `new` (but for `set_aside`, cold). One thread only: the handles are not `Send`.
 
 use crate::pages::Pages;
 use std::cell::{Cell, RefCell};
@@ -83,7 +83,7 @@ impl RecvPool {
     pub(crate) fn fill(&self, index: u16, bytes: usize) -> RecvBuf {
         assert!(bytes <= self.slab.buffer_bytes, "more bytes than the buffer holds");
         self.slab.hand_over(index, Owner::Lent, Owner::Held);
-        RecvBuf { slab: Rc::clone(&self.slab), index, bytes }
+        RecvBuf { home: Home::Pool { slab: Rc::clone(&self.slab), index, bytes } }
     }
 
     /// A lent buffer comes back unused.
@@ -133,18 +133,31 @@ impl fmt::Debug for RecvPool {
 ///
 /// Not `Send`: it lives and dies on the worker that received it.
 pub struct RecvBuf {
-    slab: Rc<Slab>,
-    index: u16,
-    bytes: usize,
+    home: Home,
+}
+
+enum Home {
+    Pool {
+        slab: Rc<Slab>,
+        index: u16,
+        bytes: usize,
+    },
+    /// Copied aside, so that bytes nobody asks for keep no buffer from the others.
+    Aside(Box<[u8]>),
 }
 
 impl RecvBuf {
+    /// The same bytes in memory of their own; the pool gets its buffer back. For bytes that came in
+    /// during a pause: a few hundred paused peers would otherwise hold the whole pool.
+    pub(crate) fn set_aside(self) -> RecvBuf {
+        RecvBuf { home: Home::Aside(Box::from(&*self)) }
+    }
+
     /// Flips one bit of the first byte: the simulation's planted bug.
     pub(crate) fn flip(&mut self, bit: usize) {
-        let start = self.slab.pages.at(usize::from(self.index) * self.slab.buffer_bytes);
-        // SAFETY: this value owns the buffer (Held) and is borrowed mutably, so nobody reads it;
-        // the first byte is inside, because a `RecvBuf` is never empty.
-        unsafe { *start ^= 1 << (bit & 7) };
+        let mut bytes: Box<[u8]> = Box::from(&**self);
+        bytes[0] ^= 1 << (bit & 7);
+        *self = RecvBuf { home: Home::Aside(bytes) };
     }
 }
 
@@ -152,22 +165,30 @@ impl Deref for RecvBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let start = self.slab.pages.at(usize::from(self.index) * self.slab.buffer_bytes);
-        // SAFETY: the slab keeps the mapping alive; buffer `index` is owned by this value (Held)
-        // from `fill` until `drop`, so neither kernel nor pool writes to it while it is borrowed.
-        unsafe { std::slice::from_raw_parts(start, self.bytes) }
+        match &self.home {
+            Home::Pool { slab, index, bytes } => {
+                let start = slab.pages.at(usize::from(*index) * slab.buffer_bytes);
+                // SAFETY: the slab keeps the mapping alive; buffer `index` is owned by this value
+                // (Held) from `fill` until `drop`, so neither kernel nor pool writes to it while
+                // it is borrowed.
+                unsafe { std::slice::from_raw_parts(start, *bytes) }
+            }
+            Home::Aside(bytes) => bytes,
+        }
     }
 }
 
 impl Drop for RecvBuf {
     fn drop(&mut self) {
-        self.slab.give_back(self.index, Owner::Held);
+        if let Home::Pool { slab, index, .. } = &self.home {
+            slab.give_back(*index, Owner::Held);
+        }
     }
 }
 
 impl fmt::Debug for RecvBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RecvBuf({} bytes)", self.bytes)
+        write!(f, "RecvBuf({} bytes)", self.len())
     }
 }
 
@@ -190,6 +211,19 @@ mod tests {
         assert_eq!(pool.free_count(), 1);
         drop(pool);
         assert_eq!(&*first, b"abc");
+    }
+
+    #[test]
+    fn bytes_set_aside_keep_no_buffer() {
+        let pool = RecvPool::new(1, 4096).unwrap();
+        let fill = |room: &mut [u8]| {
+            room[..2].copy_from_slice(b"ab");
+            Ok(2)
+        };
+        let aside = pool.receive_with(fill).unwrap().unwrap().unwrap().set_aside();
+        assert_eq!((&*aside, pool.free_count()), (&b"ab"[..], 1));
+        drop(aside);
+        assert_eq!(pool.free_count(), 1);
     }
 
     #[test]

@@ -109,6 +109,11 @@ fn ip_addr(addr: SockAddr) -> io::Result<SocketAddr> {
     addr.as_socket().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
 }
 
+/// Sends the acknowledgement that is being held back, if any. A failure costs time, nothing else.
+pub(crate) fn acknowledge_now(socket: &impl AsFd) {
+    let _ = SockRef::from(socket).set_tcp_quickack(true);
+}
+
 /// Sends FIN. A socket that is not connected any more needs none.
 pub(crate) fn shutdown_write(socket: &impl AsFd) {
     let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Write);

@@ -152,6 +152,19 @@ fn an_accept_burst_beyond_the_backlog_is_served_in_the_end() {
 }
 
 #[test]
+fn a_probe_that_has_left_is_counted_and_not_reported() {
+    let mut server = Server::new(SimWorld::with(5, Faults::none(), IoConfig::default()));
+    let addr = server.listen();
+    let net = server.world.net.clone();
+    let peer = net.connect(addr);
+    net.advance_by(Nanos::from_millis(1));
+    peer.reset();
+    net.advance_by(Nanos::from_millis(1));
+    server.until("noticed", |server| server.world.io.counters().accept_gone == 1);
+    assert_eq!(server.world.io.counters().accepted, 0);
+}
+
+#[test]
 fn a_late_completion_after_close_is_swallowed_and_counted() {
     let mut faults = Faults::none();
     faults.late_completion_permille = 1000;

@@ -1,12 +1,12 @@
-//! What every implementation of `Io` promises: each case runs on io_uring, on epoll and on the
+//! What every implementation of `Io` promises: each case runs on io_uring (as of 6.1 and as of 6.0), on epoll and on the
 //! simulated network in rough weather (short receives and sends, false blocks, missing buffers, late
 //! and reordered completions).
 
 mod common;
 
 use common::{
-    Chance, EpollWorld, Peer, Server, SimWorld, UringWorld, World, any_port, read_exactly,
-    write_all,
+    Chance, EpollWorld, OldUringWorld, Peer, Server, SimWorld, UringWorld, World, any_port,
+    read_exactly, write_all,
 };
 use std::rc::Rc;
 use uring::{Io, IoConfig, ListenOptions, Nanos, ReceiveEnd, SendBuf};
@@ -14,6 +14,7 @@ use uring::{Io, IoConfig, ListenOptions, Nanos, ReceiveEnd, SendBuf};
 macro_rules! on_each {
     ($($case:ident),* $(,)?) => {
         mod on_uring { $(#[test] fn $case() { super::$case::<super::UringWorld>(); })* }
+        mod on_old_uring { $(#[test] fn $case() { super::$case::<super::OldUringWorld>(); })* }
         mod on_epoll { $(#[test] fn $case() { super::$case::<super::EpollWorld>(); })* }
         mod on_sim { $(#[test] fn $case() { super::$case::<super::SimWorld>(); })* }
     };
@@ -35,6 +36,7 @@ on_each!(
     nothing_is_delivered_during_a_pause_and_nothing_is_lost,
     pausing_and_resuming_at_random_loses_nothing,
     an_end_during_a_pause_is_told_after_it,
+    paused_peers_keep_no_buffers_from_the_others,
     sixty_four_connections_at_once_do_not_mix,
     a_hundred_senders_share_four_buffers,
     held_buffers_stop_receiving_and_their_return_resumes_it,
@@ -341,6 +343,32 @@ fn an_end_during_a_pause_is_told_after_it<W: World>() {
     server.resume(conn);
     server.until("end", |server| server.seen(conn).ended.is_some());
     assert_eq!(server.seen(conn).received, b"testament");
+}
+
+fn paused_peers_keep_no_buffers_from_the_others<W: World>() {
+    let config = IoConfig { recv_buffers: 4, recv_buffer_bytes: 256, ..IoConfig::default() };
+    let Some(mut server) = Server::<W>::open(config) else { return };
+    let addr = server.listen();
+    let mut paused: Vec<(W::P, uring::ConnId, usize)> = Vec::new();
+    for _ in 0..16 {
+        let (mut peer, conn) = server.pair(addr);
+        // Partly before the pause, so that some of it is on its way into a buffer already.
+        write_all(&mut server, &mut peer, &[1; 400]);
+        server.pause(conn);
+        let received = server.seen(conn).received.len();
+        write_all(&mut server, &mut peer, &[1; 100]);
+        paused.push((peer, conn, received));
+    }
+    let (mut peer, conn) = server.pair(addr);
+    write_all(&mut server, &mut peer, &[2; 5_000]);
+    server.until("all of the lively one", |server| server.seen(conn).received.len() == 5_000);
+    for &(_, conn, received) in &paused {
+        assert_eq!(server.seen(conn).received.len(), received, "nothing during a pause");
+        server.resume(conn);
+    }
+    server.until("all of the others", |server| {
+        paused.iter().all(|&(_, conn, _)| server.seen(conn).received.len() == 500)
+    });
 }
 
 fn sixty_four_connections_at_once_do_not_mix<W: World>() {

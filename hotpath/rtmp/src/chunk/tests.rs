@@ -128,6 +128,18 @@ fn type_1_in_the_middle_continues_the_same_message_only() {
 }
 
 #[test]
+fn type_1_in_the_middle_says_whether_type_3_has_an_extended_timestamp_from_now_on() {
+    let mut reader = reader_with(1);
+    let bytes = hex("
+        06 00 00 0A 00 00 03 09 01 00 00 00 A1
+        46 FF FF FF 00 00 03 09 01 02 03 04 A2
+        C6 01 02 03 04 A3");
+    let seen = drain(&mut reader, &bytes).unwrap();
+    let bodies: Vec<_> = seen.iter().map(|seen| (seen.1, seen.3.clone())).collect();
+    assert_eq!(bodies, [(10, vec![0xA1]), (10, vec![0xA2]), (10, vec![0xA3])]);
+}
+
+#[test]
 fn an_aborted_message_is_forgotten_and_its_header_told() {
     let mut reader = reader_with(2);
     drain(&mut reader, &hex("06 00 00 0A 00 00 03 09 01 00 00 00 A1 A2")).unwrap();
@@ -257,6 +269,7 @@ fn the_writer_uses_the_smallest_header_it_may() {
     let header = MessageHeader { csid: 4, kind: 8, msid: 1, timestamp: 100, length: 1 };
     let at = |timestamp| MessageHeader { timestamp, ..header };
     let longer = MessageHeader { length: 2, ..at(150) };
+    let earlier = MessageHeader { timestamp: 50, ..longer };
     let elsewhere = MessageHeader { msid: 2, ..at(160) };
     for (compression, wanted) in [
         (Compression::Full, [0, 0, 0, 0, 0, 0]),
@@ -265,7 +278,7 @@ fn the_writer_uses_the_smallest_header_it_may() {
         (Compression::Smallest, [0, 2, 3, 1, 0, 0]),
     ] {
         let mut writer = ChunkWriter::new(compression);
-        let messages = [at(100), at(110), at(120), longer, elsewhere, at(50)];
+        let messages = [at(100), at(110), at(120), longer, earlier, elsewhere];
         let fmts = messages.map(|header| {
             let mut out = Vec::new();
             writer.write_message(&header, &[0xAA, 0xBB][..header.length as usize], &mut out);

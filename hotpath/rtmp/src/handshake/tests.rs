@@ -18,7 +18,7 @@ fn serve(input: &[u8], piece: usize) -> (Vec<u8>, Vec<u8>, Option<HandshakeKind>
         assert!(server.held_bytes() <= PACKET_BYTES);
         left.extend_from_slice(piece);
     }
-    assert_eq!(server.bytes_consumed() as usize + left.len(), input.len());
+    assert_eq!(server.bytes_consumed() + left.len() as u64, input.len() as u64);
     (out, left, if done { server.kind() } else { None })
 }
 

@@ -34,11 +34,25 @@ pub(super) struct Aggregate {
 
 #[derive(Debug)]
 enum Place {
-    Header { bytes: [u8; HEADER_BYTES], held: usize },
-    Media { kind: MediaKind, timestamp: u32, length: u32, offset: u32 },
-    Data { timestamp: u32, length: u32, bytes: Vec<u8> },
+    Header {
+        bytes: [u8; HEADER_BYTES],
+        held: usize,
+    },
+    Media {
+        kind: MediaKind,
+        timestamp: u32,
+        length: u32,
+        offset: u32,
+    },
+    Data {
+        timestamp: u32,
+        length: u32,
+        bytes: Vec<u8>,
+    },
     /// A body of no interest and the back pointer after it, or the back pointer alone.
-    Skip { left: u32 },
+    Skip {
+        left: u32,
+    },
     /// Cannot be told apart from here on.
     Lost,
 }

@@ -49,7 +49,8 @@ pub struct SessionConfig {
     pub idle_ms_max: u64,
     /// Time between two ping requests, once connected. Milliseconds; 0 sends none.
     pub ping_interval_ms: u64,
-    /// Replies held until taken, preamble written by the owner included. Bytes.
+    /// Replies held until taken, preamble written by the owner included. Bytes; at least four
+    /// times [`REPLY_BURST_BYTES_MAX`].
     pub reply_bytes_max: usize,
     /// Longest data message; longer ones are dropped and counted. Bytes.
     pub data_bytes_max: u32,

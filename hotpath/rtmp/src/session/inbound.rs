@@ -128,7 +128,9 @@ impl Inbound {
         loop {
             let before = *input;
             let Some(part) = self.next_part(input)? else { return Ok(None) };
-            if part.first && let Some(aborted) = self.close_torn(part.header.csid) {
+            if part.first
+                && let Some(aborted) = self.close_torn(part.header.csid)
+            {
                 self.hand_back(input, before, &part, part.body.len());
                 return Ok(Some(aborted));
             }
@@ -205,7 +207,10 @@ impl Inbound {
             kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => {
                 if part.header.length > COMMAND_BYTES_MAX {
                     let offset = self.bytes_consumed();
-                    return Err(SessionError::CommandTooLong { length: part.header.length, offset });
+                    return Err(SessionError::CommandTooLong {
+                        length: part.header.length,
+                        offset,
+                    });
                 }
                 self.on_assembled(&part)
             }
@@ -374,9 +379,8 @@ impl Inbound {
         let held_before = aggregate.held_bytes();
         let piece = aggregate.next(&mut body, data_bytes_max, room);
         self.assembled_bytes = self.assembled_bytes + aggregate.held_bytes() - held_before;
-        let piece = piece.map_err(|_| SessionError::AssemblyFull {
-            offset: self.reader.bytes_consumed(),
-        })?;
+        let piece = piece
+            .map_err(|_| SessionError::AssemblyFull { offset: self.reader.bytes_consumed() })?;
         if !body.is_empty() {
             self.hand_back(input, before, &part, body.len());
         } else if part.last {

@@ -69,10 +69,15 @@ struct Peer {
 impl Peer {
     fn stream(mut self, mut ops: &[u8]) -> Vec<u8> {
         self.chunk_bytes = 128;
-        // A peer that connects by itself gets the fuzzer past the first gate.
-        if ops.first().is_none_or(|op| op % 8 != 7) {
+        // A peer that begins as it should gets the fuzzer past the first gates.
+        let depth = ops.first().map_or(2, |op| op % 4);
+        if depth > 0 {
             self.command(0, "connect", &[]);
             self.command(0, "createStream", &[]);
+            self.command(0, "createStream", &[]);
+        }
+        if depth > 1 {
+            self.command(1, "publish", &[2]);
         }
         while let Some((&op, rest)) = ops.split_first() {
             let taken = rest.len().min(usize::from(op >> 3) + 1);
@@ -114,8 +119,19 @@ impl Peer {
                 }
             }
             6 => self.aggregate(msid, args),
-            _ => self.out.extend_from_slice(args),
+            // Junk ends a session soon, so it is rare.
+            _ if at(0) % 8 == 0 => self.out.extend_from_slice(args),
+            _ => self.torn(msid, args),
         }
+    }
+
+    /// A video message of which only a first chunk is sent.
+    fn torn(&mut self, msid: u32, args: &[u8]) {
+        let body = args.repeat(200);
+        let before = self.out.len();
+        self.message(6, kind::VIDEO, msid, &body);
+        let chunk_bytes = usize::try_from(self.chunk_bytes).unwrap_or(usize::MAX);
+        self.out.truncate(before.saturating_add(12).saturating_add(chunk_bytes));
     }
 
     fn command(&mut self, msid: u32, name: &str, args: &[u8]) {
@@ -318,6 +334,20 @@ mod tests {
         fn sessions_keep_their_promises_on_anything(data in prop::collection::vec(any::<u8>(), 0..600)) {
             session_ops(&data);
         }
+    }
+
+    /// If this fails the fuzzer has gone blind.
+    #[test]
+    fn media_aggregates_and_aborts_are_within_reach() {
+        let video = [26, 1, 0, 7, 7];
+        let aggregate = [30, 1, 5, 5, 5];
+        let torn = [31, 1, 5, 5, 5];
+        let ops = [&video[..], &aggregate, &torn, &aggregate].concat();
+        let log = Run::new(0).feed(&Peer::default().stream(&ops), |_| usize::MAX);
+        let text = log.join("\n");
+        assert!(text.contains("Video 1 4 4 01 00 07 07"), "{text}");
+        assert!(text.contains("Video 1 19 4 01 05 05 05"), "{text}");
+        assert!(text.contains("MediaAborted { csid: 6, msid: 1, kind: Video }"), "{text}");
     }
 
     #[test]

@@ -161,12 +161,7 @@ impl Outbound {
 }
 
 /// The information object of onStatus and of `_error`.
-pub(super) fn info(
-    amf: &mut amf0::Writer<'_>,
-    level: StatusLevel,
-    code: &str,
-    description: &str,
-) {
+pub(super) fn info(amf: &mut amf0::Writer<'_>, level: StatusLevel, code: &str, description: &str) {
     amf.object_begin();
     amf.key("level");
     amf.string(level.as_str());

@@ -207,14 +207,21 @@ impl Streams {
         Ok(ended)
     }
 
-    /// The stream that a message for `msid` means: itself when it exists, else the only open stream
-    /// when the peer wrote 0 (encoders that send everything on message stream 0).
+    /// The stream that a message for `msid` means: itself when it exists. An encoder that sends everything
+    /// on message stream 0 means the only stream, or the only one that is published.
     pub(super) fn resolve(&self, msid: u32) -> Option<u32> {
         if self.state(msid).is_some() {
             return Some(msid);
         }
-        match self.slots.as_slice() {
-            [(only, _)] if msid == 0 => Some(*only),
+        if msid != 0 {
+            return None;
+        }
+        if let [(only, _)] = self.slots.as_slice() {
+            return Some(*only);
+        }
+        let mut published = self.slots.iter().filter(|(id, _)| self.is_publishing(*id));
+        match (published.next(), published.next()) {
+            (Some((only, _)), None) => Some(*only),
             _ => None,
         }
     }
@@ -246,9 +253,9 @@ impl Streams {
 
     /// Whether any stream is published or played.
     pub(super) fn has_role(&self) -> bool {
-        self.slots
-            .iter()
-            .any(|(_, state)| matches!(state, StreamState::Publishing { .. } | StreamState::Playing))
+        self.slots.iter().any(|(_, state)| {
+            matches!(state, StreamState::Publishing { .. } | StreamState::Playing)
+        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -340,7 +347,10 @@ mod tests {
     #[test]
     fn ids_start_at_one_and_the_lowest_free_one_comes_first() {
         let mut streams = Streams::default();
-        assert_eq!((streams.create(), streams.create(), streams.create()), (Some(1), Some(2), Some(3)));
+        assert_eq!(
+            (streams.create(), streams.create(), streams.create()),
+            (Some(1), Some(2), Some(3))
+        );
         streams.delete(2);
         assert_eq!(streams.create(), Some(2));
         streams.delete(1);
@@ -359,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn message_stream_zero_means_the_only_stream() {
+    fn message_stream_zero_means_the_only_stream_or_the_only_published_one() {
         let mut streams = Streams::default();
         assert_eq!(streams.resolve(0), None);
         streams.create();
@@ -368,6 +378,11 @@ mod tests {
         assert_eq!(streams.resolve(2), None);
         streams.create();
         assert_eq!(streams.resolve(0), None);
+        for (msid, expected) in [(2, Some(2)), (1, None)] {
+            streams.step(msid, StreamInput::Publish { name: "a".into() }).unwrap();
+            streams.step(msid, StreamInput::Accept).unwrap();
+            assert_eq!(streams.resolve(0), expected);
+        }
     }
 
     #[test]

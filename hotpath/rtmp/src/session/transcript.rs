@@ -123,8 +123,7 @@ impl Transcript {
     fn chunk_byte(&mut self, byte: &[u8], lines: &mut Vec<String>) -> Result<(), ProtocolError> {
         let mut input = byte;
         let mut parts = 0;
-        loop {
-            let Some(part) = self.reader.next(&mut input)? else { break };
+        while let Some(part) = self.reader.next(&mut input)? {
             parts += 1;
             self.on_part(&part, lines)?;
         }
@@ -204,7 +203,9 @@ impl OpenMessage {
     fn facts(&self) -> String {
         let MessageHeader { csid, kind, msid, timestamp, length } = self.header;
         let (fmt, chunks, name) = (self.fmt, self.chunks, kind_name(kind));
-        format!("csid {csid} fmt {fmt} chunks {chunks} {name} msid {msid} ts {timestamp} len {length}")
+        format!(
+            "csid {csid} fmt {fmt} chunks {chunks} {name} msid {msid} ts {timestamp} len {length}"
+        )
     }
 
     fn line(&self) -> String {

@@ -463,6 +463,11 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
         self.net.borrow_mut().touch(socket);
     }
 
+    /// The simulated network holds no acknowledgements back.
+    fn acknowledge_now(&mut self, conn: ConnId) {
+        let _ = self.find(conn);
+    }
+
     fn shutdown_write(&mut self, conn: ConnId) {
         let Some(found) = self.find(conn) else { return };
         found.shutdown_asked = true;

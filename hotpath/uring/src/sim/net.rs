@@ -309,9 +309,11 @@ impl Net {
     pub(super) fn receive(&mut self, at: SocketKey, out: &mut [u8]) -> usize {
         let socket = &mut self.sockets[at];
         let count = out.len().min(socket.inbox.len());
-        for (to, byte) in out.iter_mut().zip(socket.inbox.drain(..count)) {
-            *to = byte;
-        }
+        let (front, back) = socket.inbox.as_slices();
+        let split = count.min(front.len());
+        out[..split].copy_from_slice(&front[..split]);
+        out[split..count].copy_from_slice(&back[..count - split]);
+        socket.inbox.drain(..count);
         if count > 0
             && let Some(other) = socket.other
         {

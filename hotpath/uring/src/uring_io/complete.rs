@@ -122,7 +122,24 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
                 conn.writable_owed = false;
                 Some(Completion::Writable { conn: id(token.name()) })
             }
+            Kind::CancelReceive => {
+                self.on_cancel_receive(token.name(), result);
+                None
+            }
             _ => None,
+        }
+    }
+
+    /// A pause's cancellation is answered. When it found nothing and the receive has not ended
+    /// either, it hit the receive at work, and must be said again.
+    fn on_cancel_receive(&mut self, name: (u32, u32), result: Result<u32, i32>) {
+        let Some(conn) = self.conns.find(name.0, name.1) else { return };
+        if result.is_ok() || conn.receive != Receive::Stopping {
+            return;
+        }
+        conn.receive = Receive::Armed;
+        if conn.paused {
+            self.cancel_receive(name);
         }
     }
 
@@ -205,7 +222,8 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         if let Some(data) = data {
             self.counters.received_bytes += data.len() as u64;
             if conn.holds() {
-                conn.held_mut().buffers.push_back(data);
+                self.counters.set_aside_bytes += data.len() as u64;
+                conn.held_mut().buffers.push_back(data.set_aside());
                 return None;
             }
             return Some(Completion::Received { conn: id(name), data });

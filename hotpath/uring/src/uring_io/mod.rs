@@ -138,6 +138,20 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         unsafe { self.push(entry, Token::new(Kind::Receive, name)) };
     }
 
+    /// Takes an armed receive back from the kernel; its last completion tells when that is done.
+    fn cancel_receive(&mut self, name: (u32, u32)) {
+        let Some(conn) = self.conns.find(name.0, name.1) else { return };
+        if conn.receive != Receive::Armed {
+            return;
+        }
+        conn.receive = Receive::Stopping;
+        conn.in_flight += 1;
+        let receive = Token::new(Kind::Receive, name).pack();
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(receive)).build();
+        // SAFETY: a cancellation names no memory.
+        unsafe { self.push(entry, Token::new(Kind::CancelReceive, name)) };
+    }
+
     fn arm_writable(&mut self, name: (u32, u32)) {
         let Some(conn) = self.conns.find(name.0, name.1) else { return };
         if conn.writable_owed {
@@ -313,16 +327,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
     fn pause_receive(&mut self, conn: ConnId) {
         let Some(found) = self.find(conn) else { return };
         found.paused = true;
-        if found.receive != Receive::Armed {
-            return;
-        }
-        found.receive = Receive::Stopping;
-        found.in_flight += 1;
-        let name = (conn.index, conn.generation);
-        let receive = Token::new(Kind::Receive, name).pack();
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(receive)).build();
-        // SAFETY: a cancellation names no memory.
-        unsafe { self.push(entry, Token::new(Kind::CancelReceive, name)) };
+        self.cancel_receive((conn.index, conn.generation));
     }
 
     fn resume_receive(&mut self, conn: ConnId) {
@@ -338,6 +343,12 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
         }
         if arm {
             self.arm_receive(name);
+        }
+    }
+
+    fn acknowledge_now(&mut self, conn: ConnId) {
+        if let Some(found) = self.find(conn) {
+            socket::acknowledge_now(&found.fd);
         }
     }
 

@@ -67,24 +67,28 @@ fn build(config: &IoConfig, features: &mut Features) -> Result<IoUring, OpenErro
         .setup_submit_all()
         .setup_r_disabled()
         .setup_taskrun_flag();
-    let mut deferred = common.clone();
-    deferred.setup_single_issuer().setup_defer_taskrun();
-    let refusal = match deferred.build(config.entries) {
-        Ok(ring) => {
-            features.push("single_issuer", "6.0", FeatureState::On);
-            features.push("defer_taskrun", "6.1", FeatureState::On);
-            return Ok(ring);
+    if config.defer_taskrun {
+        let mut deferred = common.clone();
+        deferred.setup_single_issuer().setup_defer_taskrun();
+        match deferred.build(config.entries) {
+            Ok(ring) => {
+                features.push("single_issuer", "6.0", FeatureState::On);
+                features.push("defer_taskrun", "6.1", FeatureState::On);
+                return Ok(ring);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                note(features, "defer_taskrun", "6.1", Err(error));
+            }
+            Err(error) => return Err(OpenError::from_kernel("set up a ring", &error)),
         }
-        Err(error) => error,
-    };
-    if refusal.raw_os_error() != Some(libc::EINVAL) {
-        return Err(OpenError::from_kernel("set up a ring", &refusal));
+    } else {
+        let reason = "the configuration says so";
+        features.push("defer_taskrun", "6.1", FeatureState::Off { reason });
     }
     let ring = common
         .setup_coop_taskrun()
         .build(config.entries)
         .map_err(|error| OpenError::from_kernel("set up a ring", &error))?;
-    note(features, "defer_taskrun", "6.1", Err(refusal));
     features.push("coop_taskrun", "5.19", FeatureState::On);
     Ok(ring)
 }

@@ -137,16 +137,19 @@ pub(crate) struct Kernel<I>(pub(crate) I);
 pub(crate) type UringWorld = Kernel<Uring<Lease>>;
 pub(crate) type EpollWorld = Kernel<Epoll<Lease>>;
 
+/// io_uring as kernels before 6.1 grant it.
+pub(crate) struct OldUringWorld(Uring<Lease>);
+
 macro_rules! kernel_world {
-    ($io:ident) => {
-        impl World for Kernel<$io<Lease>> {
+    ($world:ty, $make:path, $io:ident, $defer_taskrun:expr) => {
+        impl World for $world {
             type I = $io<Lease>;
             type P = PlainPeer;
             type A = TcpListener;
 
             fn open(config: IoConfig) -> Option<Self> {
-                match $io::open(config) {
-                    Ok(io) => Some(Kernel(io)),
+                match $io::open(IoConfig { defer_taskrun: $defer_taskrun, ..config }) {
+                    Ok(io) => Some($make(io)),
                     Err(error) => {
                         println!("skipped: {error}");
                         None
@@ -178,8 +181,9 @@ macro_rules! kernel_world {
     };
 }
 
-kernel_world!(Uring);
-kernel_world!(Epoll);
+kernel_world!(UringWorld, Kernel, Uring, true);
+kernel_world!(OldUringWorld, OldUringWorld, Uring, false);
+kernel_world!(EpollWorld, Kernel, Epoll, true);
 
 // --- the simulation ---
 
@@ -345,7 +349,7 @@ impl<W: World> Server<W> {
                 continue;
             }
             let count = seen.to_send.len().min(self.send_bytes_max);
-            let bytes: Vec<u8> = seen.to_send.iter().copied().take(count).collect();
+            let bytes = seen.to_send.make_contiguous()[..count].to_vec();
             seen.in_flight = bytes.len();
             let buf = if count % 2 == 0 {
                 SendBuf::Owned(bytes)
@@ -426,7 +430,7 @@ impl<W: World> Server<W> {
                 let seen = self.conns.get_mut(&conn).unwrap();
                 assert_eq!(buf.bytes().len(), seen.in_flight, "another buffer came back");
                 assert_eq!(blocked, bytes < seen.in_flight);
-                assert!(buf.bytes().iter().eq(seen.to_send.iter().take(seen.in_flight)));
+                assert!(buf.bytes() == &seen.to_send.make_contiguous()[..seen.in_flight]);
                 seen.in_flight = 0;
                 seen.to_send.drain(..bytes);
                 seen.sent_bytes += bytes;

@@ -62,9 +62,7 @@ impl ClientSession {
     /// Only the answers that the setup depends on matter: releaseStream may fail, for one.
     fn on_error(&mut self, command: &Command<'_>) -> Handled {
         match self.phase {
-            ClientPhase::Connecting if command.transaction == CONNECT => {
-                Err(self.refused(command))
-            }
+            ClientPhase::Connecting if command.transaction == CONNECT => Err(self.refused(command)),
             ClientPhase::Creating if command.transaction == CREATE_STREAM => {
                 Err(self.refused(command))
             }

@@ -75,8 +75,7 @@ mod tests {
         let end = Ok(P::Closed);
         let requesting = P::Requesting { msid: 4 };
         let active = P::Active { msid: 4 };
-        let inputs =
-            [I::HandshakeDone, I::Connected, I::Created { msid: 4 }, I::Started, I::Close];
+        let inputs = [I::HandshakeDone, I::Connected, I::Created { msid: 4 }, I::Started, I::Close];
         let table = [
             (P::Handshake, [Ok(P::Connecting), no, no, no, end]),
             (P::Connecting, [no, Ok(P::Creating), no, no, end]),

@@ -107,8 +107,13 @@ impl ServerSession {
         Ok(Some(Event::Connect(request)))
     }
 
-    /// `_result` null undefined, which is what the encoders were made against.
     fn on_release_stream(&mut self, command: &Command<'_>) -> Handled {
+        self.reply_undefined(command);
+        Ok(None)
+    }
+
+    /// `_result` null undefined, which is what the encoders were made against.
+    fn reply_undefined(&mut self, command: &Command<'_>) {
         let transaction = command.transaction;
         if transaction != 0.0 {
             self.outbound.command(0, |amf| {
@@ -118,11 +123,10 @@ impl ServerSession {
                 amf.undefined();
             });
         }
-        Ok(None)
     }
 
     fn on_fc_publish(&mut self, command: &Command<'_>) -> Handled {
-        self.on_release_stream(command)?;
+        self.reply_undefined(command);
         self.reply_on_fc("onFCPublish", "NetStream.Publish.Start", "Go on with publish.");
         Ok(None)
     }
@@ -143,7 +147,7 @@ impl ServerSession {
 
     /// Ends the publishing it names; without several there is no doubt which one is meant.
     fn on_fc_unpublish(&mut self, command: &Command<'_>) -> Handled {
-        self.on_release_stream(command)?;
+        self.reply_undefined(command);
         self.reply_on_fc("onFCUnpublish", "NetStream.Unpublish.Success", "Stopped.");
         let name = self.string(command, 0, "name")?.unwrap_or_default();
         let Some(msid) = self.streams.published_as(&name) else { return Ok(None) };
@@ -307,7 +311,7 @@ impl ServerSession {
         let msid = match (by_number, command.text(0)) {
             (Some(number), _) => self.streams.resolve(number),
             (None, Some(name)) => {
-                self.streams.published_as(&name).or_else(|| self.streams.resolve(msid))
+                self.streams.published_as(name).or_else(|| self.streams.resolve(msid))
             }
             (None, None) => self.streams.resolve(msid),
         }?;
@@ -320,7 +324,6 @@ impl ServerSession {
     fn end_stream(&mut self, msid: u32) -> Option<Event<'static>> {
         match self.streams.step(msid, StreamInput::End).ok().flatten()? {
             EndedRole::Publishing => {
-                self.inbound.skip_open_of(msid);
                 self.outbound.status(
                     msid,
                     StatusLevel::Status,

@@ -19,7 +19,7 @@ use super::inbound::{Inbound, InboundLimits, Incoming};
 use super::outbound::Outbound;
 use super::state::{Phase, PhaseInput, Streams};
 use crate::Millis;
-use crate::handshake;
+use crate::handshake::{self, HandshakeKind};
 use crate::message::{Control, event};
 
 /// The server's end of one RTMP connection. See the [module](super) for the contract.
@@ -37,6 +37,8 @@ pub struct ServerSession {
     connect: ConnectFacts,
     outbound: Outbound,
     acks: AckWindow,
+    /// Window last told to the peer; 0 before.
+    announced_window: u32,
     /// Second event of one command, for example the Play after a StopPlay.
     queued: Option<Event<'static>>,
     timers: Timers,
@@ -77,6 +79,8 @@ pub struct PeerInfo {
     pub fourccs: Vec<String>,
     /// `objectEncoding` of connect.
     pub object_encoding: u8,
+    /// How the handshake was done; `None` before it was.
+    pub handshake: Option<HandshakeKind>,
     /// Round trip of the last answered ping, milliseconds; includes the peer's own delay.
     pub rtt_ms: Option<u64>,
     /// The last acknowledged byte count, modulo 2^32.
@@ -116,6 +120,7 @@ impl ServerSession {
             connect: ConnectFacts::default(),
             outbound: Outbound::new(config.reply_bytes_max.max(4 * REPLY_BURST_BYTES_MAX)),
             acks: AckWindow::new(config.window_ack_bytes),
+            announced_window: 0,
             queued: None,
             timers: Timers {
                 phase_deadline: after(now, config.handshake_ms_max),
@@ -188,6 +193,7 @@ impl ServerSession {
         match result {
             Ok(false) => Ok(false),
             Ok(true) => {
+                self.peer.handshake = handshake.kind();
                 self.handshake = None;
                 self.step_phase(PhaseInput::HandshakeDone);
                 self.timers.phase_deadline = after(now, self.config.connect_ms_max);
@@ -220,11 +226,10 @@ impl ServerSession {
                 Some(Event::Media(MediaPart { msid, ..part }))
             }
             _ => {
-                if part.first {
-                    self.counters.messages_ignored += 1;
-                    if !part.last {
-                        self.inbound.skip_open(part.csid);
-                    }
+                self.counters.messages_ignored += u64::from(part.first);
+                if !part.last {
+                    // What is publishable may change before the message ends: no rest without a start.
+                    self.inbound.skip_open(part.csid);
                 }
                 None
             }
@@ -247,10 +252,19 @@ impl ServerSession {
                 // 26, 31, 32 and others that players send unasked.
                 _ => {}
             },
-            // How much may be outstanding toward us is the kernel's business; others never say.
+            Control::SetPeerBandwidth { window, .. } => self.announce_window(window),
             _ => {}
         }
         None
+    }
+
+    /// How much may be outstanding is left to the kernel, but the peer is told its own number back, once
+    /// per value, as the specification asks.
+    fn announce_window(&mut self, window: u32) {
+        if self.announced_window != window {
+            self.announced_window = window;
+            self.outbound.control(Control::WindowAckSize(window));
+        }
     }
 
     fn on_pong(&mut self, now: Millis, timestamp: u32) {
@@ -304,12 +318,18 @@ impl ServerSession {
             Phase::AwaitingConnect if now >= self.timers.phase_deadline => {
                 Some(WaitingFor::Connect)
             }
-            Phase::Connected if now >= self.idle_deadline() => Some(WaitingFor::Activity),
+            Phase::Connected if self.pending.is_none() && now >= self.idle_deadline() => {
+                Some(WaitingFor::Activity)
+            }
             _ => None,
         };
         if let Some(waiting_for) = waiting_for {
             let error = SessionError::Timeout { waiting_for, offset: self.bytes_in() };
             return Err(self.fail(error, 0.0, 0));
+        }
+        if self.is_waiting_for_owner() {
+            // The silence is ours: bytes of the peer may lie unconsumed.
+            self.timers.last_activity = now;
         }
         if self.pings() && now >= self.timers.next_ping {
             self.ping(now);

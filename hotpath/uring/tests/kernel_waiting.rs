@@ -1,5 +1,5 @@
-//! Real waiting: a turn without deadline ends by a wake from another thread, or by a peer, and not
-//! before.
+//! What only a real kernel shows: a turn without deadline ends by a wake from another thread, or by a
+//! peer, and not before; a peer may be gone before it is accepted.
 
 mod common;
 
@@ -58,6 +58,26 @@ where
     }
     assert!(matches!(&completions[..], [Completion::Received { conn: at, .. }] if *at == conn));
     thread.join().unwrap();
+}
+
+fn a_probe_that_has_left_is_counted_and_not_reported<W: World>() {
+    let Some(mut server) = Server::<W>::open(IoConfig::default()) else { return };
+    let addr = server.listen();
+    server.world.peer(addr).reset();
+    server.until("noticed", |server| server.world.io().counters().accept_gone == 1);
+    let (_peer, _) = server.pair(addr);
+    let counters = server.world.io().counters();
+    assert_eq!((counters.accepted, counters.opened, counters.accept_errors), (1, 1, 0));
+}
+
+#[test]
+fn uring_counts_probes() {
+    a_probe_that_has_left_is_counted_and_not_reported::<UringWorld>();
+}
+
+#[test]
+fn epoll_counts_probes() {
+    a_probe_that_has_left_is_counted_and_not_reported::<EpollWorld>();
 }
 
 #[test]
