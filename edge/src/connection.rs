@@ -48,6 +48,8 @@ pub(crate) struct PendingPublish {
 /// A stream the connection plays.
 #[derive(Debug)]
 pub(crate) struct Play {
+    /// Tells plays apart that follow each other on one message stream.
+    pub(crate) serial: u64,
     pub(crate) msid: u32,
     pub(crate) stream: StreamIndex,
     /// Place in the stream's list of players.
@@ -73,8 +75,8 @@ pub(crate) enum Sending {
     Nothing,
     /// Replies or copied messages; the rest of a short send comes back.
     Owned,
-    /// A range of the ring, for the play on this message stream.
-    Shared { msid: u32 },
+    /// A range of the ring, for the play with this serial number.
+    Shared { play: u64 },
 }
 
 /// The sending side.
@@ -113,6 +115,8 @@ pub(crate) struct Connection {
     pub(crate) publishes: Vec<Publish>,
     pub(crate) pending_publish: Option<PendingPublish>,
     pub(crate) plays: Vec<Play>,
+    /// Serial number of the last play.
+    pub(crate) play_serial: u64,
     pub(crate) closing: Option<Closing>,
     pub(crate) receive_ended: bool,
     pub(crate) bytes_in: u64,
@@ -151,6 +155,7 @@ impl Connection {
             publishes: Vec::new(),
             pending_publish: None,
             plays: Vec::new(),
+            play_serial: 0,
             closing: None,
             receive_ended: false,
             bytes_in: 0,
@@ -170,6 +175,13 @@ impl Connection {
     /// True while the session waits for an answer that comes in a later turn.
     pub(crate) fn is_waiting_for_answer(&self) -> bool {
         self.pending_publish.is_some()
+    }
+
+    /// Takes on a role unless it has one already: a refused second stream changes nothing.
+    pub(crate) fn claim_role(&mut self, role: Role) {
+        if self.publishes.is_empty() && self.plays.is_empty() {
+            self.role = role;
+        }
     }
 
     /// The role and state this connection is to be counted under.

@@ -99,6 +99,17 @@ pub enum Claim {
     },
 }
 
+/// What became of the end of a grace period.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum GraceEnd {
+    /// The stream has ended.
+    Ended,
+    /// A publisher has returned, or a later grace period runs.
+    NotOurs,
+    /// Somebody is about to take the stream over; ask again.
+    Claimed,
+}
+
 /// State of a claim that was pending.
 #[derive(Debug)]
 pub enum ClaimPoll {
@@ -253,19 +264,21 @@ impl StreamEntry {
     }
 
     /// The grace period after `session` is over. Calls `end` with the parked publisher if nobody
-    /// has returned since; true in that case.
-    pub fn end_grace(&self, session: u64, end: impl FnOnce(&mut Publisher)) -> bool {
+    /// has returned since.
+    pub fn end_grace(&self, session: u64, end: impl FnOnce(&mut Publisher)) -> GraceEnd {
         let mut slot = self.lock();
-        let is_taken = slot.owner.is_some() || slot.claim.is_some();
-        if is_taken || slot.sessions != session || self.phase() != StreamPhase::Grace {
-            return false;
+        if slot.owner.is_some() || slot.sessions != session || self.phase() != StreamPhase::Grace {
+            return GraceEnd::NotOurs;
+        }
+        if slot.claim.is_some() {
+            return GraceEnd::Claimed;
         }
         let head = slot.publisher.as_mut().map_or(Position(0), |publisher| {
             end(publisher);
             publisher.writer().head()
         });
         self.end_at(head);
-        true
+        GraceEnd::Ended
     }
 
     /// Takes the parked publisher out, when the entry is given up.

@@ -4,6 +4,7 @@
 //! starter what it listens on, or why it could not start; nobody is served before all have.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -73,7 +74,7 @@ pub fn spawn_workers(config: Arc<Config>, events: EventSink) -> Result<StartedWo
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
             .stack_size(STACK_BYTES)
-            .spawn(move || start.run(&ready_sender))
+            .spawn(move || start.run_guarded(&ready_sender))
             .map_err(|error| StartError::Failed(format!("cannot start a thread: {error}")))?;
         started.threads.push(thread);
         let ready = ready_receiver
@@ -107,6 +108,21 @@ struct Start {
 type ReadySender = mpsc::Sender<Result<Ready, StartError>>;
 
 impl Start {
+    /// A worker that panics is our fault: the process is told and stops, it never limps.
+    fn run_guarded(self, ready: &ReadySender) {
+        let (events, worker) = (self.events.clone(), self.port.index());
+        let run = AssertUnwindSafe(|| self.run(ready));
+        if let Err(panic) = catch_unwind(run) {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            let message = format!("a worker panicked: {text}");
+            events.report(Event::Failed { worker, message });
+        }
+    }
+
     fn run(self, ready: &ReadySender) {
         if let Some(cpu) = self.cpu
             && let Err(refused) = uring::affinity::pin_to(cpu)

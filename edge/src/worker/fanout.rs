@@ -112,7 +112,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             let Some(play) = play else { continue };
             if play.has_joined {
                 play.ends_at = Some(end);
-                play.subscriber.set_target(end, now);
+                play.subscriber.set_limit(end, now);
                 self.pump(player.conn);
             }
         }
@@ -179,7 +179,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(local) = self.streams.get_mut(stream) else { return };
         connection.session.accept_play(msid);
         let selection = Selection { msid, audio: true, video: true };
+        connection.play_serial += 1;
         connection.plays.push(Play {
+            serial: connection.play_serial,
             msid,
             stream,
             slot: local.players.len(),
@@ -240,7 +242,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     pub(super) fn pause(&mut self, index: usize, msid: u32, paused: bool) {
         let now = self.now;
         let Some((play, stream)) = self.play_of(index, msid) else { return };
-        let Some(head) = stream.refresh() else { return };
+        // Before the first publisher there is no ring; a pause is remembered all the same.
+        let head = stream.refresh().unwrap_or_default();
         let was_waiting = play.subscriber.is_waiting();
         play.subscriber.set_paused(paused, &head, now);
         stream.waiting += usize::from(play.subscriber.is_waiting());

@@ -292,10 +292,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         };
         let Some(connection) = self.connection(index) else { return };
         connection.session.reject_publish(msid, code, text);
-        connection.role = Role::Publisher;
+        connection.claim_role(Role::Publisher);
         tracing::info!(event = "publish_refused", conn = %connection.id, peer = %connection.peer,
             result = crate::metrics::Label::text(result), reason = text);
-        self.close(index, CloseReason::Refused);
+        self.close_unless_in_use(index);
     }
 
     fn begin_publish(
@@ -408,13 +408,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         };
         let stream = connection.publishes.swap_remove(at).stream;
         let id = connection.id;
-        self.export_publisher(stream);
         let Some(local) = self.streams.get_mut(stream) else { return };
-        let Some(publisher) = local.publisher.take() else { return };
+        let Some(mut publisher) = local.publisher.take() else { return };
         let grace_ms = local.vhost.grace_ms;
         let grace = how == PublishEnd::Takeover || (how == PublishEnd::Lost && grace_ms > 0);
-        let mut writer = publisher.writer;
-        writer.end_session(&mut self.arena, !grace);
+        publisher.writer.end_session(&mut self.arena, !grace);
+        publisher.export(self.port.metrics());
+        let writer = publisher.writer;
         let parked = local.entry.park(writer, grace);
         if grace || parked.is_claimed {
             let until = rtmp::Millis(now.0 + grace_ms);
@@ -485,10 +485,33 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         };
         let Some(connection) = self.connection(index) else { return };
         connection.session.reject_play(msid, code, text);
-        connection.role = Role::Subscriber;
+        connection.claim_role(Role::Subscriber);
         tracing::info!(event = "play_refused", conn = %connection.id, peer = %connection.peer,
             result = crate::metrics::Label::text(result), reason = text);
-        self.close(index, CloseReason::Refused);
+        self.close_unless_in_use(index);
+    }
+
+    /// Tells a peer that what it plays will not come, although its request was accepted.
+    pub(super) fn end_accepted_play(
+        &mut self,
+        index: usize,
+        msid: u32,
+        code: PlayError,
+        text: &str,
+    ) {
+        self.port.metrics().plays.of(PlayResult::NotFound).increment();
+        let Some(connection) = self.connection(index) else { return };
+        connection.session.notify_status(msid, StatusLevel::Error, code.code(), text);
+        tracing::info!(event = "play_refused", conn = %connection.id, peer = %connection.peer,
+            result = "not_found", reason = text);
+    }
+
+    /// A refusal ends the connection, unless it has another stream in use.
+    fn close_unless_in_use(&mut self, index: usize) {
+        let Some(connection) = self.connection(index) else { return };
+        if connection.publishes.is_empty() && connection.plays.is_empty() {
+            self.close(index, CloseReason::Refused);
+        }
     }
 
     // Local records of streams.

@@ -6,6 +6,7 @@
 use live::preamble;
 use rtmp::chunk::{CSID_AUDIO, CSID_DATA, CSID_VIDEO};
 use rtmp::message::{MessageHeader, kind};
+use rtmp::session::PlayError;
 use uring::{Io, SendBuf};
 
 use super::Worker;
@@ -14,7 +15,7 @@ use super::stream::LocalStream;
 use crate::connection::{
     CLOSE_FLUSH_MS_MAX, CLOSE_LINGER_MS_MAX, Closing, Connection, Play, Sending,
 };
-use crate::metrics::{CloseReason, Label, PlayResult};
+use crate::metrics::{CloseReason, Label};
 
 /// Bytes gathered per send for subscribers that need their own copy.
 const COPY_BYTES_MAX: usize = 64 * 1024;
@@ -75,7 +76,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 };
                 let Some(lease) = lease else { continue };
                 note_first_frame(play, self.now_nanos, self.port.metrics());
-                connection.output.sending = Sending::Shared { msid: play.msid };
+                connection.output.sending = Sending::Shared { play: play.serial };
                 self.port.metrics().sends.increment();
                 self.io.send(connection.conn, SendBuf::Lease(lease));
                 return true;
@@ -131,8 +132,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         let sending = std::mem::replace(&mut connection.output.sending, Sending::Nothing);
         match (sending, buf) {
-            (Sending::Shared { msid }, buf) => {
-                let play = connection.plays.iter_mut().find(|play| play.msid == msid);
+            (Sending::Shared { play: serial }, buf) => {
+                let play = connection.plays.iter_mut().find(|play| play.serial == serial);
                 let Some(play) = play else {
                     // It stopped playing while the send was out; a lease ends where a message ends.
                     let rest = buf.bytes().get(bytes..).unwrap_or(&[]);
@@ -198,7 +199,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if chunk_bytes != stream.entry.chunk_bytes() {
             if !is_only_play {
                 let text = "another chunk size is in use on this connection";
-                self.refuse_play(index, msid, PlayResult::Denied, text);
+                self.end_accepted_play(index, msid, PlayError::Failed, text);
+                self.close(index, CloseReason::Refused);
                 return false;
             }
             connection.session.set_chunk_bytes_out(stream.entry.chunk_bytes());
@@ -405,7 +407,6 @@ fn note_stream_ends(
         if subscriber.is_waiting() || subscriber.is_paused() || subscriber.cursor() >= ends_at {
             play.ends_at = None;
             play.has_joined = false;
-            connection.session.notify_stream_eof(play.msid);
             connection.session.notify_unpublish(play.msid);
             play.preamble_version = 0;
             play.waiting_since = now;

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use live::flush::FlushClock;
-use live::publisher::Publisher;
+use live::publisher::{Publisher, PublisherCounters};
 use ring::{Head, Tap};
 use rtmp::Millis;
 
 use super::VhostRules;
+use crate::metrics::{MediaKind, WorkerMetrics};
 use crate::registry::{StreamEntry, StreamPhase};
 
 /// A subscriber's place in the stream's list.
@@ -30,8 +31,24 @@ pub(crate) struct LocalPublisher {
     /// When the last media byte came.
     pub(crate) heard_at: Millis,
     /// Counters at the begin of the session and as last exported.
-    pub(crate) at_begin: live::publisher::PublisherCounters,
-    pub(crate) exported: live::publisher::PublisherCounters,
+    pub(crate) at_begin: PublisherCounters,
+    pub(crate) exported: PublisherCounters,
+}
+
+impl LocalPublisher {
+    /// Adds what was counted since the last time to the worker's metrics.
+    pub(crate) fn export(&mut self, metrics: &WorkerMetrics) {
+        let now = *self.writer.counters();
+        let before = std::mem::replace(&mut self.exported, now);
+        metrics.payload_received_bytes.add(now.payload_bytes - before.payload_bytes);
+        metrics.payload_copied_bytes.add(now.copied_bytes - before.copied_bytes);
+        metrics.payload_copied_aside_bytes.add(now.copied_aside_bytes - before.copied_aside_bytes);
+        metrics.payload_dropped_bytes.add(now.dropped_bytes - before.dropped_bytes);
+        metrics.messages_in.of(MediaKind::Video).add(now.video - before.video);
+        metrics.messages_in.of(MediaKind::Audio).add(now.audio - before.audio);
+        metrics.messages_dropped.add(now.dropped() - before.dropped());
+        metrics.timestamp_repairs.add(now.timestamp_repairs - before.timestamp_repairs);
+    }
 }
 
 /// A grace period this worker watches over, because it was the stream's home.

@@ -4,14 +4,14 @@
 //! A step every [`SWEEP_MS`](super) visits a share of the connection table, so that a turn stays
 //! short however many connections there are; deadlines are kept to within a second.
 
-use live::publisher::PublisherCounters;
 use rtmp::Millis;
+use rtmp::session::PlayError;
 use uring::Io;
 
 use super::{SWEEP_MS, SWEEP_STEPS, Worker};
 use crate::command::Event;
-use crate::metrics::{CloseReason, GraceResult, MediaKind, PlayResult, Role, StreamLife};
-use crate::registry::StreamPhase;
+use crate::metrics::{CloseReason, GraceResult, Role, StreamLife};
+use crate::registry::{GraceEnd, StreamPhase};
 
 /// Busy share of a worker from which its flush window widens, and below which it narrows, in percent.
 const BUSY_HIGH_PERCENT: u64 = 70;
@@ -131,7 +131,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             let is_over = now.0.saturating_sub(since.0) >= local.vhost.play_wait_ms;
             if is_over && local.entry.phase() == StreamPhase::Waiting {
                 let text = "nobody publishes this stream";
-                self.refuse_play(index, msid, PlayResult::NotFound, text);
+                self.end_accepted_play(index, msid, PlayError::StreamNotFound, text);
+                self.close(index, CloseReason::PlayWaitTimeout);
                 return;
             }
         }
@@ -171,44 +172,28 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         streams.of(StreamLife::Grace).set(counts[1]);
         streams.of(StreamLife::Waiting).set(counts[2]);
         self.port.metrics().ring_bytes.set(ring_bytes);
-        let live: Vec<usize> =
-            self.streams.iter().filter(|(_, s)| s.publisher.is_some()).map(|(i, _)| i).collect();
-        for index in live {
-            self.export_publisher(index);
+        for (_, local) in &mut self.streams {
+            if let Some(publisher) = &mut local.publisher {
+                publisher.export(self.port.metrics());
+            }
         }
     }
 
     fn end_grace(&mut self, stream: usize, session: u64) {
         let Some(local) = self.streams.get_mut(stream) else { return };
         let arena = &mut self.arena;
-        if local.entry.end_grace(session, |publisher| publisher.end_session(arena, true)) {
-            self.port.metrics().grace_ended.of(GraceResult::Expired).increment();
-            tracing::info!(event = "grace_over", stream = %local.entry.path());
+        match local.entry.end_grace(session, |publisher| publisher.end_session(arena, true)) {
+            // Whoever claims the stream will take it, or give it up: look again.
+            GraceEnd::Claimed => return,
+            GraceEnd::Ended => {
+                self.port.metrics().grace_ended.of(GraceResult::Expired).increment();
+                tracing::info!(event = "grace_over", stream = %local.entry.path());
+            }
+            GraceEnd::NotOurs => {}
         }
         local.grace = None;
         self.mark_dirty(stream);
         self.wake_tapped(stream);
-    }
-
-    /// Adds what a local publisher counted since the last time to the worker's metrics.
-    pub(super) fn export_publisher(&mut self, stream: usize) {
-        let Some(publisher) = self.streams.get_mut(stream).and_then(|s| s.publisher.as_mut())
-        else {
-            return;
-        };
-        let counters = *publisher.writer.counters();
-        let before: PublisherCounters = std::mem::replace(&mut publisher.exported, counters);
-        let metrics = self.port.metrics();
-        metrics.payload_received_bytes.add(counters.payload_bytes - before.payload_bytes);
-        metrics.payload_copied_bytes.add(counters.copied_bytes - before.copied_bytes);
-        metrics
-            .payload_copied_aside_bytes
-            .add(counters.copied_aside_bytes - before.copied_aside_bytes);
-        metrics.payload_dropped_bytes.add(counters.dropped_bytes - before.dropped_bytes);
-        metrics.messages_in.of(MediaKind::Video).add(counters.video - before.video);
-        metrics.messages_in.of(MediaKind::Audio).add(counters.audio - before.audio);
-        metrics.messages_dropped.add(counters.dropped() - before.dropped());
-        metrics.timestamp_repairs.add(counters.timestamp_repairs - before.timestamp_repairs);
     }
 
     fn sweep_load(&mut self) {
@@ -278,7 +263,6 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
             let msids: Vec<u32> = connection.plays.iter().map(|play| play.msid).collect();
             for msid in msids {
-                connection.session.notify_stream_eof(msid);
                 connection.session.notify_unpublish(msid);
             }
             self.close(index, CloseReason::Drained);

@@ -95,7 +95,8 @@ pub struct PublisherCounters {
     pub audio: u64,
     /// Timestamp repairs of the stream's timeline.
     pub timestamp_repairs: u64,
-    /// Messages dropped because workers still held the whole ring.
+    /// Messages dropped for want of room: workers still held the whole ring, or too much was
+    /// aside.
     pub dropped_ring_full: u64,
     /// Payload bytes of dropped messages.
     pub dropped_bytes: u64,
@@ -278,7 +279,7 @@ impl Publisher {
         let timestamp = self.timeline.map(now.0, Track::Data, timestamp, true);
         if self.at_tail.is_some() {
             if self.aside_bytes() + body.len() > self.config.aside_bytes_max {
-                self.counters.dropped_bytes += body.len() as u64;
+                self.counters.dropped_ring_full += 1;
                 return Progress::Dropped;
             }
             self.aside.push(Aside {
@@ -472,7 +473,6 @@ impl Publisher {
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         if self.place(arena, 0, media, timestamp, length).is_err() {
             self.counters.dropped_ring_full += 1;
-            self.counters.dropped_bytes += body.len() as u64;
             return Progress::Dropped;
         }
         if let Some(at_tail) = self.at_tail.as_mut() {
@@ -674,7 +674,7 @@ impl Publisher {
     }
 
     fn drop_aside(&mut self, aside: &Aside) {
-        self.counters.dropped_bytes += aside.body.len() as u64;
+        self.counters.dropped_bytes += aside.payload_bytes();
         if !aside.complete {
             self.dropping.push(aside.csid);
         }
@@ -690,9 +690,7 @@ impl Publisher {
             self.writer.cancel();
             self.counters.torn += 1;
         }
-        let before = self.aside.len();
-        self.aside.retain(|message| message.csid != csid || message.complete);
-        self.counters.torn += (before - self.aside.len()) as u64;
+        self.forget_aside(|message| message.csid == csid && !message.complete);
         self.dropping.retain(|&dropping| dropping != csid);
     }
 
@@ -701,9 +699,27 @@ impl Publisher {
             self.writer.cancel();
             self.counters.torn += 1;
         }
-        self.counters.torn += self.aside.len() as u64;
-        self.aside.clear();
+        self.forget_aside(|_| true);
         self.dropping.clear();
+    }
+
+    fn forget_aside(&mut self, is_torn: impl Fn(&Aside) -> bool) {
+        let counters = &mut self.counters;
+        self.aside.retain(|message| {
+            if is_torn(message) {
+                counters.torn += 1;
+                counters.dropped_bytes += message.payload_bytes();
+                return false;
+            }
+            true
+        });
+    }
+}
+
+impl Aside {
+    /// Bytes that count as media payload.
+    fn payload_bytes(&self) -> u64 {
+        if self.media == MessageKind::Data { 0 } else { self.body.len() as u64 }
     }
 }
 

@@ -126,6 +126,10 @@ pub struct Subscriber {
     cursor: Position,
     /// Send up to here; the head of the flush that is being served.
     target: Position,
+    /// The stream has ended here: nothing behind it is sent before the peer has been told.
+    limit: Option<Position>,
+    /// The peer has asked for a pause, also while there is nothing to pause yet.
+    wants_pause: bool,
     /// End of the message that the cursor is inside of; equal to the cursor on a boundary.
     message_end: Position,
     /// Keeps the rest of a half-sent message although the ring may have moved on.
@@ -147,6 +151,8 @@ impl Subscriber {
             selection,
             cursor: Position(0),
             target: Position(0),
+            limit: None,
+            wants_pause: false,
             message_end: Position(0),
             held: None,
             is_in_flight: false,
@@ -169,7 +175,7 @@ impl Subscriber {
 
     /// True after a pause request.
     pub fn is_paused(&self) -> bool {
-        self.state == State::Paused
+        self.wants_pause
     }
 
     /// True if part of a message is sent and the rest is not.
@@ -198,6 +204,9 @@ impl Subscriber {
         now: Millis,
     ) -> Option<Join> {
         let State::Waiting { since, not_before } = self.state else { return None };
+        if self.wants_pause {
+            return None;
+        }
         let keyframe = tap
             .join_point()
             .filter(|join| join.position >= not_before && (config.gop_cache || not_before.0 > 0));
@@ -227,12 +236,21 @@ impl Subscriber {
 
     /// Allows sending up to `head`. Bytes that begin to wait now start the stall clock.
     pub fn set_target(&mut self, head: Position, now: Millis) {
+        let head = self.limit.map_or(head, |limit| head.min(limit));
         if self.state == State::Flowing && head > self.target {
             if self.cursor >= self.target {
                 self.last_progress = now;
             }
             self.target = head;
         }
+    }
+
+    /// The stream has ended at `end`: send up to there and no further, until
+    /// [`Subscriber::on_stream_end`].
+    pub fn set_limit(&mut self, end: Position, now: Millis) {
+        self.limit = Some(end);
+        self.set_target(end, now);
+        self.target = self.target.min(end.max(self.cursor)).max(self.message_end);
     }
 
     /// True if it may send something now.
@@ -350,6 +368,7 @@ impl Subscriber {
     /// Stops or resumes. After a pause the subscriber goes on from its place, or from a newer
     /// keyframe if there is one.
     pub fn set_paused(&mut self, paused: bool, head: &Head, now: Millis) {
+        self.wants_pause = paused;
         match (self.state, paused) {
             (State::Flowing | State::Skipping, true) => self.state = State::Paused,
             (State::Paused, false) => {
@@ -377,6 +396,7 @@ impl Subscriber {
     /// The stream has ended and all of it is sent: wait for the next publisher.
     pub fn on_stream_end(&mut self, now: Millis) {
         self.held = None;
+        self.limit = None;
         self.message_end = self.cursor;
         self.state = State::Waiting { since: now, not_before: Position(self.cursor.0.max(1)) };
     }

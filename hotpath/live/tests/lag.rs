@@ -150,3 +150,69 @@ fn a_pause_ends_at_a_newer_keyframe_or_where_it_began() {
     assert!(is_keyframe(&seen[0]));
     assert_eq!(seen[0].timestamp, 2_240);
 }
+
+#[test]
+fn a_pause_asked_for_before_the_stream_begins_holds() {
+    let mut rig = Rig::new(PublisherConfig::default());
+    let mut viewer = Viewer::new(&rig, config());
+    let head = viewer.tap.refresh();
+    viewer.subscriber.set_paused(true, &head, rig.now);
+    rig.headers(0);
+    rig.gop(0, 5, 100);
+    assert!(!viewer.try_join(rig.now, true));
+    viewer.subscriber.set_paused(false, &head, rig.now);
+    assert!(viewer.try_join(rig.now, true));
+}
+
+#[test]
+fn nothing_behind_the_end_of_a_stream_is_sent_before_the_end_is_told() {
+    let mut rig = Rig::new(PublisherConfig::default());
+    let mut viewer = watching(&mut rig);
+    viewer.take(rig.now, 1_500);
+    let end = rig.publisher.writer().head();
+    rig.publisher.end_session(&mut rig.arena, true);
+    rig.publisher.begin_session(&mut rig.arena, rig.now);
+    rig.headers(5_000);
+    rig.gop(5_000, 5, 100);
+    let now = rig.now;
+    viewer.drain(now, 100);
+    viewer.subscriber.set_limit(end, now);
+    let past = viewer.subscriber.cursor();
+    assert!(past > end, "this one had gone on already and is told late");
+
+    let mut slow = Viewer::new(&rig, config());
+    assert!(slow.try_join(now, true));
+    let end = rig.publisher.writer().head();
+    slow.take(now, 50);
+    rig.gop(6_000, 5, 100);
+    slow.subscriber.set_target(rig.publisher.writer().head(), now);
+    slow.subscriber.set_limit(end, now);
+    slow.drain(now, usize::MAX);
+    assert_eq!(slow.subscriber.cursor(), end);
+    assert!(!slow.subscriber.is_mid_message());
+    slow.subscriber.on_stream_end(now);
+    assert!(slow.try_join(now, true), "the next session is joined anew");
+}
+
+#[test]
+fn no_jump_is_made_while_a_lease_is_out() {
+    let mut rig = Rig::new(PublisherConfig::default());
+    let mut viewer = watching(&mut rig);
+    let head = viewer.tap.refresh();
+    viewer.subscriber.set_target(head.head, rig.now);
+    let lease = viewer.subscriber.next_lease(&viewer.tap).expect("a GOP to send");
+    for gop in 1..5 {
+        rig.gop(gop * 1_000, 25, 1_000);
+    }
+    let now = rig.now;
+    assert_eq!(verdict(&mut viewer, now), LagVerdict::Fine, "judged when the send is over");
+    viewer.bytes.extend_from_slice(&lease[..10]);
+    viewer.subscriber.on_sent(&viewer.tap, 10, now);
+    drop(lease);
+    assert!(matches!(verdict(&mut viewer, now), LagVerdict::SkipStarted { .. }));
+    assert!(!viewer.subscriber.is_waiting(), "the message is finished first");
+    viewer.drain(now, usize::MAX);
+    assert!(viewer.try_join(now, true));
+    viewer.drain(now, usize::MAX);
+    assert_eq!(viewer.seen()[0].body, common::video(true, 1_000));
+}

@@ -38,7 +38,7 @@ const ATTEMPTS_MAX: u32 = 2;
 const VERSION_NONE: u64 = u64::MAX;
 
 /// One consistent look at the ring: `tail <= flush_mark <= head` and `tail <= join < head`.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Head {
     /// One behind the last byte this tap can read.
     pub head: Position,

@@ -402,19 +402,12 @@ impl Inbound {
         }))
     }
 
-    /// Lets the rest of the message that is open on `csid` go by in silence: its start was not wanted.
-    pub(super) fn skip_open(&mut self, csid: u32) {
-        self.skip_where(|open| open.csid == csid);
-    }
-
     /// Lets the rest of all open media of a stream go by: the stream has ended or starts anew.
-    pub(super) fn skip_open_of(&mut self, msid: u32) {
-        self.skip_where(|open| open.msid == msid || open.msid == 0);
-    }
-
-    fn skip_where(&mut self, chosen: impl Fn(&OpenMessage) -> bool) {
-        for open in self.open.iter_mut().filter(|open| chosen(open)) {
-            if matches!(open.hold, Hold::Through(_) | Hold::Aggregate(_)) {
+    /// `with_zero` when message stream 0 means it too.
+    pub(super) fn skip_open_of(&mut self, msid: u32, with_zero: bool) {
+        for open in &mut self.open {
+            let chosen = open.msid == msid || (with_zero && open.msid == 0);
+            if chosen && matches!(open.hold, Hold::Through(_) | Hold::Aggregate(_)) {
                 self.assembled_bytes = self.assembled_bytes.saturating_sub(open.assembled_bytes());
                 open.hold = Hold::Skipped;
             }

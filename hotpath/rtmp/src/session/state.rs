@@ -166,6 +166,8 @@ impl StreamState {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Streams {
     slots: Vec<(u32, StreamState)>,
+    /// Published stream that message stream 0 means; `None` while nothing is published.
+    zero: Option<u32>,
 }
 
 impl Streams {
@@ -204,25 +206,34 @@ impl Streams {
         };
         let (next, ended) = slot.clone().step(input)?;
         *slot = next;
+        self.settle_zero();
         Ok(ended)
     }
 
     /// The stream that a message for `msid` means: itself when it exists. An encoder that sends everything
-    /// on message stream 0 means the only stream, or the only one that is published.
+    /// on message stream 0 means the stream it published first, or the only one before it publishes.
     pub(super) fn resolve(&self, msid: u32) -> Option<u32> {
         if self.state(msid).is_some() {
             return Some(msid);
         }
-        if msid != 0 {
-            return None;
-        }
-        if let [(only, _)] = self.slots.as_slice() {
-            return Some(*only);
-        }
-        let mut published = self.slots.iter().filter(|(id, _)| self.is_publishing(*id));
-        match (published.next(), published.next()) {
-            (Some((only, _)), None) => Some(*only),
+        match self.slots.as_slice() {
+            _ if msid != 0 => None,
+            _ if self.zero.is_some() => self.zero,
+            [(only, _)] => Some(*only),
             _ => None,
+        }
+    }
+
+    /// Whether message stream 0 means this published stream.
+    pub(super) fn is_zero(&self, msid: u32) -> bool {
+        self.zero == Some(msid)
+    }
+
+    /// Keeps what message stream 0 means until that stream ends: a message never changes its stream.
+    fn settle_zero(&mut self) {
+        if !self.zero.is_some_and(|msid| self.is_publishing(msid)) {
+            let published = self.slots.iter().map(|(id, _)| *id);
+            self.zero = published.into_iter().find(|id| self.is_publishing(*id));
         }
     }
 
@@ -369,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn message_stream_zero_means_the_only_stream_or_the_only_published_one() {
+    fn message_stream_zero_means_the_only_stream_or_the_one_published_first() {
         let mut streams = Streams::default();
         assert_eq!(streams.resolve(0), None);
         streams.create();
@@ -378,11 +389,16 @@ mod tests {
         assert_eq!(streams.resolve(2), None);
         streams.create();
         assert_eq!(streams.resolve(0), None);
-        for (msid, expected) in [(2, Some(2)), (1, None)] {
+        for msid in [2, 1] {
             streams.step(msid, StreamInput::Publish { name: "a".into() }).unwrap();
             streams.step(msid, StreamInput::Accept).unwrap();
-            assert_eq!(streams.resolve(0), expected);
+            assert_eq!(streams.resolve(0), Some(2));
         }
+        streams.delete(2);
+        assert_eq!(streams.resolve(0), Some(1));
+        streams.step(1, StreamInput::End).unwrap();
+        streams.create();
+        assert_eq!(streams.resolve(0), None);
     }
 
     #[test]

@@ -102,7 +102,6 @@ impl ServerSession {
         if !self.take_pending(msid, |state| matches!(state, StreamState::PublishPending { .. })) {
             return;
         }
-        self.inbound.skip_open_of(msid);
         self.outbound.status(
             msid,
             StatusLevel::Status,
@@ -110,6 +109,7 @@ impl ServerSession {
             "Publishing has started.",
         );
         self.step_pending(msid, StreamInput::Accept);
+        self.inbound.skip_open_of(msid, self.streams.is_zero(msid));
     }
 
     /// Refuses to let the peer publish; the session is closing afterwards unless it has another stream

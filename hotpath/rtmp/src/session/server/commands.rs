@@ -322,8 +322,10 @@ impl ServerSession {
 
     /// Ends the role of a stream in a clean way; the stream itself stays usable for another one.
     fn end_stream(&mut self, msid: u32) -> Option<Event<'static>> {
+        let with_zero = self.streams.is_zero(msid);
         match self.streams.step(msid, StreamInput::End).ok().flatten()? {
             EndedRole::Publishing => {
+                self.inbound.skip_open_of(msid, with_zero);
                 self.outbound.status(
                     msid,
                     StatusLevel::Status,

@@ -227,10 +227,6 @@ impl ServerSession {
             }
             _ => {
                 self.counters.messages_ignored += u64::from(part.first);
-                if !part.last {
-                    // What is publishable may change before the message ends: no rest without a start.
-                    self.inbound.skip_open(part.csid);
-                }
                 None
             }
         }
