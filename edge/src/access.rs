@@ -37,8 +37,3 @@ pub(crate) fn decide(vhost: &VhostRules, role: Role, resolved: &Resolved) -> Dec
         Decision::Deny(format!("{verb} is not allowed on {}", resolved.path.vhost()))
     }
 }
-
-/// An application name as it may be logged: without the query that can carry secrets.
-pub(crate) fn redact(app: &str) -> &str {
-    app.split(['?', '#']).next().unwrap_or("")
-}

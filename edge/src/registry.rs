@@ -6,7 +6,7 @@
 //!
 //! The two mutexes here are taken by commands only (publish, play, their ends, a takeover), never
 //! for a media byte: media goes through atomics of the entry and of the ring. Lock order:
-//! [`Registry::streams`], then [`StreamEntry::slot`]; neither is held over a system call.
+//! `Registry::streams`, then `StreamEntry::slot`; neither is held over a system call.
 //!
 //! ```text
 //!   worker A (home)                     entry                         worker B

@@ -52,7 +52,11 @@ fn a_lost_publisher_that_returns_within_the_grace_period_keeps_its_players() {
             net.send_frames(first, &mut source, 25);
             net.until_received(&players, &source);
             let before: Vec<usize> = players.iter().map(|&p| net.clients[p].seen.len()).collect();
-            if is_reset { net.reset(first) } else { net.vanish(first) }
+            if is_reset {
+                net.reset(first)
+            } else {
+                net.vanish(first)
+            }
             server.wait_log("unpublish", "how", "lost");
 
             // An encoder that has restarted: from zero, with a keyframe, on another worker.
@@ -164,10 +168,10 @@ fn a_clean_unpublish_ends_at_once_and_the_same_connection_may_publish_again() {
         net.send_headers(publisher, &source);
         net.send_frames(publisher, &mut source, 12);
         net.clients[publisher].command(0, "FCUnpublish", |amf| {
-                        amf.string("cam");
+            amf.string("cam");
         });
         net.clients[publisher].command(0, "deleteStream", |amf| {
-                        amf.number(1.0);
+            amf.number(1.0);
         });
         net.until("the end of the stream", |net| {
             players.iter().all(|&player| net.clients[player].has_status(UNPUBLISHED))
@@ -184,7 +188,7 @@ fn a_clean_unpublish_ends_at_once_and_the_same_connection_may_publish_again() {
         let before: Vec<usize> = players.iter().map(|&p| net.clients[p].seen.len()).collect();
         net.clients[publisher].command(0, "createStream", |_| {});
         net.clients[publisher].command(1, "publish", |amf| {
-                        amf.string("cam");
+            amf.string("cam");
             amf.string("live");
         });
         net.until("the second publish", |net| {
@@ -374,7 +378,9 @@ fn a_new_sequence_header_in_mid_stream_reaches_players_and_late_joiners() {
         assert_eq!(of_early.first(), Some(&1), "{of_early:?}");
         assert_eq!(of_early.last(), Some(&2), "{of_early:?}");
         assert_eq!(versions(&net.clients[late]), [2], "only the new one");
-        let change = net.clients[early].items().position(|item| (item.kind, item.tag) == (Kind::VideoHeader, 2));
+        let change = net.clients[early]
+            .items()
+            .position(|item| (item.kind, item.tag) == (Kind::VideoHeader, 2));
         let next = net.clients[early].items().nth(change.unwrap() + 1).unwrap();
         assert_eq!((next.kind, next.sequence), (Kind::Keyframe, 20), "header, then its keyframe");
     }

@@ -184,7 +184,7 @@ fn a_paused_player_gets_nothing_and_goes_on_with_a_keyframe() {
 
 fn pause(net: &mut Net, player: usize, is_on: bool) {
     net.clients[player].command(1, "pause", |amf| {
-                amf.boolean(is_on);
+        amf.boolean(is_on);
         amf.number(0.0);
     });
 }
@@ -202,12 +202,12 @@ fn a_player_that_wants_no_video_gets_all_audio_and_video_again_from_a_keyframe()
         net.until_received(&players, &source);
         let select = |net: &mut Net, is_on| {
             net.clients[listener].command(1, "receiveVideo", |amf| {
-                                amf.boolean(is_on);
+                amf.boolean(is_on);
             });
             // The echo of a ping would do; a status of another command comes after it in order.
             let before = net.clients[listener].seen.len();
             net.clients[listener].command(1, "seek", |amf| {
-                                amf.number(0.0);
+                amf.number(0.0);
             });
             net.until("the answer to seek", |net| {
                 let seen = &net.clients[listener].seen[before..];
@@ -279,7 +279,7 @@ fn one_connection_publishes_two_streams() {
         let (_server, mut net, publisher) = publish(how, "", "first");
         net.clients[publisher].command(0, "createStream", |_| {});
         net.clients[publisher].command(2, "publish", |amf| {
-                        amf.string("second");
+            amf.string("second");
             amf.string("live");
         });
         net.until("the second stream", |net| {
@@ -311,7 +311,7 @@ fn one_connection_plays_two_streams() {
         net.until_started(&[second, player]);
         net.clients[player].command(0, "createStream", |_| {});
         net.clients[player].command(2, "play", |amf| {
-                        amf.string("two");
+            amf.string("two");
         });
         net.until("the second stream", |net| {
             let is_second = |seen: &Seen| matches!(seen, Seen::Begin { msid: 2 });

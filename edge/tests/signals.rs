@@ -1,11 +1,170 @@
-//! Signals end to end. One test in a process of its own, because signals are for the whole process.
+//! Signals end to end: with a real process and real peers, and once inside this process with workers
+//! that are not real, to see each command they are given. Only that one test signals its own
+//! process, because signals are for the whole of it.
 
 mod common;
+mod support;
 
 use std::fs;
+use std::net::TcpStream;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use common::{Options, TestServer, Told};
 use rustix::process::{Signal, getpid, kill_process};
+use support::client::{Net, Seen, assert_complete};
+use support::media::Source;
+use support::server::{How, Server, matrix, wait_for};
+
+const UNPUBLISHED: &str = "NetStream.Play.UnpublishNotify";
+
+/// A server with a publisher and players of `live/cam` who have got something.
+struct Live {
+    server: Server,
+    net: Net,
+    publisher: usize,
+    players: Vec<usize>,
+    source: Source,
+}
+
+impl Live {
+    fn start(how: How, settings: &str, players: usize) -> Self {
+        let server = Server::start(how, settings);
+        let mut net = Net::new(server.rtmp);
+        let publisher = net.publish("cam");
+        let players: Vec<usize> = (0..players).map(|_| net.play("cam")).collect();
+        net.until_started(&[publisher]);
+        net.until_started(&players);
+        let mut source = Source::new(1);
+        net.send_headers(publisher, &source);
+        net.send_frames(publisher, &mut source, 15);
+        net.until_received(&players, &source);
+        Self { server, net, publisher, players, source }
+    }
+
+    /// Turns the clients until the server has ended.
+    fn until_exit(&mut self) -> ExitStatus {
+        let Self { server, net, .. } = self;
+        net.until("the end of the process", |_| server.try_exit().is_some());
+        server.wait_exit()
+    }
+}
+
+#[test]
+fn sigterm_tells_players_refuses_new_peers_and_ends_when_the_publisher_has_left() {
+    for how in matrix(&[1, 2]) {
+        let mut live = Live::start(how, "[shutdown]\ndrain_ms = 3600000\n", 6);
+        live.server.signal(Signal::TERM);
+        let Live { server, net, publisher, players, source } = &mut live;
+        net.until("the goodbye to the players", |net| {
+            players.iter().all(|&player| net.clients[player].ended.is_some())
+        });
+        for &player in players.iter() {
+            let client = &net.clients[player];
+            assert!(client.has_status(UNPUBLISHED), "{:?}", client.seen.last());
+            assert_complete(client, source);
+        }
+        net.until("the publisher to be told", |net| {
+            net.clients[*publisher].seen.contains(&Seen::Reconnect)
+        });
+        assert_eq!(net.clients[*publisher].ended, None, "a publisher may end in order");
+        let addr = server.rtmp;
+        wait_for("new peers to be refused", || TcpStream::connect(addr).is_err());
+        assert!(server.try_exit().is_none());
+        net.unpublish(*publisher);
+        net.vanish(*publisher);
+        assert!(live.until_exit().success());
+    }
+}
+
+#[test]
+fn sigterm_ends_within_the_drain_time_although_a_publisher_goes_on() {
+    for how in matrix(&[1, 2]) {
+        let mut live = Live::start(how, "[shutdown]\ndrain_ms = 400\n", 2);
+        let begun = Instant::now();
+        live.server.signal(Signal::TERM);
+        let status = live.until_exit();
+        assert!(status.success(), "{status:?}");
+        // Far above the drain time, far below what hanging would take.
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert_eq!(
+            live.server.events("stop").iter().filter(|l| l["message"] == "stopped").count(),
+            1
+        );
+    }
+}
+
+#[test]
+fn sigint_ends_at_once_with_everybody_connected() {
+    for how in matrix(&[2]) {
+        let mut live = Live::start(how, "[shutdown]\ndrain_ms = 3600000\n", 6);
+        live.server.signal(Signal::INT);
+        let status = live.until_exit();
+        assert!(status.success(), "{status:?}");
+        let Live { net, publisher, players, .. } = &mut live;
+        net.until("the end of all connections", |net| {
+            players.iter().chain([&*publisher]).all(|&index| net.clients[index].ended.is_some())
+        });
+    }
+}
+
+#[test]
+fn sighup_applies_a_change_and_keeps_the_old_configuration_when_the_new_one_is_wrong() {
+    for how in matrix(&[2]) {
+        let server = Server::start(how, "[defaults]\ngrace_ms = 3600000\n");
+        let reload = |text: &str, event: &str| {
+            let before = server.events(event).len();
+            fs::write(server.config_file(), text).unwrap();
+            server.signal(Signal::HUP);
+            wait_for(event, || server.events(event).len() > before);
+        };
+        reload("[defaults]\ngrace_ms = 100\nflush = 20\n", "config_reloaded");
+        ends_soon_after_a_loss(&server, "first");
+        assert!(server.metric("ringcast_flushes_total", "cause=\"window\"") > 0, "flush = 20");
+        reload("[defaults]\ngrace_ms = soon\n", "config_refused");
+        ends_soon_after_a_loss(&server, "second");
+        reload("[defaults]\ngrace_mz = 3600000\n", "config_refused");
+        ends_soon_after_a_loss(&server, "third");
+    }
+}
+
+/// A stream whose publisher is lost is over after the short grace period.
+fn ends_soon_after_a_loss(server: &Server, name: &str) {
+    let mut net = Net::new(server.rtmp);
+    let publisher = net.publish(name);
+    let player = net.play(name);
+    net.until_started(&[publisher, player]);
+    let mut source = Source::new(1);
+    net.send_headers(publisher, &source);
+    net.send_frames(publisher, &mut source, 3);
+    net.until_received(&[player], &source);
+    net.reset(publisher);
+    net.until("the end of the stream", |net| net.clients[player].has_status(UNPUBLISHED));
+}
+
+#[test]
+fn sighup_under_load_cuts_nobody() {
+    for how in matrix(&[2]) {
+        let mut live = Live::start(how, "", 30);
+        for round in 1..=5_u32 {
+            let reloads = live.server.events("config_reloaded").len();
+            let text = format!("[defaults]\ngrace_ms = {round}000\nflush = {round}\n");
+            fs::write(live.server.config_file(), text).unwrap();
+            live.server.signal(Signal::HUP);
+            wait_for("the reload", || {
+                live.net.send_frames(live.publisher, &mut live.source, 1);
+                live.net.until_received(&live.players, &live.source);
+                live.server.events("config_reloaded").len() > reloads
+            });
+        }
+        live.net.send_frames(live.publisher, &mut live.source, 10);
+        live.net.until_received(&live.players, &live.source);
+        for &player in &live.players {
+            assert_eq!(assert_complete(&live.net.clients[player], &live.source), 0);
+        }
+        assert!(live.server.events("close").is_empty());
+    }
+}
 
 #[test]
 fn hangup_reloads_and_terminate_drains_then_ends() {

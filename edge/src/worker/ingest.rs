@@ -12,6 +12,7 @@ use super::Worker;
 use super::stream::{Grace, LocalPublisher, LocalStream};
 use crate::access::{self, Decision, Role as AccessRole};
 use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish};
+use crate::log;
 use crate::metrics::{CloseReason, MediaKind, PlayResult, PublishResult, Role};
 use crate::registry::{Claim, ClaimPoll, StreamPhase};
 
@@ -109,8 +110,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 }
                 Err(error) => {
                     self.port.metrics().protocol_errors.increment(error.label());
-                    let connection = self.connection(index);
-                    if let Some(connection) = connection {
+                    if self.error_lines.allow(now.0)
+                        && let Some(connection) = self.connection(index)
+                    {
                         tracing::warn!(
                             event = "protocol_error",
                             conn = %connection.id,
@@ -208,7 +210,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             event = "connect",
             conn = %connection.id,
             peer = %connection.peer,
-            app = %access::redact(&request.app),
+            app = %log::redact(&request.app),
             flash_ver = request.flash_ver.as_deref().unwrap_or(""),
             caps_ex = request.caps_ex,
         );

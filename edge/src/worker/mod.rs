@@ -12,7 +12,7 @@
 //! }
 //! ```
 //!
-//! Every step is bounded: completions per turn by the `Io`, sends per turn by [`SENDS_PER_TURN_MAX`],
+//! Every step is bounded: completions per turn by the `Io`, sends per turn by `SENDS_PER_TURN_MAX`,
 //! the sweep by its share of the table. No lock, no await and no log line per message. The worker
 //! is generic over [`Io`] and reads no clock of its own, so the simulation runs this very code.
 
@@ -39,6 +39,7 @@ use uring::{Completion, Io, ListenOptions, ListenerId, Nanos, ReceiveEnd};
 use crate::command::{ConnectionId, Event, WorkerPort};
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::log::RepeatLimit;
 use crate::metrics::{CloseReason, ConnectionState, Role};
 use crate::shared::Shared;
 
@@ -60,6 +61,8 @@ const IDLE_MS_MAX: u64 = 500;
 const SPARE_BUFFERS_MAX: usize = 64;
 /// Largest spare buffer kept, in bytes.
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Log lines per second and worker about skips, and about errors of peers; the counters tell the rest.
+const LINES_PER_SECOND_MAX: u32 = 20;
 /// Segment buffers a worker keeps for reuse.
 const ARENA_SEGMENTS_CACHED_MAX: usize = 64;
 
@@ -106,6 +109,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     spare: Vec<Vec<u8>>,
     completions: Vec<Completion<ring::Lease>>,
     load: sweep::Load,
+    skip_lines: RepeatLimit,
+    error_lines: RepeatLimit,
     drain_until: Option<Millis>,
     drained: bool,
     stopping: bool,
@@ -162,6 +167,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             spare: Vec::new(),
             completions: Vec::new(),
             load: sweep::Load::new(cpu_nanos),
+            skip_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
+            error_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
             drain_until: None,
             drained: false,
             stopping: false,

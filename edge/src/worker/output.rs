@@ -255,8 +255,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                         crate::metrics::SkipReason::Lag
                     };
                     metrics.skips.of(reason).increment();
-                    tracing::info!(event = "skip", conn = %connection.id, lag_ms,
-                        skips = play.subscriber.skips(), stream = %stream.entry.path());
+                    if self.skip_lines.allow(now.0) {
+                        tracing::info!(event = "skip", conn = %connection.id, lag_ms,
+                            skips = play.subscriber.skips(), stream = %stream.entry.path());
+                    }
                 }
                 live::subscriber::LagVerdict::Close(live::subscriber::Hopeless::Stalled) => {
                     hopeless = Some(CloseReason::Stalled);

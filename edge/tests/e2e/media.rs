@@ -14,7 +14,7 @@ const WORK_MAX: Duration = Duration::from_secs(60);
 
 /// A generated FLV file and its packets.
 pub(crate) struct Clip {
-    /// Where it is. Lives as long as the test process.
+    /// Where it is. Stays for the next run, which replaces it by the same.
     pub(crate) path: PathBuf,
     /// Its packets.
     pub(crate) packets: Packets,
@@ -57,7 +57,9 @@ impl Clip {
     fn make(name: &str, ffmpeg: &str, size: &str, seconds: u32, video: &str, audio: &str) -> Self {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-clips");
         fs::create_dir_all(&dir).expect("the clip directory can be made");
-        let path = dir.join(format!("{name}-{}.flv", std::process::id()));
+        let path = dir.join(format!("{name}.flv"));
+        // Renamed when complete: another run of these tests may be reading the one of last time.
+        let part = dir.join(format!("{name}-{}.flv", std::process::id()));
         let scratch = Scratch::new();
         let picture = format!("testsrc=size={size}:rate=30");
         Program::new(ffmpeg, &scratch, &format!("make-{name}"))
@@ -66,9 +68,10 @@ impl Clip {
             .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"])
             .args(["-t", &seconds.to_string(), "-pix_fmt", "yuv420p"])
             .args(video.split_whitespace().chain(audio.split_whitespace()))
-            .arg(&path)
+            .arg(&part)
             .start()
             .expect_success(WORK_MAX);
+        fs::rename(&part, &path).expect("both are in one directory");
         let packets = Packets::read_with(ffmpeg, &path, &scratch);
         let frames = usize::try_from(seconds).expect("a few seconds") * 30;
         assert_eq!(packets.video.len(), frames, "{name} is encoded completely");

@@ -85,8 +85,13 @@ impl Client {
 
     /// Whether a status with this code came.
     pub fn has_status(&self, code: &str) -> bool {
-        let refused = matches!(&self.error, Some(SessionError::Refused { code: found, .. }) if found == code);
-        refused || self.seen.iter().any(|seen| matches!(seen, Seen::Status { code: found, .. } if found == code))
+        let refused =
+            matches!(&self.error, Some(SessionError::Refused { code: found, .. }) if found == code);
+        refused
+            || self
+                .seen
+                .iter()
+                .any(|seen| matches!(seen, Seen::Status { code: found, .. } if found == code))
     }
 
     /// Worker that serves it.
@@ -256,7 +261,13 @@ pub struct Net {
 
 impl Net {
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, clients: Vec::new(), begun: Instant::now(), buffer: vec![0; 65_536], random: 1 }
+        Self {
+            addr,
+            clients: Vec::new(),
+            begun: Instant::now(),
+            buffer: vec![0; 65_536],
+            random: 1,
+        }
     }
 
     /// A client that publishes `live/NAME`; returns its index.
@@ -413,9 +424,10 @@ impl Net {
             players.iter().all(|&index| {
                 let client = &net.clients[index];
                 assert_eq!((client.ended, &client.error), (None, &None), "client {index}");
-                client.frames().last().is_some_and(|item| {
-                    (item.tag, item.sequence) == (last.tag, last.sequence)
-                })
+                client
+                    .frames()
+                    .last()
+                    .is_some_and(|item| (item.tag, item.sequence) == (last.tag, last.sequence))
             })
         });
     }
@@ -485,7 +497,8 @@ pub fn assert_headers_first(player: &Client) {
     let before = &player.seen[..first_frame];
     let at = |wanted: fn(&Seen) -> bool| before.iter().position(wanted);
     let metadata = at(|seen| matches!(seen, Seen::Metadata { .. })).expect("metadata");
-    let is = |seen: &Seen, kind: Kind| matches!(seen, Seen::Media { item, .. } if item.kind == kind);
+    let is =
+        |seen: &Seen, kind: Kind| matches!(seen, Seen::Media { item, .. } if item.kind == kind);
     let video = before.iter().position(|seen| is(seen, Kind::VideoHeader)).expect("video header");
     let audio = before.iter().position(|seen| is(seen, Kind::AudioHeader)).expect("audio header");
     assert!(metadata < video && metadata < audio, "metadata comes first: {before:?}");

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use rtmp::amf0;
 use rtmp::chunk::Framing;
@@ -90,8 +91,10 @@ impl RawPeer {
     pub fn read_until(&mut self, needle: &[u8]) {
         let mut all = Vec::new();
         let mut buffer = [0; 4096];
+        let deadline = Instant::now() + PATIENCE;
         while !all.windows(needle.len()).any(|window| window == needle) {
             let count = self.socket.read(&mut buffer).unwrap();
+            assert!(Instant::now() < deadline, "no {:?}", String::from_utf8_lossy(needle));
             assert!(count > 0, "ended before {:?}", String::from_utf8_lossy(needle));
             all.extend_from_slice(&buffer[..count]);
         }
@@ -101,7 +104,10 @@ impl RawPeer {
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         let mut buffer = [0; 4096];
+        // Pings may come for ever, so a timeout of the socket alone is not enough.
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < deadline, "the server did not end the connection");
             match self.socket.read(&mut buffer) {
                 Ok(0) => return all,
                 Ok(count) => all.extend_from_slice(&buffer[..count]),

@@ -1,0 +1,168 @@
+//! The rules for what one play may show: invariants 1, 2 and the timestamps of 8.
+
+use super::link::Received;
+use super::media::{AUDIO, Class, Log, Mark, VIDEO, mark_of};
+
+/// A kind of media may go back by so much (the disorder a timeline lets through), in milliseconds.
+const BACKWARD_MS_MAX: i64 = 1_000;
+/// How far a timestamp may run ahead of the time that has gone by, in milliseconds.
+const AHEAD_MS_MAX: i64 = 10_000;
+
+/// What a message turned out to be.
+#[derive(Copy, Clone, Debug)]
+pub struct Seen {
+    pub mark: Mark,
+    pub class: Class,
+    /// Virtual time from the publisher's socket to here; media only.
+    pub delay_ms: u64,
+}
+
+/// What one play has shown so far.
+#[derive(Debug)]
+pub struct Judge {
+    path: usize,
+    /// Sessions in the order in which they were first seen.
+    sessions: Vec<u32>,
+    /// Last audio and last video message.
+    last: [Option<Mark>; 2],
+    told: [Option<Mark>; 3],
+    clock: [Option<(u32, u64)>; 2],
+    /// Gaps are not excused: this player was never slow, never paused and hears everything.
+    pub is_strict: bool,
+    /// A new play may begin at a keyframe that was heard before.
+    restarts: u32,
+    pub media: u64,
+}
+
+impl Judge {
+    pub fn new(path: usize, is_strict: bool) -> Self {
+        Self {
+            path,
+            sessions: Vec::new(),
+            last: [None; 2],
+            told: [None; 3],
+            clock: [None; 2],
+            is_strict,
+            restarts: 0,
+            media: 0,
+        }
+    }
+
+    /// The player asks for the stream once more: it will begin again at a keyframe, at some place
+    /// that may lie behind what was heard.
+    pub fn expect_restart(&mut self) {
+        self.restarts += 1;
+        self.is_strict = false;
+    }
+
+    pub fn last(&self, kind: u8) -> Option<Mark> {
+        self.last[usize::from(kind == VIDEO)]
+    }
+
+    pub fn take(&mut self, log: &Log, message: &Received, now_ms: u64) -> Result<Seen, String> {
+        let Some(mark) = mark_of(message.kind, &message.body) else {
+            return Err(format!("a message nobody published: kind {}", message.kind));
+        };
+        let Some(sent) = log.find(mark) else {
+            return Err(format!("{mark:?} was never published"));
+        };
+        if sent.class.kind() != message.kind || *sent.body != *message.body {
+            return Err(format!("{mark:?} is not what was published ({:?})", sent.class));
+        }
+        let session = &log.sessions[mark.session as usize];
+        if session.path != self.path {
+            return Err(format!("{mark:?} belongs to path {}, not {}", session.path, self.path));
+        }
+        if self.sessions.last() != Some(&mark.session) {
+            if self.sessions.contains(&mark.session) {
+                return Err(format!("{mark:?} comes after its session was over"));
+            }
+            self.sessions.push(mark.session);
+        }
+        let seen = Seen { mark, class: sent.class, delay_ms: now_ms.saturating_sub(sent.at_ms) };
+        if let Some(at) = sent.class.config() {
+            self.told[at] = Some(mark);
+            return Ok(seen);
+        }
+        self.media += 1;
+        self.begin_again(mark, sent.class);
+        self.judge_order(mark, sent.class, sent.previous, session.keyframes)?;
+        self.judge_headers(mark, sent.class, sent.in_force)?;
+        self.judge_time(message, now_ms)?;
+        self.last[usize::from(message.kind == VIDEO)] = Some(mark);
+        Ok(seen)
+    }
+
+    /// Forgets what was heard if this can only be the beginning of a play that was asked for.
+    fn begin_again(&mut self, mark: Mark, class: Class) {
+        let last = self.last(class.kind());
+        if self.restarts > 0 && last.is_some_and(|last| mark <= last) {
+            self.restarts -= 1;
+            self.last = [None; 2];
+            self.clock = [None; 2];
+        }
+    }
+
+    fn judge_order(
+        &self,
+        mark: Mark,
+        class: Class,
+        previous: Option<u32>,
+        keyframes: bool,
+    ) -> Result<(), String> {
+        let last = self.last(class.kind()).filter(|last| last.session == mark.session);
+        if let Some(last) = last
+            && mark <= last
+        {
+            return Err(format!("{mark:?} comes behind {last:?}: repeated or out of order"));
+        }
+        let follows = previous == last.map(|last| last.index);
+        if follows {
+            return Ok(());
+        }
+        if self.is_strict && last.is_some() {
+            return Err(format!("{mark:?} follows {last:?}: lost for a player that kept up"));
+        }
+        let is_decodable = !keyframes || class != (Class::Video { keyframe: false });
+        if !is_decodable {
+            return Err(format!("{mark:?} follows {last:?}: a gap that ends without a keyframe"));
+        }
+        Ok(())
+    }
+
+    fn judge_headers(
+        &self,
+        mark: Mark,
+        class: Class,
+        in_force: [Option<Mark>; 3],
+    ) -> Result<(), String> {
+        let own = match class.kind() {
+            AUDIO => Class::AudioHeader,
+            _ => Class::VideoHeader,
+        };
+        for (config, name) in [(own, "sequence header"), (Class::Metadata, "metadata")] {
+            let at = config.config().expect("a configuration has a place");
+            if in_force[at].is_some() && in_force[at] != self.told[at] {
+                let (wanted, told) = (in_force[at], self.told[at]);
+                return Err(format!("{mark:?} needs the {name} {wanted:?}, told was {told:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_time(&mut self, message: &Received, now_ms: u64) -> Result<(), String> {
+        let clock = &mut self.clock[usize::from(message.kind == VIDEO)];
+        if let Some((timestamp, at_ms)) = *clock {
+            let step_ms = i64::from(message.timestamp.wrapping_sub(timestamp).cast_signed());
+            let elapsed_ms = i64::try_from(now_ms - at_ms).expect("short runs");
+            if step_ms < -BACKWARD_MS_MAX || step_ms > elapsed_ms + AHEAD_MS_MAX {
+                return Err(format!(
+                    "kind {} steps by {step_ms} ms after {elapsed_ms} ms",
+                    message.kind
+                ));
+            }
+        }
+        *clock = Some((message.timestamp, now_ms));
+        Ok(())
+    }
+}

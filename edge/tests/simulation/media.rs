@@ -1,0 +1,184 @@
+//! What simulated publishers send, and the log of it that judges what subscribers receive.
+//!
+//! Every body names its publisher's session and its own place in that session's log, so a message
+//! is recognised wherever it turns up, and is then compared with the log byte for byte.
+
+use std::rc::Rc;
+
+/// What a message is to a player.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    Video { keyframe: bool },
+    Audio,
+    VideoHeader,
+    AudioHeader,
+    Metadata,
+}
+
+pub const AUDIO: u8 = 8;
+pub const VIDEO: u8 = 9;
+pub const DATA: u8 = 18;
+
+impl Class {
+    /// RTMP message type id.
+    pub fn kind(self) -> u8 {
+        match self {
+            Self::Video { .. } | Self::VideoHeader => VIDEO,
+            Self::Audio | Self::AudioHeader => AUDIO,
+            Self::Metadata => DATA,
+        }
+    }
+
+    /// Place among the three things a player must know before media; `None` for media.
+    pub fn config(self) -> Option<usize> {
+        match self {
+            Self::VideoHeader => Some(0),
+            Self::AudioHeader => Some(1),
+            Self::Metadata => Some(2),
+            Self::Video { .. } | Self::Audio => None,
+        }
+    }
+
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Video { keyframe: true } => &[0x17, 1, 0, 0, 0],
+            Self::Video { keyframe: false } => &[0x27, 1, 0, 0, 0],
+            Self::VideoHeader => &[0x17, 0, 0, 0, 0],
+            Self::Audio => &[0xAF, 1],
+            Self::AudioHeader => &[0xAF, 0],
+            // onMetaData, then an array of one string named "sim" that is the rest.
+            Self::Metadata => b"\x02\x00\x0aonMetaData\x08\x00\x00\x00\x01\x00\x03sim\x0c",
+        }
+    }
+}
+
+/// Which message: a session and a place in its log.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    pub session: u32,
+    pub index: u32,
+}
+
+/// One message as it was sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub class: Class,
+    pub body: Rc<[u8]>,
+    /// Timestamp given by the publisher.
+    pub timestamp: u32,
+    /// Virtual time at which it was handed to the publisher's socket.
+    pub at_ms: u64,
+    /// The video header, audio header and metadata that were in force.
+    pub in_force: [Option<Mark>; 3],
+    /// The media message of the same kind before this one.
+    pub previous: Option<u32>,
+}
+
+/// All messages of one publisher's session.
+#[derive(Debug)]
+pub struct Session {
+    pub path: usize,
+    /// It sends keyframes at all.
+    pub keyframes: bool,
+    pub sent: Vec<Sent>,
+    in_force: [Option<Mark>; 3],
+    last: [Option<u32>; 2],
+}
+
+/// Everything that was published in a run.
+#[derive(Debug, Default)]
+pub struct Log {
+    pub sessions: Vec<Session>,
+}
+
+impl Log {
+    pub fn begin(&mut self, path: usize, keyframes: bool) -> u32 {
+        let session = Session {
+            path,
+            keyframes,
+            sent: Vec::new(),
+            in_force: [None; 3],
+            last: [None; 2],
+        };
+        self.sessions.push(session);
+        u32::try_from(self.sessions.len() - 1).expect("few sessions")
+    }
+
+    /// Adds a message of `bytes` (at least what its marks need) and returns its body. A `repeated`
+    /// configuration has the body it had before.
+    pub fn add(
+        &mut self,
+        session: u32,
+        class: Class,
+        timestamp: u32,
+        bytes: usize,
+        at_ms: u64,
+        repeated: bool,
+    ) -> Rc<[u8]> {
+        let log = &mut self.sessions[session as usize];
+        let mark = Mark { session, index: u32::try_from(log.sent.len()).expect("few messages") };
+        let before = class.config().and_then(|at| log.in_force[at]).filter(|_| repeated);
+        let body = match before {
+            Some(before) => Rc::clone(&log.sent[before.index as usize].body),
+            None => body(class, mark, bytes),
+        };
+        let mut previous = None;
+        match class.config() {
+            Some(at) => log.in_force[at] = Some(before.unwrap_or(mark)),
+            None => {
+                let lane = &mut log.last[usize::from(class.kind() == VIDEO)];
+                previous = lane.replace(mark.index);
+            }
+        }
+        let in_force = log.in_force;
+        let sent = Sent { class, body: Rc::clone(&body), timestamp, at_ms, in_force, previous };
+        log.sent.push(sent);
+        body
+    }
+
+    pub fn find(&self, mark: Mark) -> Option<&Sent> {
+        self.sessions.get(mark.session as usize)?.sent.get(mark.index as usize)
+    }
+}
+
+/// Bytes without a period that a copying mistake could hide behind.
+fn noise() -> &'static [u8] {
+    static NOISE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    NOISE.get_or_init(|| {
+        let mut dice = super::dice::Dice::new(7);
+        (0..(1 << 18)).flat_map(|_| dice.next().to_be_bytes()).collect()
+    })
+}
+
+fn body(class: Class, mark: Mark, bytes: usize) -> Rc<[u8]> {
+    let mut body = class.prefix().to_vec();
+    let rest_bytes = bytes.saturating_sub(body.len() + 8);
+    if class == Class::Metadata {
+        body.extend_from_slice(&u32::try_from(8 + rest_bytes).expect("small").to_be_bytes());
+    }
+    body.extend_from_slice(&mark.session.to_be_bytes());
+    body.extend_from_slice(&mark.index.to_be_bytes());
+    let offset = (mark.session as usize * 7919 + mark.index as usize * 13) % (1 << 16);
+    body.extend_from_slice(&noise()[offset..offset + rest_bytes]);
+    if class == Class::Metadata {
+        body.extend_from_slice(&[0, 0, 9]);
+    }
+    body.into()
+}
+
+/// What a body says of itself. `None` if it is not one of ours.
+pub fn mark_of(kind: u8, body: &[u8]) -> Option<Mark> {
+    let at = match (kind, body) {
+        (VIDEO, [0x17 | 0x27, 0 | 1, ..]) => 5,
+        (AUDIO, [0xAF, 0 | 1, ..]) => 2,
+        (DATA, _) if body.starts_with(Class::Metadata.prefix()) => {
+            Class::Metadata.prefix().len() + 4
+        }
+        _ => return None,
+    };
+    let word = |at: usize| {
+        let bytes = body.get(at..at + 4)?;
+        Some(u32::from_be_bytes(bytes.try_into().expect("four bytes")))
+    };
+    Some(Mark { session: word(at)?, index: word(at + 4)? })
+}

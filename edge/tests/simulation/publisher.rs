@@ -1,0 +1,241 @@
+//! A simulated encoder: connects, publishes audio and video with a temper of its own, and leaves.
+
+use rtmp::Millis;
+use rtmp::chunk::{CSID_AUDIO, CSID_CONTROL, CSID_DATA, CSID_VIDEO, Framing};
+use rtmp::message::{MessageHeader, kind};
+use rtmp::session::{ClientConfig, ClientRole};
+use uring::sim::SimPeer;
+
+use super::dice::Dice;
+use super::link::{Heard, Link};
+use super::media::{AUDIO, Class, DATA, Log, VIDEO};
+
+/// Habits of one encoder.
+#[derive(Clone, Debug)]
+pub struct Temper {
+    pub frame_ms: u64,
+    pub gop_frames: u64,
+    pub keyframes: bool,
+    pub has_video: bool,
+    pub has_audio: bool,
+    /// Audio messages are put between the chunks of video messages.
+    pub interleaves: bool,
+    pub timestamp_first: u32,
+    pub keyframe_bytes: u64,
+}
+
+impl Temper {
+    pub fn draw(dice: &mut Dice) -> Self {
+        let keyframes = !dice.chance(100);
+        let has_video = !dice.chance(80);
+        Self {
+            frame_ms: dice.range(20, 80),
+            gop_frames: dice.range(5, 40),
+            keyframes,
+            has_video,
+            has_audio: !has_video || !dice.chance(100),
+            interleaves: dice.chance(300),
+            timestamp_first: dice.pick(&[0, 0, 0, 17, 90_000, 0xFF_F000, 0x7FFF_F000, 0xFFFF_F000]),
+            keyframe_bytes: dice.pick(&[300, 4_000, 20_000, 60_000]),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Publisher {
+    pub path: usize,
+    pub link: Link,
+    /// Its place in the log, once the server has said that it publishes.
+    pub session: Option<u32>,
+    pub connection_id: Option<String>,
+    pub refused: Option<String>,
+    /// It sends nothing more, but stays.
+    pub is_silent: bool,
+    pub ends: bool,
+    temper: Temper,
+    framing: Framing,
+    next_at_ms: u64,
+    began_at_ms: u64,
+    /// Added to the clock for timestamps: what gross jumps have made of it.
+    offset: u32,
+    frame: u64,
+}
+
+impl Publisher {
+    pub fn new(peer: SimPeer, path: usize, dice: &mut Dice, now_ms: u64) -> Self {
+        let chunk_bytes = dice.pick(&[128, 128, 512, 4_096, 60_000]);
+        let config = ClientConfig {
+            tc_url: "rtmp://sim.test/live".to_owned(),
+            app: "live".to_owned(),
+            stream: format!("s{path}"),
+            role: ClientRole::Publish,
+            chunk_bytes_out: chunk_bytes,
+            ..ClientConfig::default()
+        };
+        let temper = Temper::draw(dice);
+        Self {
+            path,
+            link: Link::new(peer, config, dice.next(), Millis(now_ms)),
+            session: None,
+            connection_id: None,
+            refused: None,
+            is_silent: false,
+            ends: false,
+            offset: temper.timestamp_first,
+            temper,
+            framing: Framing { chunk_bytes },
+            next_at_ms: u64::MAX,
+            began_at_ms: now_ms,
+            frame: 0,
+        }
+    }
+
+    /// It is on the air as far as it knows.
+    pub fn is_live(&self) -> bool {
+        self.session.is_some() && self.link.is_open() && !self.ends
+    }
+
+    pub fn next_at_ms(&self) -> u64 {
+        if self.is_live() && !self.is_silent { self.next_at_ms } else { u64::MAX }
+    }
+
+    pub fn turn(&mut self, log: &mut Log, dice: &mut Dice, now_ms: u64) -> Result<(), String> {
+        for heard in self.link.turn(Millis(now_ms), usize::MAX)? {
+            match heard {
+                Heard::Connected(id) => self.connection_id = id,
+                Heard::Published => {
+                    self.session = Some(log.begin(self.path, self.temper.keyframes));
+                    (self.next_at_ms, self.began_at_ms) = (now_ms, now_ms);
+                }
+                Heard::Refused(code) => {
+                    self.refused = Some(code);
+                    self.link.hang_up(false);
+                }
+                _ => {}
+            }
+        }
+        while now_ms >= self.next_at_ms() {
+            self.send_frame(log, dice, now_ms);
+        }
+        if self.ends && self.link.is_flushed() {
+            self.link.hang_up(false);
+        }
+        Ok(())
+    }
+
+    /// Leaves with a goodbye.
+    pub fn end(&mut self) {
+        let out = self.link.out();
+        // What is queued goes first; the session's own last words follow it.
+        debug_assert!(out.len() < 64 << 20, "bounded by the length of a run");
+        self.link.session.close();
+        self.ends = true;
+    }
+
+    fn send_frame(&mut self, log: &mut Log, dice: &mut Dice, now_ms: u64) {
+        let is_first = self.frame == 0;
+        let keyframe = is_first || self.frame.is_multiple_of(self.temper.gop_frames);
+        if dice.chance(4) && !is_first {
+            self.offset = self.offset.wrapping_add(dice.pick(&[40_000, 4_000_000_000, 1 << 31]));
+        }
+        if dice.chance(15) {
+            self.change_chunk_bytes(dice);
+        }
+        if is_first || dice.chance(8) {
+            self.send(log, Class::Metadata, dice.range(60, 400), now_ms, false);
+        }
+        if self.temper.has_audio && (is_first || (keyframe && dice.chance(100))) {
+            self.send(log, Class::AudioHeader, 12, now_ms, false);
+        }
+        if self.temper.has_video {
+            if is_first || (keyframe && dice.chance(100)) {
+                self.send(log, Class::VideoHeader, dice.range(20, 60), now_ms, false);
+            } else if keyframe && dice.chance(300) {
+                self.send(log, Class::VideoHeader, 0, now_ms, true);
+            }
+            self.send_video(log, dice, keyframe && self.temper.keyframes, now_ms);
+        } else {
+            self.send(log, Class::Audio, dice.range(10, 300), now_ms, false);
+        }
+        self.frame += 1;
+        self.next_at_ms += self.temper.frame_ms;
+    }
+
+    fn send_video(&mut self, log: &mut Log, dice: &mut Dice, keyframe: bool, now_ms: u64) {
+        let bytes =
+            if keyframe { self.temper.keyframe_bytes } else { dice.range(20, 2_500) };
+        let bytes = if dice.chance(3) { 700_000 } else { bytes };
+        let class = Class::Video { keyframe };
+        if !self.temper.has_audio {
+            self.send(log, class, bytes, now_ms, false);
+            return;
+        }
+        let audio_bytes = dice.range(10, 300);
+        if !self.temper.interleaves {
+            self.send(log, class, bytes, now_ms, false);
+            self.send(log, Class::Audio, audio_bytes, now_ms, false);
+            return;
+        }
+        let video = self.frame_message(log, class, bytes, now_ms, false);
+        let audio = self.frame_message(log, Class::Audio, audio_bytes, now_ms, false);
+        let header = if self.timestamp(now_ms) >= 0xFF_FFFF { (16, 5) } else { (12, 1) };
+        let chunk_bytes = self.framing.chunk_bytes as usize;
+        let chunks = (video.len() - header.0) / (chunk_bytes + header.1);
+        let cut = header.0 + chunk_bytes + dice.index(chunks.max(1)) * (chunk_bytes + header.1);
+        let cut = cut.min(video.len());
+        let out = self.link.out();
+        out.extend_from_slice(&video[..cut]);
+        out.extend_from_slice(&audio);
+        out.extend_from_slice(&video[cut..]);
+    }
+
+    fn send(&mut self, log: &mut Log, class: Class, bytes: u64, now_ms: u64, repeated: bool) {
+        let framed = self.frame_message(log, class, bytes, now_ms, repeated);
+        self.link.out().extend_from_slice(&framed);
+    }
+
+    fn timestamp(&self, now_ms: u64) -> u32 {
+        let elapsed_ms = u32::try_from(now_ms - self.began_at_ms).expect("short runs");
+        self.offset.wrapping_add(elapsed_ms)
+    }
+
+    fn frame_message(
+        &self,
+        log: &mut Log,
+        class: Class,
+        bytes: u64,
+        now_ms: u64,
+        repeated: bool,
+    ) -> Vec<u8> {
+        let session = self.session.expect("only a live publisher sends");
+        let bytes = usize::try_from(bytes).expect("small");
+        let timestamp = self.timestamp(now_ms);
+        let body = log.add(session, class, timestamp, bytes, now_ms, repeated);
+        let csid = match class.kind() {
+            AUDIO => CSID_AUDIO,
+            VIDEO => CSID_VIDEO,
+            _ => CSID_DATA,
+        };
+        let body = match class.kind() {
+            DATA => [b"\x02\x00\x0d@setDataFrame", &*body].concat(),
+            _ => body.to_vec(),
+        };
+        self.framed(csid, class.kind(), self.link.session.msid().unwrap_or(1), timestamp, &body)
+    }
+
+    fn framed(&self, csid: u32, kind: u8, msid: u32, timestamp: u32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len()).expect("small");
+        let mut framed = Vec::new();
+        let header = MessageHeader { csid, kind, msid, timestamp, length };
+        self.framing.write_message(&header, body, &mut framed);
+        framed
+    }
+
+    fn change_chunk_bytes(&mut self, dice: &mut Dice) {
+        let chunk_bytes: u32 = dice.pick(&[128, 200, 1_000, 4_096, 65_536]);
+        let body = chunk_bytes.to_be_bytes();
+        let framed = self.framed(CSID_CONTROL, kind::SET_CHUNK_SIZE, 0, 0, &body);
+        self.link.out().extend_from_slice(&framed);
+        self.framing = Framing { chunk_bytes };
+    }
+}

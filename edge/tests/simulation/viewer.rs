@@ -1,0 +1,301 @@
+//! A simulated player: joins, listens with a temper of its own, and judges what it hears.
+
+use rtmp::Millis;
+use rtmp::session::{ClientConfig, ClientRole};
+use uring::sim::SimPeer;
+
+use super::dice::Dice;
+use super::judge::{Judge, Seen};
+use super::link::{Heard, Link, Received};
+use super::media::{Class, Log, VIDEO};
+
+/// A bug planted in a player's ears, to prove that the rules can be broken.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    None,
+    /// One bit of a message is turned over.
+    Corrupt,
+    /// A message is heard twice.
+    Repeat,
+    /// A message is lost.
+    Lose,
+    /// Sequence headers are lost.
+    LoseHeaders,
+}
+
+/// How fast a player reads.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as bytes come.
+    Prompt,
+    /// So many bytes per millisecond.
+    Slow(u64),
+}
+
+/// One play on the connection.
+#[derive(Debug)]
+pub struct Play {
+    pub msid: u32,
+    pub path: usize,
+    pub judge: Judge,
+    pub wants_audio: bool,
+    pub wants_video: bool,
+    /// The server has confirmed a pause that was not taken back.
+    pub is_pause_confirmed: bool,
+    pub is_pause_asked: bool,
+    /// Told that the stream has ended, and no media since.
+    pub has_ended: bool,
+}
+
+impl Play {
+    fn new(msid: u32, path: usize, is_strict: bool) -> Self {
+        Self {
+            msid,
+            path,
+            judge: Judge::new(path, is_strict),
+            wants_audio: true,
+            wants_video: true,
+            is_pause_confirmed: false,
+            is_pause_asked: false,
+            has_ended: false,
+        }
+    }
+}
+
+/// What the world has to know of a player's turn.
+#[derive(Debug)]
+pub enum News {
+    Ended { path: usize },
+    Media { seen: Seen, is_first: bool },
+    Gone,
+}
+
+#[derive(Debug)]
+pub struct Viewer {
+    pub link: Link,
+    pub plays: Vec<Play>,
+    pub connection_id: Option<String>,
+    pub has_started: bool,
+    pub was_refused: bool,
+    pub pace: Pace,
+    pub stalled_until_ms: u64,
+    /// Since when it has kept up without a break; what it hears in time is judged from here on.
+    pub prompt_since_ms: u64,
+    sabotage: Sabotage,
+    read_at_ms: u64,
+    transaction: f64,
+    heard: u64,
+}
+
+impl Viewer {
+    pub fn new(
+        peer: SimPeer,
+        path: usize,
+        dice: &mut Dice,
+        now_ms: u64,
+        sabotage: Sabotage,
+    ) -> Self {
+        let config = ClientConfig {
+            tc_url: "rtmp://sim.test/live".to_owned(),
+            app: "live".to_owned(),
+            stream: format!("s{path}"),
+            role: ClientRole::Play,
+            window_ack_bytes: dice.pick(&[5_000, 100_000, 2_500_000]),
+            ..ClientConfig::default()
+        };
+        let pace = match dice.index(4) {
+            0 => Pace::Slow(dice.range(5, 120)),
+            _ => Pace::Prompt,
+        };
+        let is_strict = pace == Pace::Prompt;
+        Self {
+            link: Link::new(peer, config, dice.next(), Millis(now_ms)),
+            plays: vec![Play::new(1, path, is_strict)],
+            connection_id: None,
+            has_started: false,
+            was_refused: false,
+            pace,
+            stalled_until_ms: 0,
+            prompt_since_ms: now_ms,
+            sabotage,
+            read_at_ms: now_ms,
+            transaction: 20.0,
+            heard: 0,
+        }
+    }
+
+    /// When it reads again; prompt players are woken by what arrives.
+    pub fn next_at_ms(&self, now_ms: u64) -> u64 {
+        if self.stalled_until_ms > now_ms {
+            return self.stalled_until_ms;
+        }
+        match self.pace {
+            Pace::Prompt => u64::MAX,
+            Pace::Slow(_) => self.read_at_ms + 10,
+        }
+    }
+
+    /// Nothing about its later messages is promised to be complete any more.
+    pub fn forgive_gaps(&mut self) {
+        for play in &mut self.plays {
+            play.judge.is_strict = false;
+        }
+    }
+
+    pub fn turn(&mut self, log: &Log, now_ms: u64) -> Result<Vec<News>, String> {
+        let allowed = match self.pace {
+            _ if now_ms < self.stalled_until_ms => 0,
+            Pace::Prompt => usize::MAX,
+            Pace::Slow(rate) => {
+                let elapsed_ms = now_ms - self.read_at_ms;
+                if elapsed_ms >= 10 {
+                    self.read_at_ms = now_ms;
+                }
+                usize::try_from(if elapsed_ms < 10 { 0 } else { rate * elapsed_ms }).expect("small")
+            }
+        };
+        let mut news = Vec::new();
+        for heard in self.link.turn(Millis(now_ms), allowed)? {
+            match heard {
+                Heard::Connected(id) => self.connection_id = id,
+                Heard::PlayStarted => self.has_started = true,
+                Heard::Status { msid, code } => self.on_status(msid, &code, &mut news),
+                Heard::Message(message) => self.on_message(log, message, now_ms, &mut news)?,
+                Heard::Refused(_) => {
+                    self.was_refused = true;
+                    self.link.hang_up(false);
+                    news.push(News::Gone);
+                }
+                Heard::Gone => news.push(News::Gone),
+                Heard::Published => return Err("a player was told that it publishes".to_owned()),
+            }
+        }
+        Ok(news)
+    }
+
+    fn on_status(&mut self, msid: u32, code: &str, news: &mut Vec<News>) {
+        let Some(play) = self.plays.iter_mut().find(|play| play.msid == msid) else { return };
+        match code {
+            "NetStream.Pause.Notify" if play.is_pause_asked => play.is_pause_confirmed = true,
+            "NetStream.Play.UnpublishNotify" => {
+                play.has_ended = true;
+                news.push(News::Ended { path: play.path });
+            }
+            _ => {}
+        }
+    }
+
+    fn on_message(
+        &mut self,
+        log: &Log,
+        mut message: Received,
+        now_ms: u64,
+        news: &mut Vec<News>,
+    ) -> Result<(), String> {
+        self.heard += 1;
+        let mut times = 1;
+        if self.heard > 100 {
+            match self.sabotage {
+                Sabotage::Corrupt => *message.body.last_mut().expect("bodies are long") ^= 4,
+                Sabotage::Repeat => times = 2,
+                Sabotage::Lose if message.kind == VIDEO && self.heard.is_multiple_of(50) => times = 0,
+                _ => {}
+            }
+        }
+        let is_header = message.kind == VIDEO && message.body.get(1) == Some(&0);
+        if self.sabotage == Sabotage::LoseHeaders && is_header {
+            times = 0;
+        }
+        for _ in 0..times {
+            self.judge(log, &message, now_ms, news)?;
+        }
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        log: &Log,
+        message: &Received,
+        now_ms: u64,
+        news: &mut Vec<News>,
+    ) -> Result<(), String> {
+        let Some(play) = self.plays.iter_mut().find(|play| play.msid == message.msid) else {
+            return Err(format!("a message on stream {}, which plays nothing", message.msid));
+        };
+        if play.is_pause_confirmed {
+            return Err(format!("a message of kind {} during a pause", message.kind));
+        }
+        let is_first = play.judge.media == 0;
+        let seen = play.judge.take(log, message, now_ms)?;
+        play.has_ended = false;
+        if matches!(seen.class, Class::Video { .. } | Class::Audio) {
+            news.push(News::Media { seen, is_first });
+        }
+        Ok(())
+    }
+
+    // What players ask for besides media.
+
+    pub fn pause(&mut self, at: usize, paused: bool, now_ms: u64) {
+        let play = &mut self.plays[at];
+        if play.is_pause_asked == paused {
+            return;
+        }
+        play.is_pause_asked = paused;
+        play.is_pause_confirmed = false;
+        play.judge.is_strict = false;
+        self.prompt_since_ms = now_ms;
+        let (msid, transaction) = (play.msid, self.transaction());
+        self.link.session.send_command(msid, "pause", transaction, |amf| {
+            amf.boolean(paused);
+            amf.number(0.0);
+        });
+    }
+
+    pub fn receive(&mut self, at: usize, video: bool, on: bool) {
+        let play = &mut self.plays[at];
+        play.judge.is_strict = false;
+        if video {
+            play.wants_video = on;
+        } else {
+            play.wants_audio = on;
+        }
+        let (msid, transaction) = (play.msid, self.transaction());
+        let name = if video { "receiveVideo" } else { "receiveAudio" };
+        self.link.session.send_command(msid, name, transaction, |amf| amf.boolean(on));
+    }
+
+    /// Another play on a message stream of its own.
+    pub fn play_also(&mut self, path: usize) {
+        let msid = self.plays.iter().map(|play| play.msid).max().unwrap_or(0) + 1;
+        let transaction = self.transaction();
+        self.link.session.send_command(0, "createStream", transaction, |_| {});
+        self.plays.push(Play::new(msid, path, false));
+        self.request_play(msid, path);
+    }
+
+    /// Plays the same stream again on the same message stream, with or without closing it first.
+    pub fn play_again(&mut self, at: usize, closes_first: bool) {
+        let (msid, path) = (self.plays[at].msid, self.plays[at].path);
+        if closes_first {
+            self.link.session.send_command(msid, "closeStream", 0.0, |_| {});
+        }
+        // What the first play still sends and what the second does cannot be told apart: the
+        // second begins at a keyframe, which may be one that was heard already.
+        self.request_play(msid, path);
+        self.plays[at].judge.expect_restart();
+    }
+
+    fn request_play(&mut self, msid: u32, path: usize) {
+        let transaction = self.transaction();
+        self.link.session.send_command(msid, "play", transaction, |amf| {
+            amf.string(&format!("s{path}"));
+            amf.number(-2.0);
+        });
+    }
+
+    fn transaction(&mut self) -> f64 {
+        self.transaction += 1.0;
+        self.transaction
+    }
+}

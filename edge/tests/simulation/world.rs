@@ -1,0 +1,365 @@
+//! One run: a server, its peers, a clock, and everything the seed makes happen to them.
+//!
+//! ```text
+//!   begin ─► 20 s of actions and faults ─► faults end ─► everybody catches up ─► publishers rest
+//!         ─► each player must be at the head ─► all leave, or the server drains ─► all came home
+//! ```
+
+use edge::config::Config;
+use uring::sim::{Faults, SimIo, SimNet};
+use uring::{Io, IoConfig, Nanos};
+
+use super::dice::Dice;
+use super::media::{Class, Log};
+use super::publisher::Publisher;
+use super::server::{Server, draw_config};
+use super::trace::Trace;
+use super::viewer::{News, Pace, Sabotage, Viewer};
+
+/// Stream names in a run.
+pub const PATHS: usize = 3;
+/// Longest way from a publisher to a player that keeps up, whatever others do, in milliseconds:
+/// the widest flush window, the network's delays, and a tick on each side.
+const DELAY_MS_MAX: u64 = 900;
+/// Time for everything to come to rest without faults: a keyframe wait, a lag, a GOP.
+const CATCH_UP_MS: u64 = 12_000;
+
+/// What is known of a stream name from outside.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct PathFacts {
+    /// When its publisher was last lost without a goodbye.
+    pub lost_at_ms: Option<u64>,
+    /// When it last ended for a reason that allows no grace.
+    pub ended_at_ms: Option<u64>,
+}
+
+pub struct World {
+    pub dice: Dice,
+    pub net: SimNet,
+    alarm: SimIo<ring::Lease>,
+    pub server: Server,
+    pub config: Config,
+    /// The shortest grace period that was configured in this run.
+    pub grace_ms_min: u64,
+    pub log: Log,
+    pub paths: [PathFacts; PATHS],
+    pub publishers: Vec<Publisher>,
+    pub viewers: Vec<Viewer>,
+    /// Publishers that will come (back): when and where.
+    pub returns: Vec<(u64, usize)>,
+    pub trace: Trace,
+    pub starved_at_ms: u64,
+    pub is_draining: bool,
+    sabotage: Sabotage,
+    pub received_bytes: u64,
+    pub heard: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, sabotage: Sabotage) -> Self {
+        let mut dice = Dice::new(seed);
+        let net = SimNet::new(dice.next(), Faults::none());
+        let config = draw_config(&mut dice);
+        let workers = 1 + dice.index(4);
+        let server = Server::start(&net, &config, workers, &mut dice);
+        let alarm_config =
+            IoConfig { recv_buffers: 2, recv_buffer_bytes: 4_096, ..IoConfig::default() };
+        let mut world = Self {
+            alarm: net.io(alarm_config).expect("memory for two buffers"),
+            net,
+            server,
+            grace_ms_min: u64::from(config.defaults.grace_ms),
+            config,
+            log: Log::default(),
+            paths: [PathFacts::default(); PATHS],
+            publishers: Vec::new(),
+            viewers: Vec::new(),
+            returns: Vec::new(),
+            trace: Trace::default(),
+            starved_at_ms: 0,
+            is_draining: false,
+            sabotage,
+            received_bytes: 0,
+            heard: 0,
+            dice,
+        };
+        let (workers, config) = (world.server.len(), &world.config.defaults);
+        let line = format!(
+            "{workers} workers, {:?}, grace {}, lag {}, stall {}, wait {}, gop cache {}, {:?}",
+            config.flush, config.grace_ms, config.lag_ms_max, config.stall_ms_max,
+            config.play_wait_ms, config.gop_cache, config.duplicate_publish
+        );
+        world.note(&line);
+        world
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.net.now().as_millis()
+    }
+
+    pub fn note(&mut self, line: &str) {
+        self.trace.note(self.now_ms(), line);
+    }
+
+    /// The whole run.
+    pub fn run(&mut self) -> Result<(), String> {
+        let until_ms = self.now_ms() + 20_000;
+        while self.now_ms() < until_ms {
+            let pause_ms = self.dice.range(20, 400);
+            self.act();
+            let next_ms = self.now_ms() + pause_ms;
+            self.live_until(next_ms)?;
+        }
+        self.note("faults end");
+        self.net.set_faults(Faults::none());
+        self.returns.clear();
+        for viewer in &mut self.viewers {
+            viewer.stalled_until_ms = 0;
+            viewer.pace = Pace::Prompt;
+        }
+        self.live_until(self.now_ms() + CATCH_UP_MS)?;
+        for publisher in &mut self.publishers {
+            publisher.is_silent = true;
+        }
+        self.live_until(self.now_ms() + 2_000)?;
+        self.check_heads()?;
+        self.leave()
+    }
+
+    fn leave(&mut self) -> Result<(), String> {
+        if self.dice.chance(300) {
+            self.note("drain");
+            self.is_draining = true;
+            self.server.send_all(|| edge::command::Command::Drain { deadline_ms: 2_000 });
+            self.live_until(self.now_ms() + 12_000)?;
+            if self.publishers.iter().any(|publisher| publisher.link.is_open())
+                || self.viewers.iter().any(|viewer| viewer.link.is_open())
+            {
+                return Err("a connection outlived the drain".to_owned());
+            }
+        }
+        self.note("all leave");
+        for at in 0..self.publishers.len() {
+            self.end_publisher(at);
+        }
+        self.is_draining = true;
+        for viewer in &mut self.viewers {
+            viewer.link.hang_up(false);
+        }
+        self.live_until(self.now_ms() + 12_000)?;
+        self.server.check_all_home()?;
+        for viewer in &self.viewers {
+            viewer.link.judge_by_reference()?;
+        }
+        self.server.send_all(|| edge::command::Command::Stop);
+        self.live_until(self.now_ms() + 10)?;
+        if !self.server.has_stopped() {
+            return Err("a worker goes on after it was told to stop".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Lets time pass until `until_ms`.
+    pub fn live_until(&mut self, until_ms: u64) -> Result<(), String> {
+        while self.now_ms() < until_ms {
+            let now_ms = self.now_ms();
+            self.server.turn(now_ms);
+            self.turn_publishers(now_ms)?;
+            self.turn_viewers(now_ms)?;
+            self.come_back(now_ms);
+            let peers = self.publishers.iter().map(Publisher::next_at_ms);
+            let players = self.viewers.iter().map(|viewer| viewer.next_at_ms(now_ms));
+            let starved = self.server.starved_until_ms.iter().copied();
+            let returns = self.returns.iter().map(|(at_ms, _)| *at_ms);
+            let next_ms = peers
+                .chain(players)
+                .chain(starved)
+                .chain(returns)
+                .filter(|at_ms| *at_ms > now_ms)
+                .fold(until_ms, u64::min);
+            let mut none = Vec::new();
+            let alarm = Some(Nanos::from_millis(next_ms));
+            self.alarm.turn(alarm, &mut none).expect("the alarm has no connections");
+            if self.server.starved_until_ms.iter().any(|until| *until > now_ms) {
+                // A worker that does not turn looks ready for ever: time must pass all the same.
+                self.net.advance_by(Nanos(200_000));
+            } else if !self.net.advance_to_next_event() {
+                self.net.advance_by(Nanos::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    fn come_back(&mut self, now_ms: u64) {
+        while let Some(at) = self.returns.iter().position(|(at_ms, _)| *at_ms <= now_ms) {
+            let (_, path) = self.returns.swap_remove(at);
+            self.publish(path);
+        }
+    }
+
+    fn turn_publishers(&mut self, now_ms: u64) -> Result<(), String> {
+        for at in 0..self.publishers.len() {
+            let publisher = &mut self.publishers[at];
+            if !publisher.link.is_open() {
+                continue;
+            }
+            let was_live = publisher.is_live();
+            let named = |error| format!("publisher {at}: {error}");
+            publisher.turn(&mut self.log, &mut self.dice, now_ms).map_err(named)?;
+            let (is_live, path) = (publisher.is_live(), publisher.path);
+            let (session, is_gone) = (publisher.session, !publisher.link.is_open());
+            if is_live && !was_live {
+                self.trace.note(now_ms, &format!("publisher {at} live, path {path}, {session:?}"));
+            } else if was_live && !is_live {
+                self.trace.note(now_ms, &format!("publisher {at} no longer live, path {path}"));
+                self.paths[path].lost_at_ms = Some(now_ms);
+            } else if is_gone {
+                self.trace.note(now_ms, &format!("publisher {at} gone, path {path}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn turn_viewers(&mut self, now_ms: u64) -> Result<(), String> {
+        for at in 0..self.viewers.len() {
+            if !self.viewers[at].link.is_open() {
+                continue;
+            }
+            let named = |error| format!("viewer {at}: {error}");
+            let news = self.viewers[at].turn(&self.log, now_ms).map_err(named)?;
+            for news in news {
+                self.on_news(at, news, now_ms).map_err(named)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_news(&mut self, at: usize, news: News, now_ms: u64) -> Result<(), String> {
+        match news {
+            News::Ended { path } => {
+                self.trace.note(now_ms, &format!("viewer {at} hears the end of path {path}"));
+                self.check_end(path, now_ms)
+            }
+            News::Gone => {
+                self.trace.note(now_ms, &format!("viewer {at} gone"));
+                self.received_bytes += self.viewers[at].link.received_bytes;
+                Ok(())
+            }
+            News::Media { seen, is_first } => {
+                self.heard += 1;
+                let mark = [seen.mark.session.to_be_bytes(), seen.mark.index.to_be_bytes()];
+                self.trace.count(now_ms, mark.as_flattened());
+                if is_first {
+                    self.trace.note(now_ms, &format!("viewer {at} begins at {:?}", seen.mark));
+                }
+                self.check_delay(at, &seen, now_ms)
+            }
+        }
+    }
+
+    /// A player that keeps up hears everything soon, whatever the others do.
+    fn check_delay(
+        &self,
+        at: usize,
+        seen: &super::judge::Seen,
+        now_ms: u64,
+    ) -> Result<(), String> {
+        let viewer = &self.viewers[at];
+        let sent_at_ms = now_ms - seen.delay_ms;
+        let is_bound = viewer.pace == Pace::Prompt
+            && viewer.plays.len() == 1
+            && viewer.plays[0].judge.is_strict
+            && sent_at_ms > viewer.prompt_since_ms + 6_000
+            && sent_at_ms > self.starved_at_ms + 3_000;
+        let keyframes = self.log.sessions[seen.mark.session as usize].keyframes;
+        let joined_long_ago = viewer.plays[0].judge.media > 20;
+        if is_bound && keyframes && joined_long_ago && seen.delay_ms > DELAY_MS_MAX {
+            let (delay_ms, class): (u64, Class) = (seen.delay_ms, seen.class);
+            return Err(format!("{class:?} {:?} took {delay_ms} ms", seen.mark));
+        }
+        Ok(())
+    }
+
+    /// A stream ends for its players when its publisher says so, or when the grace is over.
+    fn check_end(&self, path: usize, now_ms: u64) -> Result<(), String> {
+        let facts = self.paths[path];
+        let was_ended = facts.ended_at_ms.is_some_and(|at_ms| at_ms + 8_000 > now_ms);
+        let waited_ms = facts.lost_at_ms.map(|at_ms| now_ms - at_ms);
+        let is_over = waited_ms.is_some_and(|waited_ms| waited_ms + 100 >= self.grace_ms_min);
+        if was_ended || is_over || self.is_draining {
+            return Ok(());
+        }
+        Err(format!(
+            "path {path} ended {waited_ms:?} ms after its publisher was lost, grace is {}",
+            self.grace_ms_min
+        ))
+    }
+
+    /// Without faults, everybody who can has heard the last message.
+    fn check_heads(&self) -> Result<(), String> {
+        for (at, viewer) in self.viewers.iter().enumerate() {
+            if !viewer.link.is_open() || !viewer.has_started {
+                continue;
+            }
+            for play in &viewer.plays {
+                let live = self.publishers.iter().find(|publisher| {
+                    publisher.is_live() && publisher.path == play.path
+                });
+                let Some(session) = live.and_then(|publisher| publisher.session) else { continue };
+                if play.is_pause_asked {
+                    continue;
+                }
+                let sent = &self.log.sessions[session as usize].sent;
+                let wanted = |class: Class| match class {
+                    Class::Video { .. } => play.wants_video,
+                    Class::Audio => play.wants_audio,
+                    _ => false,
+                };
+                let Some(newest) = sent.iter().rposition(|sent| wanted(sent.class)) else { continue };
+                let kind = sent[newest].class.kind();
+                let last = play.judge.last(kind);
+                let is_there = last.is_some_and(|last| {
+                    last.session == session && last.index as usize == newest
+                });
+                if !is_there {
+                    return Err(format!(
+                        "viewer {at} stream {} path {}: heard {last:?}, the head is {session}/{newest}",
+                        play.msid, play.path
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // What actions are made of.
+
+    pub fn publish(&mut self, path: usize) {
+        let peer = self.net.connect(self.server.addr);
+        let now_ms = self.now_ms();
+        let publisher = Publisher::new(peer, path, &mut self.dice, now_ms);
+        self.publishers.push(publisher);
+        self.note(&format!("publisher {} comes, path {path}", self.publishers.len() - 1));
+    }
+
+    pub fn join(&mut self, path: usize) {
+        let peer = self.net.connect(self.server.addr);
+        let now_ms = self.now_ms();
+        let viewer = Viewer::new(peer, path, &mut self.dice, now_ms, self.sabotage);
+        let pace = viewer.pace;
+        self.viewers.push(viewer);
+        self.note(&format!("viewer {} comes, path {path}, {pace:?}", self.viewers.len() - 1));
+    }
+
+    pub fn end_publisher(&mut self, at: usize) {
+        let now_ms = self.now_ms();
+        let publisher = &mut self.publishers[at];
+        let path = publisher.path;
+        if publisher.is_live() {
+            publisher.end();
+            self.paths[path].ended_at_ms = Some(now_ms);
+        } else {
+            publisher.link.hang_up(false);
+        }
+    }
+}
