@@ -86,7 +86,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         if connection.held_input.len() + data.len() > HELD_INPUT_BYTES_MAX {
-            self.close(index, CloseReason::MemoryLimit);
+            // It does not read, so there is nothing to say to it, and no reason to hear more of it.
+            self.abandon(index, CloseReason::MemoryLimit);
             return;
         }
         connection.held_input.extend_from_slice(data);

@@ -218,7 +218,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         {
             play.preamble_version = preamble.version;
             let is_written = preamble::entries(&preamble.bytes).all(|(kind, body)| {
-                let header = preamble_header(kind, msid, join.timestamp, body.len());
+                // See the publisher: metadata has no time of its own.
+                let timestamp = if kind == kind::DATA_AMF0 { 0 } else { join.timestamp };
+                let header = preamble_header(kind, msid, timestamp, body.len());
                 connection.session.write_message(&header, body).is_ok()
             });
             // A peer that asks and never reads has filled its reply space.

@@ -17,12 +17,20 @@ use ring::{Arena, MessageFlags, MessageKind, MessageMeta, Position, RingFull, Wr
 use rtmp::chunk::{CSID_AUDIO, CSID_DATA, CSID_VIDEO, FramedMessage, Framing, MEDIA_MSID};
 use rtmp::message::{MessageHeader, kind};
 use rtmp::session::{MediaKind, MediaPart};
-use rtmp::tag::{AudioInfo, Multitrack, VideoInfo};
-use rtmp::{Millis, codec, tag};
+use rtmp::{Millis, tag};
 
 use crate::meter::StreamMeter;
 use crate::preamble::{Change, EntryKey, Preamble};
 use crate::timeline::{Timeline, Track};
+
+mod aside;
+mod counters;
+mod facts;
+
+use aside::Aside;
+pub use counters::PublisherCounters;
+pub use facts::MediaFacts;
+use facts::{audio_key, gather_body, video_key};
 
 /// How much of a body is looked at before its message is placed, in bytes.
 pub const PEEK_BYTES: usize = 16;
@@ -78,77 +86,24 @@ pub enum PublishError {
     AsideFull,
 }
 
-/// Plain counters of one stream, read by the worker.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct PublisherCounters {
-    /// Payload bytes of media parts taken from publishers.
-    pub payload_bytes: u64,
-    /// Payload bytes copied into the ring; equal to `payload_bytes` minus what was dropped.
-    pub copied_bytes: u64,
-    /// Payload bytes copied once more because their message was interleaved or stashed.
-    pub copied_aside_bytes: u64,
-    /// Committed messages of any kind.
-    pub messages: u64,
-    /// Committed video messages.
-    pub video: u64,
-    /// Committed audio messages.
-    pub audio: u64,
-    /// Timestamp repairs of the stream's timeline.
-    pub timestamp_repairs: u64,
-    /// Messages dropped for want of room: workers still held the whole ring, or too much was
-    /// aside.
-    pub dropped_ring_full: u64,
-    /// Payload bytes of dropped messages.
-    pub dropped_bytes: u64,
-    /// Video messages held back while waiting for the first keyframe of a returning publisher.
-    pub dropped_before_keyframe: u64,
-    /// Partial messages given up (abort, disconnect).
-    pub torn: u64,
-    /// Sequence headers or metadata too large for the preamble.
-    pub preamble_not_kept: u64,
-}
-
-impl PublisherCounters {
-    /// Messages dropped for any reason but a torn connection.
-    pub fn dropped(&self) -> u64 {
-        self.dropped_ring_full + self.dropped_before_keyframe
-    }
-}
-
-/// Codecs and picture of a stream, as its sequence headers tell.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MediaFacts {
-    /// Name of the video codec, if video was seen.
-    pub video_codec: Option<&'static str>,
-    /// Name of the audio codec, if audio was seen.
-    pub audio_codec: Option<&'static str>,
-    /// Picture size in luma samples.
-    pub size: Option<(u32, u32)>,
-    /// Audio sample rate in hertz.
-    pub sample_rate_hz: Option<u32>,
-    /// Audio channels.
-    pub channels: Option<u8>,
+/// A message with a place in the ring.
+#[derive(Copy, Clone, Debug)]
+struct Placed {
+    /// Chunk stream it arrives on; 0 for one that came whole.
+    csid: u32,
+    media: MessageKind,
+    /// On the stream's timeline.
+    timestamp: u32,
+    /// In the message header.
+    wire_timestamp: u32,
+    length: u32,
 }
 
 /// The message that is being written at the tail of the ring.
 #[derive(Debug)]
 struct AtTail {
-    csid: u32,
-    media: MessageKind,
-    timestamp: u32,
-    length: u32,
+    message: Placed,
     framed: FramedMessage,
-}
-
-/// A message that cannot be placed yet.
-#[derive(Debug)]
-struct Aside {
-    csid: u32,
-    media: MessageKind,
-    timestamp: u32,
-    length: usize,
-    body: Vec<u8>,
-    complete: bool,
 }
 
 /// The writer of one stream. Moves between workers when a publisher returns elsewhere.
@@ -239,7 +194,7 @@ impl Publisher {
             self.forget_partial(part.csid);
             return self.handle_first(arena, part, now);
         }
-        if let Some(at_tail) = self.at_tail.as_mut().filter(|m| m.csid == part.csid) {
+        if let Some(at_tail) = self.at_tail.as_mut().filter(|m| m.message.csid == part.csid) {
             at_tail.framed.push(self.writer.reserved_mut(), part.body);
             self.counters.copied_bytes += part.body.len() as u64;
             if part.last {
@@ -393,7 +348,14 @@ impl Publisher {
         if self.holds_back(media_of(part), part.body, now) {
             return Ok(self.start_dropping(part));
         }
-        if self.place(arena, part.csid, media_of(part), timestamp, part.length).is_err() {
+        let message = Placed {
+            csid: part.csid,
+            media: media_of(part),
+            timestamp,
+            wire_timestamp: timestamp,
+            length: part.length,
+        };
+        if self.place(arena, message).is_err() {
             self.counters.dropped_ring_full += 1;
             self.broken |= media_of(part) == MessageKind::Video;
             return Ok(self.start_dropping(part));
@@ -409,59 +371,6 @@ impl Publisher {
         Ok(Progress::Committed)
     }
 
-    /// Appends a part to its message aside. If the message is the oldest aside, the tail is free
-    /// and enough is known of it, it moves to the tail and goes on there.
-    fn handle_aside(
-        &mut self,
-        arena: &mut Arena,
-        part: &MediaPart<'_>,
-        now: Millis,
-    ) -> Result<Progress, PublishError> {
-        if let Some(aside) = self.aside.iter_mut().find(|m| m.csid == part.csid && !m.complete) {
-            aside.body.extend_from_slice(part.body);
-            aside.complete = part.last;
-            self.counters.copied_aside_bytes += part.body.len() as u64;
-        }
-        let before = self.counters.messages;
-        self.drain_aside(arena, now);
-        let committed = self.counters.messages != before;
-        Ok(if committed { Progress::Committed } else { Progress::Partial })
-    }
-
-    /// Appends what is complete aside, oldest first, while the tail is free; the first incomplete
-    /// one with enough known bytes becomes the message at the tail.
-    fn drain_aside(&mut self, arena: &mut Arena, now: Millis) {
-        while self.at_tail.is_none() {
-            // Complete messages overtake one that is still too short to be placed.
-            let ready = self.aside.iter().position(|m| m.complete || m.body.len() >= PEEK_BYTES);
-            let Some(ready) = ready else { return };
-            let aside = self.aside.remove(ready);
-            if aside.media == MessageKind::Data {
-                self.append_whole(arena, aside.media, aside.timestamp, &aside.body, now);
-                continue;
-            }
-            let timestamp = self.map(aside.media, aside.timestamp, &aside.body, now);
-            if self.holds_back(aside.media, &aside.body, now) {
-                self.drop_aside(&aside);
-                continue;
-            }
-            let length = u32::try_from(aside.length).unwrap_or(u32::MAX);
-            if self.place(arena, aside.csid, aside.media, timestamp, length).is_err() {
-                self.counters.dropped_ring_full += 1;
-                self.broken |= aside.media == MessageKind::Video;
-                self.drop_aside(&aside);
-                continue;
-            }
-            if let Some(at_tail) = self.at_tail.as_mut() {
-                at_tail.framed.push(self.writer.reserved_mut(), &aside.body);
-                self.counters.copied_bytes += aside.body.len() as u64;
-            }
-            if aside.complete {
-                self.complete_at_tail(arena, now);
-            }
-        }
-    }
-
     fn append_whole(
         &mut self,
         arena: &mut Arena,
@@ -471,7 +380,10 @@ impl Publisher {
         now: Millis,
     ) -> Progress {
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        if self.place(arena, 0, media, timestamp, length).is_err() {
+        // Players take metadata with a time of its own for a track of texts (ffmpeg's FLV reader).
+        let wire_timestamp = if is_metadata(body) { 0 } else { timestamp };
+        let message = Placed { csid: 0, media, timestamp, wire_timestamp, length };
+        if self.place(arena, message).is_err() {
             self.counters.dropped_ring_full += 1;
             return Progress::Dropped;
         }
@@ -483,30 +395,24 @@ impl Publisher {
     }
 
     /// Reserves room at the tail and writes the message header.
-    fn place(
-        &mut self,
-        arena: &mut Arena,
-        csid: u32,
-        media: MessageKind,
-        timestamp: u32,
-        length: u32,
-    ) -> Result<(), RingFull> {
-        let (out_csid, kind) = match media {
+    fn place(&mut self, arena: &mut Arena, message: Placed) -> Result<(), RingFull> {
+        let (csid, kind) = match message.media {
             MessageKind::Audio => (CSID_AUDIO, kind::AUDIO),
             MessageKind::Video => (CSID_VIDEO, kind::VIDEO),
             MessageKind::Data => (CSID_DATA, kind::DATA_AMF0),
         };
-        let header = MessageHeader { csid: out_csid, kind, msid: MEDIA_MSID, timestamp, length };
+        let Placed { wire_timestamp: timestamp, length, .. } = message;
+        let header = MessageHeader { csid, kind, msid: MEDIA_MSID, timestamp, length };
         self.writer.reserve(arena, self.framing.framed_bytes(&header))?;
         let framed = self.framing.begin(&header, self.writer.reserved_mut());
-        self.at_tail = Some(AtTail { csid, media, timestamp, length, framed });
+        self.at_tail = Some(AtTail { message, framed });
         Ok(())
     }
 
     /// The message at the tail is whole: read its tag, commit it, move join and flush mark.
     fn complete_at_tail(&mut self, arena: &mut Arena, now: Millis) {
-        let Some(message) = self.at_tail.take() else { return };
-        let header_bytes = message.framed.header_bytes();
+        let Some(AtTail { message, framed }) = self.at_tail.take() else { return };
+        let header_bytes = framed.header_bytes();
         let body_bytes = usize::try_from(message.length).unwrap_or(0);
         let flags = self.read_tag(arena, message.media, header_bytes, body_bytes);
         self.meter_message(&message, flags, now);
@@ -606,7 +512,7 @@ impl Publisher {
         self.writer.set_join(position);
     }
 
-    fn meter_message(&mut self, message: &AtTail, flags: MessageFlags, now: Millis) {
+    fn meter_message(&mut self, message: &Placed, flags: MessageFlags, now: Millis) {
         let is_keyframe = flags.contains(MessageFlags::KEYFRAME);
         let is_config = flags.contains(MessageFlags::SEQUENCE_HEADER);
         match message.media {
@@ -673,19 +579,8 @@ impl Publisher {
         Progress::Partial
     }
 
-    fn drop_aside(&mut self, aside: &Aside) {
-        self.counters.dropped_bytes += aside.payload_bytes();
-        if !aside.complete {
-            self.dropping.push(aside.csid);
-        }
-    }
-
-    fn aside_bytes(&self) -> usize {
-        self.aside.iter().map(|message| message.length).sum()
-    }
-
     fn forget_partial(&mut self, csid: u32) {
-        if self.at_tail.as_ref().is_some_and(|message| message.csid == csid) {
+        if self.at_tail.as_ref().is_some_and(|at_tail| at_tail.message.csid == csid) {
             self.at_tail = None;
             self.writer.cancel();
             self.counters.torn += 1;
@@ -702,94 +597,6 @@ impl Publisher {
         self.forget_aside(|_| true);
         self.dropping.clear();
     }
-
-    fn forget_aside(&mut self, is_torn: impl Fn(&Aside) -> bool) {
-        let counters = &mut self.counters;
-        self.aside.retain(|message| {
-            if is_torn(message) {
-                counters.torn += 1;
-                counters.dropped_bytes += message.payload_bytes();
-                return false;
-            }
-            true
-        });
-    }
-}
-
-impl Aside {
-    /// Bytes that count as media payload.
-    fn payload_bytes(&self) -> u64 {
-        if self.media == MessageKind::Data { 0 } else { self.body.len() as u64 }
-    }
-}
-
-/// The body of the message in `image` without its continuation headers.
-fn gather_body(image: &[u8], header_bytes: usize, body_bytes: usize, framing: Framing) -> Vec<u8> {
-    /// A fmt 0 header with a one-byte basic header and no extended timestamp.
-    const PLAIN_HEADER_BYTES: usize = 12;
-    let continuation_bytes = if header_bytes > PLAIN_HEADER_BYTES { 1 + 4 } else { 1 };
-    let mut body = Vec::with_capacity(body_bytes);
-    let mut rest = image.get(header_bytes..).unwrap_or(&[]);
-    while body.len() < body_bytes {
-        let take = (body_bytes - body.len()).min(framing.chunk_bytes as usize).min(rest.len());
-        if take == 0 {
-            break;
-        }
-        let (chunk, tail) = rest.split_at(take);
-        body.extend_from_slice(chunk);
-        rest = tail.get(continuation_bytes..).unwrap_or(&[]);
-    }
-    body
-}
-
-impl MediaFacts {
-    fn note_video_header(&mut self, body: &[u8], info: &VideoInfo) {
-        self.video_codec = Some(info.codec.name());
-        let Some(track) = tag::video_tracks(body).next() else { return };
-        if let Some(config) = codec::video_config(track.codec, track.payload)
-            && config.width > 0
-        {
-            self.size = Some((config.width, config.height));
-        }
-    }
-
-    fn note_audio(&mut self, info: &AudioInfo) {
-        self.audio_codec = Some(info.codec.name());
-        if self.sample_rate_hz.is_none() && info.rate_hz > 0 {
-            self.sample_rate_hz = Some(info.rate_hz);
-            self.channels = Some(info.channels);
-        }
-    }
-
-    fn note_audio_header(&mut self, body: &[u8]) {
-        let Some(track) = tag::audio_tracks(body).next() else { return };
-        if let Some(config) = codec::audio_config(track.codec, track.payload) {
-            self.sample_rate_hz = Some(config.rate_hz);
-            self.channels = Some(config.channels);
-        }
-    }
-}
-
-/// Several tracks in one message: kept apart from messages of single tracks.
-const KEY_MANY_TRACKS: u16 = 1 << 8;
-/// Beside the codec configuration of the same track: colour or channel layout.
-const KEY_SIDE_DATA: u16 = 1 << 9;
-
-fn video_key(body: &[u8], info: &VideoInfo) -> EntryKey {
-    let track = tag::video_tracks(body).next().map_or(0, |track| track.id);
-    EntryKey::video(track_key(track, info.multitrack, info.metadata))
-}
-
-fn audio_key(body: &[u8], info: &AudioInfo) -> EntryKey {
-    let track = tag::audio_tracks(body).next().map_or(0, |track| track.id);
-    EntryKey::audio(track_key(track, info.multitrack, info.multichannel_config))
-}
-
-fn track_key(track: u8, multitrack: Multitrack, is_side_data: bool) -> u16 {
-    let many = matches!(multitrack, Multitrack::Many | Multitrack::ManyCodecs);
-    u16::from(track)
-        | if many { KEY_MANY_TRACKS } else { 0 }
-        | if is_side_data { KEY_SIDE_DATA } else { 0 }
 }
 
 fn media_of(part: &MediaPart<'_>) -> MessageKind {

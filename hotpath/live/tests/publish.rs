@@ -171,6 +171,22 @@ fn a_full_ring_drops_whole_messages_and_resumes_with_a_keyframe() {
 }
 
 #[test]
+fn metadata_carries_no_time_on_the_wire_but_has_its_place_on_the_timeline() {
+    let mut rig = Rig::new(PublisherConfig::default());
+    rig.headers(0);
+    rig.gop(0, 25, 100);
+    let metadata = b"\x02\x00\x0aonMetaData\x05";
+    rig.publisher.handle_data(&mut rig.arena, 960, metadata, rig.now);
+    let seen = whole_ring(&rig, 65_536);
+    let last = seen.last().unwrap();
+    assert_eq!((last.kind, last.timestamp), (18, 0), "players take anything else for a text track");
+    let mut tap = rig.ring.tap();
+    let head = tap.refresh();
+    let message = tap.messages_from(head.tail).last().unwrap();
+    assert_eq!(message.meta.timestamp, 960);
+}
+
+#[test]
 fn a_large_header_is_kept_whole_for_joiners() {
     let config = PublisherConfig { chunk_bytes: 128, ..PublisherConfig::default() };
     let mut rig = Rig::new(config);

@@ -154,7 +154,7 @@ impl Viewer {
 /// Decodes a wire image that starts on a message boundary.
 pub fn decode(bytes: &[u8], chunk_bytes: u32) -> Vec<Seen> {
     let mut reader = ChunkReader::new(rtmp::ReaderLimits::default());
-    reader.set_chunk_size(chunk_bytes);
+    reader.set_chunk_size(chunk_bytes).expect("a chunk size");
     let mut input = bytes;
     let mut seen = Vec::new();
     let mut open: Option<Seen> = None;
