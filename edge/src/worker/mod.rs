@@ -109,6 +109,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     spare: Vec<Vec<u8>>,
     completions: Vec<Completion<ring::Lease>>,
     load: sweep::Load,
+    /// Receives since the last sweep step.
+    receives: u32,
     skip_lines: RepeatLimit,
     error_lines: RepeatLimit,
     drain_until: Option<Millis>,
@@ -167,6 +169,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             spare: Vec::new(),
             completions: Vec::new(),
             load: sweep::Load::new(cpu_nanos),
+            receives: 0,
             skip_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
             error_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
             drain_until: None,
@@ -276,7 +279,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Completion::Accepted { conn, peer, local: _, listener: _ } => {
                 self.on_accept(conn, peer)
             }
-            Completion::Received { conn, data } => self.on_received(conn.index(), &data),
+            Completion::Received { conn, data } => {
+                self.receives += 1;
+                self.on_received(conn.index(), &data);
+            }
             Completion::ReceiveEnded { conn, reason } => {
                 self.on_receive_ended(conn.index(), reason);
             }

@@ -6,7 +6,7 @@
 
 use rtmp::Millis;
 use rtmp::session::PlayError;
-use uring::Io;
+use uring::{Batching, Io, Nanos};
 
 use super::{SWEEP_MS, SWEEP_STEPS, Worker};
 use crate::command::Event;
@@ -20,6 +20,24 @@ const BUSY_LOW_PERCENT: u64 = 50;
 const WIDEN_MS_FIRST: u32 = 10;
 /// Distance of two looks at the load, in milliseconds.
 const LOAD_MS: u64 = 1_000;
+
+/// Receives in one sweep step from which turns gather completions: 2,000 a second, as many small
+/// streams make.
+const GATHER_RECEIVES_MIN: u32 = 100;
+/// Receives in one sweep step from which they gather longer.
+const GATHER_LONGER_RECEIVES_MIN: u32 = 400;
+/// Completions that end the gathering.
+const GATHER_COMPLETIONS_MAX: u32 = 64;
+
+/// How long a turn may gather completions, after so many receives in the last sweep step.
+fn batching(receives: u32) -> Batching {
+    let wait_ms = match receives {
+        0..GATHER_RECEIVES_MIN => return Batching::OFF,
+        GATHER_RECEIVES_MIN..GATHER_LONGER_RECEIVES_MIN => 1,
+        GATHER_LONGER_RECEIVES_MIN.. => 2,
+    };
+    Batching { completions: GATHER_COMPLETIONS_MAX, wait: Nanos::from_millis(wait_ms) }
+}
 
 /// How busy the worker is, and what that does to its flush window.
 #[derive(Debug)]
@@ -72,6 +90,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         self.sweep_at = Millis(self.now.0 + SWEEP_MS);
+        let receives = std::mem::take(&mut self.receives);
+        self.io.set_batching(batching(receives));
         self.sweep_connections();
         self.sweep_streams();
         self.sweep_load();

@@ -12,8 +12,8 @@
 //! offers. Measured against io_uring a send costs the same; what is lost is batching on ingest.
 
 use crate::io::{
-    Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos, ReceiveEnd,
-    SendBuf,
+    Batching, Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos,
+    ReceiveEnd, SendBuf,
 };
 use crate::probe::{Backend, FeatureState, Features, OpenError};
 use crate::recv_pool::RecvPool;
@@ -578,6 +578,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
         self.counters.completions += (completions.len() - before) as u64;
         Ok(())
     }
+
+    /// A readiness call returns with the first event; there is nothing to gather.
+    fn set_batching(&mut self, _: Batching) {}
 
     fn waker(&self) -> Waker {
         self.signal.waker()

@@ -395,6 +395,20 @@ pub struct IoCounters {
     pub closed: u64,
 }
 
+/// How long a waiting turn may gather completions before it returns.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Batching {
+    /// Completions that end the wait at once. 1 is no gathering.
+    pub completions: u32,
+    /// Longest delay of a completion that is alone.
+    pub wait: Nanos,
+}
+
+impl Batching {
+    /// Every completion ends the wait.
+    pub const OFF: Batching = Batching { completions: 1, wait: Nanos(0) };
+}
+
 /// A network, driven by one thread in turns. See the module's contract.
 pub trait Io {
     /// The memory a shared send reads from. Its address must not move with the handle, because the
@@ -466,6 +480,10 @@ pub trait Io {
         deadline: Option<Nanos>,
         completions: &mut Vec<Completion<Self::Lease>>,
     ) -> io::Result<()>;
+
+    /// Trades delay for fewer turns while many peers send: a hint, without effect on the order or
+    /// the content of completions. An implementation that cannot gather ignores it.
+    fn set_batching(&mut self, batching: Batching);
 
     /// A handle by which any thread can end a waiting turn.
     fn waker(&self) -> Waker;

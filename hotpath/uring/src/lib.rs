@@ -63,8 +63,8 @@ mod waker;
 
 pub use epoll::Epoll;
 pub use io::{
-    Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos, ReceiveEnd,
-    SendBuf, SocketOptions,
+    Batching, Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos,
+    ReceiveEnd, SendBuf, SocketOptions,
 };
 pub use open::{IoChoice, Opened, open};
 pub use probe::{Backend, Feature, FeatureState, Features, OpenError};

@@ -9,7 +9,7 @@ use common::{
     read_exactly, write_all,
 };
 use std::rc::Rc;
-use uring::{Io, IoConfig, ListenOptions, Nanos, ReceiveEnd, SendBuf};
+use uring::{Batching, Io, IoConfig, ListenOptions, Nanos, ReceiveEnd, SendBuf};
 
 macro_rules! on_each {
     ($($case:ident),* $(,)?) => {
@@ -24,6 +24,7 @@ on_each!(
     a_peer_is_accepted_with_its_address,
     connecting_reports_success_and_refusal,
     what_is_sent_comes_back,
+    gathering_turns_lose_nothing_and_hold_nothing_back,
     a_peer_that_does_not_read_blocks_the_send_until_it_does,
     closing_while_receiving_and_sending_delivers_nothing_more,
     a_send_before_close_in_the_same_turn_arrives,
@@ -118,6 +119,29 @@ fn what_is_sent_comes_back<W: World>() {
         let count = 1 + chance.below(60_000);
         let bytes = chance.bytes(count);
         server.send_bytes_max = 1 + chance.below(40_000);
+        let (mut written, mut back) = (0, Vec::new());
+        server.until("echoed", |_| {
+            written += peer.write(&bytes[written..]);
+            peer.read_into(&mut back);
+            back.len() >= count
+        });
+        assert!(back == bytes, "the echo differs");
+    }
+}
+
+fn gathering_turns_lose_nothing_and_hold_nothing_back<W: World>() {
+    let Some(mut server) = server::<W>() else { return };
+    server.echo = true;
+    let addr = server.listen();
+    let mut pairs: Vec<_> = (0..8).map(|_| server.pair(addr)).collect();
+    let batching = Batching { completions: 64, wait: Nanos::from_millis(1) };
+    server.world.io().set_batching(batching);
+    let mut chance = Chance(5);
+    for round in 0..20 {
+        // Far fewer completions than a turn would gather: the rest of the wait must end by itself.
+        let (peer, _) = &mut pairs[round % 8];
+        let count = 1 + chance.below(5_000);
+        let bytes = chance.bytes(count);
         let (mut written, mut back) = (0, Vec::new());
         server.until("echoed", |_| {
             written += peer.write(&bytes[written..]);

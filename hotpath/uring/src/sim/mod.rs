@@ -23,8 +23,8 @@ pub use faults::Faults;
 pub use peer::{SimListener, SimNet, SimPeer};
 
 use crate::io::{
-    Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos, ReceiveEnd,
-    SendBuf,
+    Batching, Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos,
+    ReceiveEnd, SendBuf,
 };
 use crate::probe::{Backend, FeatureState, Features};
 use crate::recv_pool::RecvPool;
@@ -539,6 +539,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
         port.ready |= count > 0 || deadline.is_some_and(|deadline| deadline <= self.now);
         Ok(())
     }
+
+    /// Virtual time has no use for it.
+    fn set_batching(&mut self, _: Batching) {}
 
     fn waker(&self) -> Waker {
         self.waker.clone()

@@ -24,7 +24,8 @@ mod setup;
 mod submit;
 
 use crate::io::{
-    Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos, SendBuf,
+    Batching, Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos,
+    SendBuf,
 };
 use crate::probe::{Features, OpenError};
 use crate::slots::Slots;
@@ -70,6 +71,7 @@ pub struct Uring<L> {
     signal: WakeSignal,
     wake_armed: bool,
     now: Nanos,
+    batching: Batching,
     config: IoConfig,
     features: Features,
     counters: IoCounters,
@@ -98,6 +100,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             signal,
             wake_armed: false,
             now: socket::clock(),
+            batching: Batching::OFF,
             config,
             features: opened.features,
             counters: IoCounters::default(),
@@ -399,6 +402,10 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
         self.reap(completions, limit)?;
         self.counters.completions += (completions.len() - before) as u64;
         Ok(())
+    }
+
+    fn set_batching(&mut self, batching: Batching) {
+        self.batching = batching;
     }
 
     fn waker(&self) -> Waker {

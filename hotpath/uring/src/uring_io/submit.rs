@@ -85,9 +85,22 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         absorb(self.ring.submit())
     }
 
+    /// Waits for one completion; when batching is on, first for several, for a short while.
     fn submit_and_wait(&mut self, until: Option<Nanos>) -> io::Result<()> {
+        if self.batching.completions > 1 {
+            let gathered = socket::clock().saturating_add(self.batching.wait);
+            let end = until.map_or(gathered, |until| until.min(gathered));
+            self.wait_for(self.batching.completions as usize, Some(end))?;
+            if until == Some(end) || self.has_completions() {
+                return Ok(());
+            }
+        }
+        self.wait_for(1, until)
+    }
+
+    fn wait_for(&mut self, completions: usize, until: Option<Nanos>) -> io::Result<()> {
         self.counters.enters += 1;
-        let Some(until) = until else { return absorb(self.ring.submit_and_wait(1)) };
+        let Some(until) = until else { return absorb(self.ring.submit_and_wait(completions)) };
         let span = until.since(socket::clock());
         if span == Nanos(0) {
             return absorb(self.ring.submit());
@@ -95,7 +108,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         let nanos = u32::try_from(span.0 % 1_000_000_000).unwrap_or(0);
         let time = Timespec::new().sec(span.0 / 1_000_000_000).nsec(nanos);
         let args = SubmitArgs::new().timespec(&time);
-        absorb(self.ring.submitter().submit_with_args(1, &args))
+        absorb(self.ring.submitter().submit_with_args(completions, &args))
     }
 }
 
