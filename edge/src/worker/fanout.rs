@@ -255,10 +255,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     pub(super) fn select(&mut self, index: usize, msid: u32, change: impl FnOnce(&mut Selection)) {
+        let now = self.now;
         let Some((play, _)) = self.play_of(index, msid) else { return };
         let mut selection = play.subscriber.selection();
         change(&mut selection);
-        play.subscriber.select(selection);
+        play.subscriber.select(selection, now);
     }
 
     fn play_of(

@@ -82,7 +82,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 return true;
             }
             let mut copied = self.spare.pop().unwrap_or_default();
-            play.subscriber.copy_next(tap, &mut copied, COPY_BYTES_MAX, now);
+            let config = &stream.vhost.subscriber;
+            play.subscriber.copy_next(config, tap, &mut copied, COPY_BYTES_MAX, now);
             if copied.is_empty() {
                 self.spare.push(copied);
                 continue;
@@ -415,7 +416,7 @@ fn note_stream_ends(
             play.preamble_version = 0;
             play.waiting_since = now;
             if !play.subscriber.is_waiting() {
-                play.subscriber.on_stream_end(now);
+                play.subscriber.on_stream_end();
                 if let Some(stream) = streams.get_mut(play.stream) {
                     stream.waiting += 1;
                 }

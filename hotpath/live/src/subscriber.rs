@@ -108,7 +108,8 @@ pub enum LagVerdict {
 enum State {
     /// Has no place in the ring; a join must lie at or after `not_before`.
     Waiting {
-        since: Millis,
+        /// When it could first have joined: a wait for a publisher is no wait for a keyframe.
+        since: Option<Millis>,
         not_before: Position,
     },
     Flowing,
@@ -138,8 +139,8 @@ pub struct Subscriber {
     is_in_flight: bool,
     last_progress: Millis,
     overruns: u8,
-    /// Video is left out until the next keyframe, after `receiveVideo(true)`.
-    video_from_keyframe: bool,
+    /// Video is left out until the next keyframe, since `receiveVideo(true)` came.
+    video_from_keyframe: Option<Millis>,
     skips: u32,
 }
 
@@ -147,7 +148,7 @@ impl Subscriber {
     /// A subscriber that waits for its first join.
     pub fn new(selection: Selection, now: Millis) -> Self {
         Self {
-            state: State::Waiting { since: now, not_before: Position(0) },
+            state: State::Waiting { since: None, not_before: Position(0) },
             selection,
             cursor: Position(0),
             target: Position(0),
@@ -158,7 +159,7 @@ impl Subscriber {
             is_in_flight: false,
             last_progress: now,
             overruns: 0,
-            video_from_keyframe: false,
+            video_from_keyframe: None,
             skips: 0,
         }
     }
@@ -210,12 +211,15 @@ impl Subscriber {
         let keyframe = tap
             .join_point()
             .filter(|join| join.position >= not_before && (config.gop_cache || not_before.0 > 0));
+        let since = since.unwrap_or(now);
+        self.state = State::Waiting { since: Some(since), not_before };
         let waited_ms = now.0.saturating_sub(since.0);
         let start = match keyframe {
             Some(join) => join,
             None if !config.gop_cache && not_before.0 == 0 => {
                 // The next keyframe counts, not the one that is already here.
-                self.state = State::Waiting { since, not_before: Position(head.head.0.max(1)) };
+                let not_before = Position(head.head.0.max(1));
+                self.state = State::Waiting { since: Some(since), not_before };
                 return None;
             }
             None if has_video && waited_ms < u64::from(config.keyframe_wait_ms_max) => return None,
@@ -227,6 +231,7 @@ impl Subscriber {
             None => newest_timestamp(tap, head),
         };
         self.state = State::Flowing;
+        self.limit = None;
         self.cursor = start.position;
         self.message_end = start.position;
         self.target = head.head;
@@ -294,7 +299,7 @@ impl Subscriber {
     pub fn on_sent(&mut self, tap: &Tap, bytes: usize, now: Millis) {
         self.is_in_flight = false;
         if bytes == 0 {
-            self.finish_skip(now);
+            self.finish_skip();
             return;
         }
         self.cursor = Position(self.cursor.0 + bytes as u64);
@@ -311,7 +316,7 @@ impl Subscriber {
                 message_end(tap, self.cursor)
             };
         }
-        self.finish_skip(now);
+        self.finish_skip();
     }
 
     /// The socket takes nothing more for now: the rest of a half-sent message is kept from reuse.
@@ -361,7 +366,7 @@ impl Subscriber {
         self.on_blocked(tap);
         self.state = State::Skipping;
         self.skips = self.skips.saturating_add(1);
-        self.finish_skip(now);
+        self.finish_skip();
         LagVerdict::SkipStarted { lag_ms, overrun }
     }
 
@@ -371,12 +376,15 @@ impl Subscriber {
         self.wants_pause = paused;
         match (self.state, paused) {
             (State::Flowing | State::Skipping, true) => self.state = State::Paused,
+            (State::Waiting { not_before, .. }, _) => {
+                self.state = State::Waiting { since: None, not_before };
+            }
             (State::Paused, false) => {
                 self.last_progress = now;
                 let newer_keyframe = head.join.is_some_and(|join| join > self.cursor);
                 if newer_keyframe || self.cursor < head.tail {
                     self.state = State::Skipping;
-                    self.finish_skip(now);
+                    self.finish_skip();
                 } else {
                     self.state = State::Flowing;
                 }
@@ -386,36 +394,42 @@ impl Subscriber {
     }
 
     /// Changes what it wants to hear (`receiveAudio`, `receiveVideo`).
-    pub fn select(&mut self, selection: Selection) {
+    pub fn select(&mut self, selection: Selection, now: Millis) {
         if selection.video && !self.selection.video {
-            self.video_from_keyframe = true;
+            self.video_from_keyframe = Some(now);
         }
         self.selection = selection;
     }
 
     /// The stream has ended and all of it is sent: wait for the next publisher.
-    pub fn on_stream_end(&mut self, now: Millis) {
-        self.held = None;
+    pub fn on_stream_end(&mut self) {
         self.limit = None;
         self.message_end = self.cursor;
-        self.state = State::Waiting { since: now, not_before: Position(self.cursor.0.max(1)) };
+        self.wait_behind_cursor();
     }
 
     /// True if the shared wire image does for this subscriber.
     pub fn is_shared(&self) -> bool {
-        self.selection.is_shared() && !self.video_from_keyframe
+        self.selection.is_shared() && self.video_from_keyframe.is_none()
     }
 
     /// The unusual subscriber: appends its next whole messages to `out`, each with this
     /// subscriber's message stream id, leaving out what it does not want, until `out` holds
     /// `bytes_max` or more or the target is reached. The cursor moves at once.
-    pub fn copy_next(&mut self, tap: &Tap, out: &mut Vec<u8>, bytes_max: usize, now: Millis) {
+    pub fn copy_next(
+        &mut self,
+        config: &SubscriberConfig,
+        tap: &Tap,
+        out: &mut Vec<u8>,
+        bytes_max: usize,
+        now: Millis,
+    ) {
         if self.state != State::Flowing {
             return;
         }
         while self.cursor < self.target && out.len() < bytes_max {
             let Some(message) = tap.message_at(self.cursor) else { break };
-            if self.wants(&message) {
+            if self.wants(&message, config, now) {
                 let bytes = usize::try_from(message.end.0 - message.start.0).unwrap_or(0);
                 let Some(image) = tap.lease(message.start, bytes) else { break };
                 append_with_msid(&image, self.selection.msid, out);
@@ -429,26 +443,38 @@ impl Subscriber {
         }
     }
 
-    fn wants(&mut self, message: &MessageView) -> bool {
+    fn wants(&mut self, message: &MessageView, config: &SubscriberConfig, now: Millis) -> bool {
         let flags = message.meta.flags;
+        if flags.contains(MessageFlags::SEQUENCE_HEADER) {
+            // Told always: what was switched off may be switched on again.
+            return true;
+        }
         match message.meta.kind {
             MessageKind::Audio => self.selection.audio,
             MessageKind::Data => true,
             MessageKind::Video if !self.selection.video => false,
             MessageKind::Video => {
-                if flags.contains(MessageFlags::KEYFRAME) {
-                    self.video_from_keyframe = false;
+                let Some(since) = self.video_from_keyframe else { return true };
+                let waited_ms = now.0.saturating_sub(since.0);
+                let is_over = waited_ms >= u64::from(config.keyframe_wait_ms_max);
+                if flags.contains(MessageFlags::KEYFRAME) || is_over {
+                    self.video_from_keyframe = None;
                 }
-                !self.video_from_keyframe || flags.contains(MessageFlags::SEQUENCE_HEADER)
+                self.video_from_keyframe.is_none()
             }
         }
     }
 
-    fn finish_skip(&mut self, now: Millis) {
+    fn finish_skip(&mut self) {
         if self.state == State::Skipping && !self.is_mid_message() && !self.is_in_flight {
-            self.held = None;
-            self.state = State::Waiting { since: now, not_before: Position(self.cursor.0.max(1)) };
+            self.wait_behind_cursor();
         }
+    }
+
+    fn wait_behind_cursor(&mut self) {
+        self.held = None;
+        let not_before = Position(self.cursor.0.max(1));
+        self.state = State::Waiting { since: None, not_before };
     }
 }
 

@@ -88,8 +88,46 @@ fn a_stream_without_keyframes_is_joined_at_its_head_after_the_wait() {
     rig.headers(0);
     rig.publish(MediaKind::Video, 0, &video(false, 100));
     let mut viewer = Viewer::new(&rig, SubscriberConfig::default());
-    assert!(!viewer.try_join(Millis(4_999), true));
-    assert!(viewer.try_join(Millis(5_000), true));
+    assert!(!viewer.try_join(Millis(60_000), true), "a wait for a publisher does not count");
+    assert!(!viewer.try_join(Millis(64_999), true));
+    assert!(viewer.try_join(Millis(65_000), true));
+}
+
+#[test]
+fn what_is_switched_off_still_hears_new_sequence_headers() {
+    let mut rig = rig();
+    rig.headers(0);
+    let selection = Selection { msid: 1, audio: true, video: false };
+    let mut viewer = Viewer::selecting(&rig, SubscriberConfig::default(), selection);
+    rig.gop(0, 2, 10);
+    assert!(viewer.try_join(rig.now, true));
+    rig.publish(MediaKind::Video, 80, &avc_header(2));
+    let head = viewer.tap.refresh();
+    viewer.subscriber.set_target(head.head, rig.now);
+    let mut out = Vec::new();
+    viewer.subscriber.copy_next(&viewer.config, &viewer.tap, &mut out, usize::MAX, rig.now);
+    let seen = common::decode(&out, 65_536);
+    assert_eq!(seen.last().unwrap().body, avc_header(2));
+    assert_eq!(seen.iter().filter(|message| message.kind == 9).count(), 1);
+}
+
+#[test]
+fn video_switched_on_in_a_stream_without_keyframes_comes_after_the_wait() {
+    let mut rig = rig();
+    rig.headers(0);
+    rig.gop(0, 1, 10);
+    let mut viewer = Viewer::new(&rig, SubscriberConfig::default());
+    assert!(viewer.try_join(rig.now, true));
+    let all = viewer.subscriber.selection();
+    viewer.subscriber.select(Selection { video: false, ..all }, Millis(0));
+    viewer.subscriber.select(all, Millis(0));
+    rig.publish(MediaKind::Video, 40, &video(false, 10));
+    let head = viewer.tap.refresh();
+    viewer.subscriber.set_target(head.head, rig.now);
+    let late = Millis(5_000);
+    let mut out = Vec::new();
+    viewer.subscriber.copy_next(&viewer.config, &viewer.tap, &mut out, usize::MAX, late);
+    assert_eq!(common::decode(&out, 65_536).last().unwrap().body, video(false, 10));
 }
 
 #[test]
@@ -145,7 +183,7 @@ fn a_subscriber_on_another_message_stream_gets_its_own_headers_and_selection() {
     let mut out = Vec::new();
     while viewer.subscriber.has_pending() {
         let one_more = out.len() + 1;
-        viewer.subscriber.copy_next(&viewer.tap, &mut out, one_more, rig.now);
+        viewer.subscriber.copy_next(&viewer.config, &viewer.tap, &mut out, one_more, rig.now);
     }
     let seen = common::decode(&out, 65_536);
     assert_eq!(seen.len(), 3, "audio is left out");
@@ -164,15 +202,15 @@ fn video_switched_on_again_begins_with_a_keyframe() {
     assert!(viewer.try_join(rig.now, true));
     viewer.drain(rig.now, usize::MAX);
     let all = viewer.subscriber.selection();
-    viewer.subscriber.select(Selection { video: false, ..all });
-    viewer.subscriber.select(all);
+    viewer.subscriber.select(Selection { video: false, ..all }, rig.now);
+    viewer.subscriber.select(all, rig.now);
     rig.publish(MediaKind::Video, 80, &video(false, 10));
     rig.gop(120, 1, 10);
     let head = viewer.tap.refresh();
     viewer.subscriber.set_target(head.head, rig.now);
     assert!(!viewer.subscriber.is_shared());
     let mut out = Vec::new();
-    viewer.subscriber.copy_next(&viewer.tap, &mut out, usize::MAX, rig.now);
+    viewer.subscriber.copy_next(&viewer.config, &viewer.tap, &mut out, usize::MAX, rig.now);
     let seen = common::decode(&out, 65_536);
     assert!(is_keyframe(&seen[0]));
     assert!(viewer.subscriber.is_shared(), "the shared image does again");

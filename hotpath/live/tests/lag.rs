@@ -190,7 +190,7 @@ fn nothing_behind_the_end_of_a_stream_is_sent_before_the_end_is_told() {
     slow.drain(now, usize::MAX);
     assert_eq!(slow.subscriber.cursor(), end);
     assert!(!slow.subscriber.is_mid_message());
-    slow.subscriber.on_stream_end(now);
+    slow.subscriber.on_stream_end();
     assert!(slow.try_join(now, true), "the next session is joined anew");
 }
 
@@ -215,4 +215,17 @@ fn no_jump_is_made_while_a_lease_is_out() {
     assert!(viewer.try_join(now, true));
     viewer.drain(now, usize::MAX);
     assert_eq!(viewer.seen()[0].body, common::video(true, 1_000));
+}
+
+#[test]
+fn a_new_place_in_the_stream_has_no_old_end() {
+    let mut rig = Rig::new(PublisherConfig::default());
+    let mut viewer = Viewer::new(&rig, config());
+    viewer.subscriber.set_limit(rig.publisher.writer().head(), rig.now);
+    rig.headers(0);
+    rig.gop(0, 5, 100);
+    assert!(viewer.try_join(rig.now, true));
+    rig.gop(200, 5, 100);
+    viewer.drain(rig.now, usize::MAX);
+    assert_eq!(viewer.subscriber.cursor(), rig.publisher.writer().head());
 }
