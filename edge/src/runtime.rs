@@ -166,7 +166,12 @@ impl Start {
         let waker: Arc<dyn Wake> = Arc::new(IoWaker(io.waker()));
         if index == 0 {
             for feature in &io.features().list {
-                tracing::info!(event = "io_feature", "{feature}");
+                match feature.state {
+                    uring::FeatureState::Off { .. } => {
+                        tracing::debug!(event = "io_feature", "{feature}");
+                    }
+                    _ => tracing::info!(event = "io_feature", "{feature}"),
+                }
             }
         }
         let listen_options = ListenOptions {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::command::Wake;
@@ -15,6 +15,9 @@ pub struct Shared {
     pub registry: Registry,
     /// Connections per address.
     pub addresses: Addresses,
+    /// How many takeovers were asked for: a worker that sees a new number looks through the
+    /// streams it is home of.
+    takeovers: AtomicU64,
     wakers: Box<[OnceLock<Arc<dyn Wake>>]>,
 }
 
@@ -30,6 +33,7 @@ impl Shared {
         Self {
             registry: Registry::new(workers),
             addresses: Addresses::default(),
+            takeovers: AtomicU64::new(0),
             wakers: (0..workers).map(|_| OnceLock::new()).collect(),
         }
     }
@@ -46,6 +50,17 @@ impl Shared {
         if let Some(waker) = self.wakers.get(worker).and_then(OnceLock::get) {
             waker.wake();
         }
+    }
+
+    /// Asks `worker` to look for a stream that somebody wants to take over.
+    pub fn ask_to_yield(&self, worker: usize) {
+        self.takeovers.fetch_add(1, Ordering::AcqRel);
+        self.wake(worker);
+    }
+
+    /// How many takeovers were asked for so far.
+    pub fn takeovers(&self) -> u64 {
+        self.takeovers.load(Ordering::Acquire)
     }
 
     /// Wakes every worker.

@@ -60,9 +60,9 @@ impl Witnesses {
     fn start(server: &Server, how: How) -> Self {
         let mut net = Net::new(server.rtmp);
         let publisher = net.publish("witness");
+        net.until_started(&[publisher]);
         let players: Vec<usize> =
             (0..how.workers).map(|w| net.open(ClientRole::Play, "witness", Some(w))).collect();
-        net.until_started(&[publisher]);
         net.until_started(&players);
         let source = Source::new(1);
         net.send_headers(publisher, &source);
@@ -237,13 +237,15 @@ fn announcement(csid: u8, kind: u8, msid: u32, length: u32) -> Vec<u8> {
 }
 
 #[test]
-fn the_largest_chunk_size_is_harmless() {
+fn large_numbers_with_nothing_behind_them_are_harmless() {
     for how in matrix(&[1]) {
         let server = Server::start(how, SETTINGS);
         let mut peer = RawPeer::connected(server.rtmp);
         peer.send(&message(2, kind::SET_CHUNK_SIZE, 0, &[0x7f, 0xff, 0xff, 0xff]));
+        // An array of four billion values, of which one comes.
+        peer.send(&command(0, "x", |body| body.extend([10, 0xff, 0xff, 0xff, 0xff, 5])));
         peer.create_stream(7.0);
-        peer.read_until(b"_result");
+        peer.read_until(&[b"_result\x00".as_slice(), &7_f64.to_be_bytes()].concat());
         assert!(server.events("protocol_error").is_empty());
     }
 }
@@ -304,9 +306,11 @@ fn commands_that_cannot_be_read_or_come_at_the_wrong_time_are_named_and_closed()
             peer.send(&command(0, "connect", |body| body.extend([5].repeat(20_000))));
             peer.read_to_end();
         }),
-        ("an AMF array of four billion", Ending::Class("malformed_amf_truncated"), |addr| {
+        ("an AMF object that is cut off", Ending::Class("malformed_amf_truncated"), |addr| {
             let mut peer = RawPeer::shaken(addr);
-            peer.send(&command(0, "connect", |body| body.extend([10, 0xff, 0xff, 0xff, 0xff, 5])));
+            peer.send(&command(0, "connect", |body| {
+                body.extend([3, 0, 3, b'a', b'p', b'p', 2, 0xff, 0xff, b'x']);
+            }));
             peer.read_to_end();
         }),
         ("a giant string", Ending::Class("string_too_long"), |addr| {
@@ -413,7 +417,7 @@ fn a_flood_that_is_read_is_served() {
         witnesses.through("a thousand commands", move || {
             let mut peer = RawPeer::connected(addr);
             for _ in 0..1_000 {
-                peer.command(0, "getStreamLength", 0.0, |amf| amf.null());
+                peer.command(0, "getStreamLength", 5.0, |amf| amf.null());
             }
             peer.command(0, "createStream", 77.0, |amf| amf.null());
             peer.read_until(
@@ -421,9 +425,5 @@ fn a_flood_that_is_read_is_served() {
             );
         });
         witnesses.finish();
-        assert!(
-            server.events("close").is_empty()
-                || server.has_logged("close", "reason", "peer_closed")
-        );
     }
 }

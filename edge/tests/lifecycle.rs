@@ -3,9 +3,11 @@
 
 mod support;
 
+use rtmp::message::kind;
 use rtmp::session::{ClientRole, MediaKind};
 use support::client::{Client, Ended, Net, Seen, assert_complete};
 use support::media::{Item, Kind, Source};
+use support::raw::{RawPeer, command_body, message};
 use support::server::{Server, matrix};
 
 const UNPUBLISHED: &str = "NetStream.Play.UnpublishNotify";
@@ -76,7 +78,7 @@ fn a_lost_publisher_that_returns_within_the_grace_period_keeps_its_players() {
                 assert_resumed(client, before, &source, from);
                 never_goes_back(client);
             }
-            assert!(server.has_logged("publish", "result", "resumed"), "{how:?}");
+            server.wait_log("publish", "result", "resumed");
         }
     }
 }
@@ -87,8 +89,9 @@ fn a_returning_publisher_is_heard_from_its_first_keyframe() {
         let server = Server::start(how, "");
         let mut net = Net::new(server.rtmp);
         let first = net.publish("cam");
+        net.until_started(&[first]);
         let player = net.play("cam");
-        net.until_started(&[first, player]);
+        net.until_started(&[player]);
         let mut source = Source::new(1);
         net.send_headers(first, &source);
         net.send_frames(first, &mut source, 13);
@@ -125,8 +128,8 @@ fn players_are_told_when_the_grace_period_is_over_and_a_later_publisher_finds_th
         let server = Server::start(how, "[defaults]\ngrace_ms = 300\n");
         let mut net = Net::new(server.rtmp);
         let first = net.open(ClientRole::Publish, "cam", Some(0));
-        let players: Vec<usize> = (0..4).map(|_| net.play("cam")).collect();
         net.until_started(&[first]);
+        let players: Vec<usize> = (0..4).map(|_| net.play("cam")).collect();
         net.until_started(&players);
         let mut source = Source::new(1);
         net.send_headers(first, &source);
@@ -136,7 +139,7 @@ fn players_are_told_when_the_grace_period_is_over_and_a_later_publisher_finds_th
         net.until("the end of the stream", |net| {
             players.iter().all(|&player| net.clients[player].has_status(UNPUBLISHED))
         });
-        assert!(server.has_logged("unpublish", "how", "lost"));
+        server.wait_log("unpublish", "how", "lost");
         for &player in &players {
             assert_complete(&net.clients[player], &source);
             assert_eq!(net.clients[player].ended, None, "a player may wait for the next one");
@@ -147,7 +150,8 @@ fn players_are_told_when_the_grace_period_is_over_and_a_later_publisher_finds_th
         let from = source.sent.len();
         source.restart();
         net.send_headers(second, &source);
-        net.send_frames(second, &mut source, 12);
+        // One GOP: there is one keyframe to start with.
+        net.send_frames(second, &mut source, 9);
         net.until_received(&players, &source);
         for (&player, &before) in players.iter().zip(&before) {
             assert_resumed(&net.clients[player], before, &source, from);
@@ -161,8 +165,8 @@ fn a_clean_unpublish_ends_at_once_and_the_same_connection_may_publish_again() {
         let server = Server::start(how, "[defaults]\ngrace_ms = 3600000\n");
         let mut net = Net::new(server.rtmp);
         let publisher = net.publish("cam");
-        let players: Vec<usize> = (0..4).map(|_| net.play("cam")).collect();
         net.until_started(&[publisher]);
+        let players: Vec<usize> = (0..4).map(|_| net.play("cam")).collect();
         net.until_started(&players);
         let mut source = Source::new(1);
         net.send_headers(publisher, &source);
@@ -198,7 +202,8 @@ fn a_clean_unpublish_ends_at_once_and_the_same_connection_may_publish_again() {
         source.restart();
         source.timestamp = 0;
         net.send_headers(publisher, &source);
-        net.send_frames(publisher, &mut source, 12);
+        // One GOP: there is one keyframe to start with.
+        net.send_frames(publisher, &mut source, 9);
         net.until_received(&players, &source);
         for (&player, &before) in players.iter().zip(&before) {
             assert_resumed(&net.clients[player], before, &source, from);
@@ -214,8 +219,8 @@ fn a_second_publisher_takes_over_and_the_first_is_told_and_closed() {
             let server = Server::start(how, "");
             let mut net = Net::new(server.rtmp);
             let first = net.open(ClientRole::Publish, "cam", Some(0));
-            let players: Vec<usize> = (0..6).map(|_| net.play("cam")).collect();
             net.until_started(&[first]);
+            let players: Vec<usize> = (0..6).map(|_| net.play("cam")).collect();
             net.until_started(&players);
             let mut old = Source::new(1);
             net.send_headers(first, &old);
@@ -237,7 +242,7 @@ fn a_second_publisher_takes_over_and_the_first_is_told_and_closed() {
                 assert_resumed(client, before, &new, 0);
                 never_goes_back(client);
             }
-            assert!(server.has_logged("publish", "result", "takeover"));
+            server.wait_log("publish", "result", "takeover");
             assert_eq!(server.metric("ringcast_publish_takeovers_total", ""), 1);
         }
     }
@@ -249,8 +254,9 @@ fn where_duplicates_are_rejected_the_second_gets_bad_name_and_the_first_goes_on(
         let server = Server::start(how, "[defaults]\nduplicate_publish = \"reject\"\n");
         let mut net = Net::new(server.rtmp);
         let first = net.open(ClientRole::Publish, "cam", Some(0));
+        net.until_started(&[first]);
         let player = net.play("cam");
-        net.until_started(&[first, player]);
+        net.until_started(&[player]);
         let mut source = Source::new(1);
         net.send_headers(first, &source);
         net.send_frames(first, &mut source, 5);
@@ -272,14 +278,15 @@ fn a_publisher_that_falls_silent_is_closed_as_lost() {
         let server = Server::start(how, settings);
         let mut net = Net::new(server.rtmp);
         let first = net.publish("cam");
+        net.until_started(&[first]);
         let player = net.play("cam");
-        net.until_started(&[first, player]);
+        net.until_started(&[player]);
         let mut source = Source::new(1);
         net.send_headers(first, &source);
         net.send_frames(first, &mut source, 12);
         net.until("the end of the silent one", |net| net.clients[first].ended.is_some());
         server.wait_log("close", "reason", "publisher_idle");
-        assert!(server.has_logged("unpublish", "how", "lost"), "its grace period began");
+        server.wait_log("unpublish", "how", "lost");
         assert!(!net.clients[player].has_status(UNPUBLISHED));
         let before = net.clients[player].seen.len();
         let second = net.publish("cam");
@@ -305,8 +312,9 @@ fn distances_in_time_are_exact_wherever_a_publisher_starts() {
             (u32::MAX - 999, "wrap"),
         ] {
             let publisher = net.publish(name);
+            net.until_started(&[publisher]);
             let early = net.play(name);
-            net.until_started(&[publisher, early]);
+            net.until_started(&[early]);
             // 40 ms a picture: crosses the border after 25 of 60.
             let mut source = Source { step_ms: 40, ..Source::new(1).starting_at(at) };
             net.send_headers(publisher, &source);
@@ -329,8 +337,9 @@ fn a_stream_that_runs_past_three_bytes_of_time_goes_on_with_extended_timestamps(
         let server = Server::start(how, "[defaults]\nlag_ms_max = 600000\nretention_ms = 600000\n");
         let mut net = Net::new(server.rtmp);
         let publisher = net.publish("long");
+        net.until_started(&[publisher]);
         let early = net.play("long");
-        net.until_started(&[publisher, early]);
+        net.until_started(&[early]);
         // Pictures 4.9 s apart: as far as a stream may go without being taken for a jump.
         let mut source = Source { step_ms: 4_900, gop: 1, keyframe_bytes: 5_000, ..Source::new(1) };
         net.send_headers(publisher, &source);
@@ -355,8 +364,9 @@ fn a_new_sequence_header_in_mid_stream_reaches_players_and_late_joiners() {
         let server = Server::start(how, "");
         let mut net = Net::new(server.rtmp);
         let publisher = net.publish("cam");
+        net.until_started(&[publisher]);
         let early = net.play("cam");
-        net.until_started(&[publisher, early]);
+        net.until_started(&[early]);
         let mut source = Source::new(1);
         net.send_headers(publisher, &source);
         net.send_frames(publisher, &mut source, 10);
@@ -392,8 +402,9 @@ fn a_publisher_that_says_goodbye_and_closes_ends_its_stream() {
         let server = Server::start(how, "");
         let mut net = Net::new(server.rtmp);
         let publisher = net.publish("cam");
+        net.until_started(&[publisher]);
         let player = net.play("cam");
-        net.until_started(&[publisher, player]);
+        net.until_started(&[player]);
         let mut source = Source::new(1);
         net.send_headers(publisher, &source);
         net.send_frames(publisher, &mut source, 5);
@@ -404,5 +415,137 @@ fn a_publisher_that_says_goodbye_and_closes_ends_its_stream() {
         assert_eq!(net.clients[publisher].ended, Some(Ended::Fin));
         assert_complete(&net.clients[player], &source);
         server.wait_log("close", "reason", "peer_closed");
+    }
+}
+
+#[test]
+fn a_player_that_comes_in_the_grace_period_starts_with_the_returning_publisher() {
+    for how in matrix(&[1, 2]) {
+        let server = Server::start(how, "");
+        let mut net = Net::new(server.rtmp);
+        let first = net.publish("cam");
+        net.until_started(&[first]);
+        let mut source = Source::new(1);
+        net.send_headers(first, &source);
+        net.send_frames(first, &mut source, 12);
+        let early = net.play("cam");
+        net.until_received(&[early], &source);
+        net.reset(first);
+        server.wait_log("unpublish", "how", "lost");
+        let late: Vec<usize> =
+            (0..how.workers).map(|w| net.open(ClientRole::Play, "cam", Some(w))).collect();
+        net.until_started(&late);
+        let second = net.publish("cam");
+        net.until_started(&[second]);
+        let from = source.sent.len();
+        source.restart();
+        net.send_headers(second, &source);
+        // One GOP: there is one keyframe to start with.
+        net.send_frames(second, &mut source, 9);
+        net.until_received(&late, &source);
+        for player in late {
+            assert_eq!(assert_complete(&net.clients[player], &source), from);
+        }
+    }
+}
+
+#[test]
+fn media_sent_right_behind_publish_is_not_lost_while_a_takeover_is_decided() {
+    for how in matrix(&[1, 2]) {
+        let server = Server::start(how, "");
+        let mut net = Net::new(server.rtmp);
+        let first = net.open(ClientRole::Publish, "cam", Some(0));
+        net.until_started(&[first]);
+        let players: Vec<usize> = (0..4).map(|_| net.play("cam")).collect();
+        net.until_started(&players);
+        let mut old = Source::new(1);
+        net.send_headers(first, &old);
+        net.send_frames(first, &mut old, 12);
+        net.until_received(&players, &old);
+        // Lands on any worker; four times, so that another than the first is among them.
+        for tag in 2..6 {
+            let before: Vec<usize> = players.iter().map(|&p| net.clients[p].seen.len()).collect();
+            let mut new = Source::new(tag);
+            let mut burst = message(
+                3,
+                kind::COMMAND_AMF0,
+                1,
+                &command_body("publish", 3.0, |amf| {
+                    amf.null();
+                    amf.string("cam");
+                }),
+            );
+            burst.extend(message(6, kind::VIDEO, 1, &new.video_header()));
+            burst.extend(message(4, kind::AUDIO, 1, &new.audio_header()));
+            for (media, _, body) in (0..12).flat_map(|_| new.next_pair()) {
+                let csid = if media == MediaKind::Video { 6 } else { 4 };
+                burst.extend(message(csid, media.type_id(), 1, &body));
+            }
+            let mut peer = RawPeer::connected(server.rtmp);
+            peer.create_stream(2.0);
+            peer.read_until(b"_result");
+            assert!(peer.send(&burst));
+            net.until_received(&players, &new);
+            for (&player, &before) in players.iter().zip(&before) {
+                assert_resumed(&net.clients[player], before, &new, 0);
+                never_goes_back(&net.clients[player]);
+            }
+            // Dropped while it publishes: the next one returns within the grace period.
+        }
+    }
+}
+
+#[test]
+fn takeovers_one_after_another_while_frames_flow_lose_no_player() {
+    for how in matrix(&[1, 2, 4]) {
+        let server = Server::start(how, "");
+        let mut net = Net::new(server.rtmp);
+        let mut publisher = net.publish("cam");
+        net.until_started(&[publisher]);
+        let players: Vec<usize> = (0..8).map(|_| net.play("cam")).collect();
+        net.until_started(&players);
+        let mut source = Source::new(0);
+        net.send_headers(publisher, &source);
+        for tag in 1..12_u32 {
+            let worker = u16::try_from(tag).unwrap() % how.workers;
+            let next = net.open(ClientRole::Publish, "cam", Some(worker));
+            net.until("the takeover", |net| {
+                if net.clients[publisher].ended.is_none() && source.sent.len() < 4_000 {
+                    net.send_frames(publisher, &mut source, 1);
+                }
+                net.clients[next].has_started()
+            });
+            publisher = next;
+            source = Source::new(tag).starting_at(tag * 100_000_000);
+            net.send_headers(publisher, &source);
+            net.send_frames(publisher, &mut source, 12);
+        }
+        net.until_received(&players, &source);
+        for &player in &players {
+            let client = &net.clients[player];
+            assert!(client.frames().all(|item| item.intact));
+            assert!(!client.has_status(UNPUBLISHED));
+            never_goes_back(client);
+            let last: Vec<u32> =
+                client.frames().filter(|i| i.tag == source.tag).map(|i| i.sequence).collect();
+            let all: Vec<u32> = (0..24).collect();
+            assert_eq!(last, all, "{how:?}: all of the last one");
+        }
+        assert_eq!(server.metric("ringcast_publish_takeovers_total", ""), 11);
+    }
+}
+
+#[test]
+fn a_silent_publisher_that_nobody_watches_gives_way_to_one_on_another_worker() {
+    for how in matrix(&[2]) {
+        let server = Server::start(how, "[defaults]\nidle_publisher_ms_max = 0\n");
+        let mut net = Net::new(server.rtmp);
+        let first = net.open(ClientRole::Publish, "cam", Some(0));
+        net.until_started(&[first]);
+        let second = net.open(ClientRole::Publish, "cam", Some(1));
+        net.until_started(&[second]);
+        net.until("the end of the first", |net| net.clients[first].ended.is_some());
+        assert!(net.clients[first].has_status(TAKEN));
+        drop(server);
     }
 }

@@ -12,11 +12,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use edge::command::{Events, worker_link};
 use edge::config::Config;
 use edge::shared::Shared;
 use edge::worker::{Flow, Worker};
+use support::PATIENCE;
 use support::client::{Net, assert_complete};
 use support::media::Source;
 use uring::{Epoll, Io, IoConfig, ListenOptions, Uring};
@@ -30,6 +32,8 @@ const ORIGINS_MAX: usize = 6;
 const WARM_UP: u8 = 0;
 const COUNTING: u8 = 1;
 const OVER: u8 = 2;
+/// The worker turns no more, so nobody sees the clients go.
+const STOPPED: u8 = 3;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -93,6 +97,10 @@ fn stream(addr: SocketAddr, phase: &AtomicU8) {
         }
         phase.store(next, Ordering::Release);
     }
+    let deadline = Instant::now() + PATIENCE;
+    while phase.load(Ordering::Acquire) != STOPPED && Instant::now() < deadline {
+        thread::yield_now();
+    }
     for player in players {
         assert_eq!(assert_complete(&net.clients[player], &source), 0);
     }
@@ -117,6 +125,7 @@ fn allocations_of<I: Io<Lease = ring::Lease>>(io: I) -> u64 {
             IS_COUNTING.set(false);
             assert_eq!(flow.unwrap(), Flow::Continue);
         }
+        phase.store(STOPPED, Ordering::Release);
         if clients.join().is_err() {
             panic!("the clients failed");
         }

@@ -2,7 +2,11 @@
 
 mod support;
 
-use rtmp::session::ClientRole;
+use std::time::{Duration, Instant};
+
+use rtmp::chunk::Framing;
+use rtmp::message::MessageHeader;
+use rtmp::session::{ClientRole, MediaKind};
 use support::client::{Net, Seen, assert_complete, assert_headers_first};
 use support::media::{Kind, Source};
 use support::server::{How, Server, matrix, wait_for};
@@ -127,9 +131,9 @@ fn a_player_that_never_reads_is_skipped_or_closed_and_fifty_others_notice_nothin
         let players: Vec<usize> = (0..50).map(|_| net.play("cam")).collect();
         net.until_started(&players);
         net.until_started(&[frozen]);
+        net.shrink_receive_buffer(frozen);
         net.clients[frozen].is_frozen = true;
-        // More than the socket buffers of both ends can hold: 16 KiB per millisecond of stream.
-        let mut source = Source { frame_bytes: 40_000, keyframe_bytes: 60_000, ..Source::new(9) };
+        let mut source = Source { frame_bytes: 10_000, keyframe_bytes: 40_000, ..Source::new(9) };
         net.send_headers(publisher, &source);
         let closed = |server: &Server| server.has_logged("close", "reason", "stalled");
         for round in 0.. {
@@ -247,7 +251,8 @@ fn playing_before_the_publisher_comes_waits_and_then_starts() {
         net.until_started(&[publisher]);
         let mut source = Source::new(6);
         net.send_headers(publisher, &source);
-        net.send_frames(publisher, &mut source, 15);
+        // One GOP: there is one keyframe to start with.
+        net.send_frames(publisher, &mut source, 9);
         net.until_received(&players, &source);
         for player in players {
             assert_eq!(assert_complete(&net.clients[player], &source), 0);
@@ -348,4 +353,291 @@ fn on_msid(net: &Net, client: usize, wanted: u32) -> Vec<support::media::Item> {
         _ => None,
     });
     items.collect()
+}
+
+#[test]
+fn players_that_come_and_go_do_not_disturb_those_who_stay() {
+    for how in matrix(&[2]) {
+        let (server, mut net, publisher) = publish(how, "", "cam");
+        let staying: Vec<usize> = (0..10).map(|_| net.play("cam")).collect();
+        net.until_started(&staying);
+        let mut source = Source::new(1);
+        net.send_headers(publisher, &source);
+        for round in 0..40_usize {
+            let guests: Vec<usize> = (0..5).map(|_| net.play("cam")).collect();
+            for turn in 0..3 {
+                net.send_frames(publisher, &mut source, 1);
+                net.turn();
+                // In every state of a player's life: while it connects, joins and plays.
+                let leaving = guests[(round + turn) % guests.len()];
+                if turn % 2 == 0 { net.reset(leaving) } else { net.vanish(leaving) }
+            }
+            for guest in guests {
+                net.reset(guest);
+            }
+        }
+        net.until_received(&staying, &source);
+        for &player in &staying {
+            assert_eq!(assert_complete(&net.clients[player], &source), 0);
+        }
+        let total = 1 + staying.len() as u64;
+        wait_for("the guests to be gone", || server.metric("ringcast_connections", "") == total);
+    }
+}
+
+#[test]
+fn without_gop_cache_a_late_joiner_starts_with_the_next_keyframe() {
+    for how in matrix(&[1, 2]) {
+        let (_server, mut net, publisher) = publish(how, "[defaults]\ngop_cache = false\n", "cam");
+        let early = net.play("cam");
+        net.until_started(&[early]);
+        let mut source = Source::new(1);
+        net.send_headers(publisher, &source);
+        net.send_frames(publisher, &mut source, 14);
+        net.until_received(&[early], &source);
+        let late = net.play("cam");
+        net.until_started(&[late]);
+        net.send_frames(publisher, &mut source, 10);
+        net.until_received(&[early, late], &source);
+        let client = &net.clients[late];
+        assert_eq!(assert_complete(client, &source), 2 * 20, "the keyframe after it had come");
+        assert_headers_first(client);
+    }
+}
+
+#[test]
+fn a_stream_without_video_is_played_from_its_head_with_its_header_first() {
+    for how in matrix(&[1, 2]) {
+        let (_server, mut net, publisher) = publish(how, "", "radio");
+        let early = net.play("radio");
+        net.until_started(&[early]);
+        let mut source = Source::new(1);
+        let header = source.audio_header();
+        net.clients[publisher].write_raw(4, 1, MediaKind::Audio, 0, &header);
+        let mut send = |net: &mut Net, count: u32| {
+            for _ in 0..count {
+                let [_, (media, at, body)] = source.next_pair();
+                net.clients[publisher].write_raw(4, 1, media, at, &body);
+            }
+            source.sent.last().map(|item| item.sequence)
+        };
+        let last = send(&mut net, 20);
+        net.until("the audio", |net| net.clients[early].last_sequence() == last);
+        let late = net.play("radio");
+        net.until_started(&[late]);
+        let last = send(&mut net, 20);
+        net.until("the audio", |net| {
+            [early, late].iter().all(|&player| net.clients[player].last_sequence() == last)
+        });
+        for player in [early, late] {
+            let client = &net.clients[player];
+            assert_eq!(client.items().next().map(|item| item.kind), Some(Kind::AudioHeader));
+            let numbers: Vec<u32> = client.frames().map(|item| item.sequence).collect();
+            assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 2), "{numbers:?}");
+            assert!(client.frames().all(|item| item.intact));
+        }
+        assert_eq!(net.clients[early].frames().count(), 40);
+        assert_eq!(net.clients[late].frames().count(), 20);
+    }
+}
+
+#[test]
+fn audio_interleaved_with_the_chunks_of_a_picture_arrives_whole_and_is_counted() {
+    for how in matrix(&[1]) {
+        let (server, mut net, publisher) = publish(how, "", "cam");
+        let player = net.play("cam");
+        net.until_started(&[player]);
+        let mut source = Source { gop: 1, ..Source::new(1) };
+        net.send_headers(publisher, &source);
+        let framing = Framing { chunk_bytes: 4_096 };
+        let framed = |csid, media: MediaKind, timestamp, body: &[u8]| {
+            let length = u32::try_from(body.len()).unwrap();
+            let header = MessageHeader { csid, kind: media.type_id(), msid: 1, timestamp, length };
+            let mut out = Vec::new();
+            framing.write_message(&header, body, &mut out);
+            out
+        };
+        let mut audio_bytes = 0;
+        for _ in 0..30 {
+            let [(_, at, picture), (_, _, audio)] = source.next_pair();
+            let picture = framed(6, MediaKind::Video, at, &picture);
+            audio_bytes += audio.len() as u64;
+            // Header and first chunk, the whole audio message, the rest of the picture.
+            let (head, rest) = picture.split_at(12 + 4_096);
+            let audio = framed(4, MediaKind::Audio, at, &audio);
+            net.clients[publisher].write_bytes(&[head, &audio, rest].concat());
+            net.turn();
+        }
+        net.until_received(&[player], &source);
+        assert_eq!(assert_complete(&net.clients[player], &source), 0);
+        let total: u64 = source.sent.iter().map(|item| item.body_bytes as u64).sum();
+        let headers = (source.video_header().len() + source.audio_header().len()) as u64;
+        wait_for("the bytes to be counted", || {
+            server.metric("ringcast_payload_received_bytes_total", "") == total + headers
+        });
+        assert_eq!(server.metric("ringcast_payload_copied_bytes_total", ""), total + headers);
+        let aside = server.metric("ringcast_payload_copied_aside_bytes_total", "");
+        assert_eq!(aside, audio_bytes, "only what had to wait is copied once more");
+    }
+}
+
+#[test]
+fn a_player_that_falls_behind_skips_to_a_keyframe_and_gets_only_whole_messages() {
+    // The stream runs much faster than its clock here: the ring must last for seconds all the same.
+    let settings = "[defaults]\nlag_ms_max = 1000\nretention_ms = 600000\n\
+                    retention_bytes = 268435456\nretention_messages = 1048576\n";
+    for how in matrix(&[2]) {
+        for is_unusual in [false, true] {
+            let (server, mut net, publisher) = publish(how, settings, "cam");
+            let players = [net.play("cam"), net.play("cam")];
+            let [slow, witness] = players;
+            net.until_started(&players);
+            net.shrink_receive_buffer(slow);
+            let mut source =
+                Source { frame_bytes: 8_000, keyframe_bytes: 30_000, ..Source::new(9) };
+            net.send_headers(publisher, &source);
+            if is_unusual {
+                net.clients[slow].command(1, "receiveAudio", |amf| amf.boolean(false));
+            }
+            net.send_frames(publisher, &mut source, 3);
+            net.until_received(&[witness], &source);
+            net.until("its own part", |net| net.clients[slow].frames().count() >= 3);
+            let freezes = if is_unusual { 1 } else { 2 };
+            for _ in 0..freezes {
+                net.clients[slow].is_frozen = true;
+                let skips = server.metric("ringcast_subscriber_skips_total", "");
+                for round in 0.. {
+                    assert!(round < 5_000, "the slow player is skipped");
+                    net.send_frames(publisher, &mut source, 5);
+                    net.until_received(&[witness], &source);
+                    if round % 20 == 0
+                        && server.metric("ringcast_subscriber_skips_total", "") > skips
+                    {
+                        break;
+                    }
+                }
+                net.clients[slow].is_frozen = false;
+                // What the socket still held comes first, then the newest keyframe.
+                let before = source.sent.len();
+                net.until("the player to catch up", |net| {
+                    net.send_frames(publisher, &mut source, 1);
+                    let last = net.clients[slow].last_sequence();
+                    last.is_some_and(|last| last as usize > before)
+                });
+            }
+            let client = &net.clients[slow];
+            assert_eq!((client.ended, &client.error), (None, &None));
+            assert!(client.frames().all(|item| item.intact));
+            let video: Vec<_> = client.frames().filter(|i| i.kind != Kind::Audio).collect();
+            let mut gaps = 0;
+            for pair in video.windows(2) {
+                assert!(pair[1].sequence > pair[0].sequence, "{how:?}: nothing twice");
+                if pair[1].sequence != pair[0].sequence + 2 {
+                    gaps += 1;
+                    assert_eq!(pair[1].kind, Kind::Keyframe, "{how:?}: after a gap");
+                }
+            }
+            assert!(gaps >= freezes, "{how:?}: {gaps}");
+            net.until_received(&[witness], &source);
+            assert_eq!(assert_complete(&net.clients[witness], &source), 0);
+        }
+    }
+}
+
+#[test]
+fn a_player_may_change_to_another_stream_on_the_same_message_stream() {
+    for how in matrix(&[2]) {
+        for closes_first in [true, false] {
+            let (_server, mut net, first) = publish(how, "", "one");
+            let second = net.publish("two");
+            let player = net.play("one");
+            net.until_started(&[second]);
+            net.until_started(&[player]);
+            let (mut one, mut two) = (Source::new(1), Source::new(2));
+            net.send_headers(first, &one);
+            net.send_headers(second, &two);
+            net.send_frames(first, &mut one, 12);
+            net.send_frames(second, &mut two, 12);
+            net.until_received(&[player], &one);
+            if closes_first {
+                net.clients[player].command(1, "closeStream", |_| {});
+            }
+            net.clients[player].command(1, "play", |amf| amf.string("two"));
+            net.until_received(&[player], &two);
+            net.send_frames(first, &mut one, 3);
+            net.send_frames(second, &mut two, 12);
+            net.until_received(&[player], &two);
+            let client = &net.clients[player];
+            let change =
+                client.seen.iter().position(|seen| matches!(seen, Seen::Metadata { width: 2, .. }));
+            let after = &client.seen[change.expect("metadata of the second")..];
+            let items: Vec<_> = after
+                .iter()
+                .filter_map(|seen| match seen {
+                    Seen::Media { item, .. } => Some(*item),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(items[0].kind, Kind::VideoHeader, "{how:?}");
+            let frames: Vec<_> = items.iter().filter(|item| item.is_frame()).collect();
+            assert_eq!(frames[0].kind, Kind::Keyframe);
+            assert!(frames.iter().all(|item| item.tag == 2 && item.intact), "nothing of the first");
+            assert!(frames.windows(2).all(|pair| pair[1].sequence == pair[0].sequence + 1));
+        }
+    }
+}
+
+#[test]
+fn a_refused_second_stream_leaves_the_first_alone() {
+    let settings = "[defaults]\nplay_wait_ms = 0\nduplicate_publish = \"reject\"\n";
+    for how in matrix(&[2]) {
+        let (_server, mut net, publisher) = publish(how, settings, "mine");
+        let other = net.publish("taken");
+        net.until_started(&[other]);
+        let player = net.play("mine");
+        net.until_started(&[player]);
+        for client in [publisher, player] {
+            net.clients[client].command(0, "createStream", |_| {});
+        }
+        net.clients[publisher].command(2, "publish", |amf| amf.string("taken"));
+        net.clients[player].command(2, "play", |amf| amf.string("nothing"));
+        net.until("the refusals", |net| {
+            net.clients[publisher].has_status("NetStream.Publish.BadName")
+                && net.clients[player].has_status("NetStream.Play.StreamNotFound")
+        });
+        let mut source = Source::new(1);
+        net.send_headers(publisher, &source);
+        net.send_frames(publisher, &mut source, 25);
+        net.until_received(&[player], &source);
+        assert_eq!(assert_complete(&net.clients[player], &source), 0);
+        assert_eq!(net.clients[other].ended, None);
+    }
+}
+
+#[test]
+fn silence_closes_whoever_takes_nothing_and_not_a_player_that_only_listens() {
+    for how in matrix(&[1]) {
+        let settings = "[limits]\nidle_ms_max = 1000\n[defaults]\nping_interval_ms = 0\n";
+        let (server, mut net, publisher) = publish(how, settings, "cam");
+        let player = net.play("cam");
+        let idle = net.play("nobody-publishes-this");
+        net.until_started(&[player, idle]);
+        let mut source = Source::new(1);
+        net.send_headers(publisher, &source);
+        net.until("the idle one to be closed", |net| {
+            net.send_frames(publisher, &mut source, 1);
+            net.during(Duration::from_millis(10));
+            net.clients[idle].ended.is_some()
+        });
+        server.wait_log("timeout", "class", "idle_timeout");
+        // As long again: the player has sent nothing since its play command.
+        net.until_received(&[player], &source);
+        let until = Instant::now() + Duration::from_millis(1_500);
+        while Instant::now() < until {
+            net.send_frames(publisher, &mut source, 1);
+            net.during(Duration::from_millis(10));
+        }
+        net.until_received(&[player], &source);
+        assert_eq!(assert_complete(&net.clients[player], &source), 0);
+    }
 }

@@ -32,8 +32,8 @@ impl Live {
         let server = Server::start(how, settings);
         let mut net = Net::new(server.rtmp);
         let publisher = net.publish("cam");
-        let players: Vec<usize> = (0..players).map(|_| net.play("cam")).collect();
         net.until_started(&[publisher]);
+        let players: Vec<usize> = (0..players).map(|_| net.play("cam")).collect();
         net.until_started(&players);
         let mut source = Source::new(1);
         net.send_headers(publisher, &source);
@@ -132,8 +132,9 @@ fn sighup_applies_a_change_and_keeps_the_old_configuration_when_the_new_one_is_w
 fn ends_soon_after_a_loss(server: &Server, name: &str) {
     let mut net = Net::new(server.rtmp);
     let publisher = net.publish(name);
+    net.until_started(&[publisher]);
     let player = net.play(name);
-    net.until_started(&[publisher, player]);
+    net.until_started(&[player]);
     let mut source = Source::new(1);
     net.send_headers(publisher, &source);
     net.send_frames(publisher, &mut source, 3);

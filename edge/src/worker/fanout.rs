@@ -20,6 +20,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         // Serving may mark streams again (a stream that ends is written by nobody else now).
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
+        if self.takeovers_seen != self.shared.takeovers() {
+            self.takeovers_seen = self.shared.takeovers();
+            self.yield_wanted_streams();
+        }
         if self.now >= self.tick_at {
             self.tick_at = rtmp::Millis(self.now.0 + TICK_MS);
             for at in 0..self.watched.len() {
@@ -32,6 +36,19 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
         }
         self.run_passes();
+    }
+
+    /// Ends the publishers here whose streams somebody elsewhere waits for.
+    fn yield_wanted_streams(&mut self) {
+        let wanted: Vec<usize> = self
+            .streams
+            .iter()
+            .filter(|(_, local)| local.publisher.is_some() && local.entry.is_yield_wanted())
+            .map(|(index, _)| index)
+            .collect();
+        for stream in wanted {
+            self.yield_stream(stream);
+        }
     }
 
     fn serve_dirty(&mut self, stream: usize) {
@@ -57,10 +74,6 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// Looks at a stream's state and head once.
     fn serve_stream(&mut self, stream: usize) {
-        let Some(local) = self.streams.get_mut(stream) else { return };
-        if local.publisher.is_some() && local.entry.is_yield_wanted() {
-            self.yield_stream(stream);
-        }
         let now = self.now;
         let Some(local) = self.streams.get_mut(stream) else { return };
         if local.players.is_empty() {

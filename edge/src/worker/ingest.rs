@@ -281,7 +281,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     self.yield_stream(stream);
                     self.poll_claim(index);
                 } else {
-                    self.shared.wake(usize::from(owner.worker));
+                    self.shared.ask_to_yield(usize::from(owner.worker));
                 }
             }
         }

@@ -100,6 +100,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     passes: Vec<usize>,
     /// Connections with a pending publish.
     claims: Vec<usize>,
+    /// Requests for takeovers this worker has looked at.
+    takeovers_seen: u64,
     now: Millis,
     now_nanos: Nanos,
     tick_at: Millis,
@@ -160,6 +162,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             dirty: Vec::new(),
             passes: Vec::new(),
             claims: Vec::new(),
+            takeovers_seen: 0,
             now,
             now_nanos,
             tick_at: now,

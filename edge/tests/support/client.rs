@@ -75,12 +75,17 @@ impl Client {
         self.items().filter(|item| item.is_frame())
     }
 
-    /// The last frame's number.
-    pub fn last_sequence(&self) -> Option<u32> {
+    /// The last frame.
+    pub fn last_frame(&self) -> Option<&Item> {
         self.seen.iter().rev().find_map(|seen| match seen {
-            Seen::Media { item, .. } if item.is_frame() => Some(item.sequence),
+            Seen::Media { item, .. } if item.is_frame() => Some(item),
             _ => None,
         })
+    }
+
+    /// The last frame's number.
+    pub fn last_sequence(&self) -> Option<u32> {
+        self.last_frame().map(|item| item.sequence)
     }
 
     /// Whether a status with this code came.
@@ -221,8 +226,8 @@ impl Noted {
             ClientEvent::StreamEof { msid } => Seen::Eof { msid },
             ClientEvent::ReconnectRequest { .. } => Seen::Reconnect,
             ClientEvent::Data(data) => {
-                let values = amf0_numbers(&data.body)?;
-                Seen::Metadata { msid: data.msid, width: values }
+                let width = metadata_width(&data.body)?;
+                Seen::Metadata { msid: data.msid, width }
             }
             ClientEvent::Media(part) => {
                 let body = partial.entry(part.csid).or_default();
@@ -243,11 +248,14 @@ impl Noted {
 }
 
 /// The width in `onMetaData`; `None` for other data.
-fn amf0_numbers(body: &[u8]) -> Option<u32> {
+fn metadata_width(body: &[u8]) -> Option<u32> {
     let at = body.windows(7).position(|window| window == b"\x00\x05width")? + 8;
     let bytes = body.get(at..at + 8)?.try_into().ok()?;
-    let width = f64::from_be_bytes(bytes);
-    body.starts_with(b"\x02\x00\x0aonMetaData").then_some(width as u32)
+    if !body.starts_with(b"\x02\x00\x0aonMetaData") {
+        return None;
+    }
+    // Through text: a whole number stays whole.
+    f64::from_be_bytes(bytes).to_string().parse().ok()
 }
 
 /// All clients of a test.
@@ -425,8 +433,7 @@ impl Net {
                 let client = &net.clients[index];
                 assert_eq!((client.ended, &client.error), (None, &None), "client {index}");
                 client
-                    .frames()
-                    .last()
+                    .last_frame()
                     .is_some_and(|item| (item.tag, item.sequence) == (last.tag, last.sequence))
             })
         });
@@ -436,6 +443,12 @@ impl Net {
     pub fn unpublish(&mut self, publisher: usize) {
         self.clients[publisher].session.close();
         self.until("the goodbye to be sent", |net| net.clients[publisher].is_flushed());
+    }
+
+    /// Makes the kernel hold little for a client that does not read.
+    pub fn shrink_receive_buffer(&mut self, index: usize) {
+        let socket = self.clients[index].socket.as_ref().expect("it is connected");
+        rustix::net::sockopt::set_socket_recv_buffer_size(socket, 16_384).unwrap();
     }
 
     /// The sending side ends without a word: FIN, as when a process dies.
