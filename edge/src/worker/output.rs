@@ -147,9 +147,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     && let Some(tap) = &stream.tap
                 {
                     stream.bytes_out += bytes as u64;
-                    play.subscriber.on_sent(tap, bytes, now);
-                    if blocked {
-                        play.subscriber.on_blocked(tap);
+                    if let SendBuf::Lease(lease) = &buf {
+                        play.subscriber.on_sent(tap, lease, bytes, now);
                     }
                     stream.waiting += usize::from(play.subscriber.is_waiting());
                 }

@@ -15,6 +15,8 @@ use crate::config::{self, Config, DEFAULT_VHOST, DuplicatePublish};
 
 /// How long a joiner or a returning publisher waits for a keyframe, in milliseconds.
 const KEYFRAME_WAIT_MS_MAX: u32 = 5_000;
+/// Fewest messages a segment of the ring has room for.
+const SEGMENT_MESSAGES_MIN: u32 = 16;
 /// Room that replies leave to the preamble of a joining subscriber, in bytes.
 const PREAMBLE_REPLY_BYTES: usize = live::preamble::PREAMBLE_BYTES_MAX + 4 * 1024;
 
@@ -133,6 +135,10 @@ impl Settings {
         let slots = (bytes_max / u64::from(base.segment_bytes)).next_power_of_two();
         RingConfig {
             bytes_max: u32::try_from(bytes_max).unwrap_or(u32::MAX),
+            // The ring gives back whole segments: four of them hold what is retained at least.
+            index_entries_per_segment: u32::try_from(rules.publisher.retention_messages / 4)
+                .unwrap_or(u32::MAX)
+                .clamp(SEGMENT_MESSAGES_MIN, base.index_entries_per_segment),
             slots: u32::try_from(slots)
                 .unwrap_or(ring::SLOTS_MAX)
                 .clamp(base.slots, ring::SLOTS_MAX),

@@ -1,9 +1,8 @@
 //! One subscriber of a stream: a cursor into the ring and the rules for moving it.
 //!
 //! The worker asks for the next bytes ([`Subscriber::next_lease`] or, for the unusual subscriber,
-//! [`Subscriber::copy_next`]), reports what the socket took ([`Subscriber::on_sent`],
-//! [`Subscriber::on_blocked`]) and asks once in a while whether the subscriber has fallen behind
-//! ([`Subscriber::check_lag`]). Nothing here allocates, except `copy_next` into the caller's buffer.
+//! [`Subscriber::copy_next`]), reports what the socket took ([`Subscriber::on_sent`]) and asks once
+//! in a while whether the subscriber has fallen behind ([`Subscriber::check_lag`]). Nothing here allocates, except `copy_next` into the caller's buffer.
 //!
 //! ```text
 //!              join position known                   lag over limit, ring overrun
@@ -271,16 +270,14 @@ impl Subscriber {
     /// the ring (then [`Subscriber::check_lag`] says what to do). Each lease is answered by one
     /// [`Subscriber::on_sent`].
     pub fn next_lease(&mut self, tap: &Tap) -> Option<Lease> {
-        if self.is_mid_message() && (self.held.is_some() || self.state != State::Flowing) {
-            return self.rest_lease(tap);
+        if self.state == State::Flowing && self.cursor < self.target {
+            let wanted = usize::try_from(self.target.bytes_since(self.cursor));
+            if let Some(lease) = tap.lease(self.cursor, wanted.unwrap_or(usize::MAX)) {
+                self.is_in_flight = true;
+                return Some(lease);
+            }
         }
-        if self.state != State::Flowing || self.cursor >= self.target {
-            return None;
-        }
-        let wanted = usize::try_from(self.target.0 - self.cursor.0).unwrap_or(usize::MAX);
-        let lease = tap.lease(self.cursor, wanted);
-        self.is_in_flight = lease.is_some();
-        lease
+        self.rest_lease(tap)
     }
 
     /// The rest of the message that is half sent, and no more.
@@ -295,34 +292,38 @@ impl Subscriber {
         if rest == 0 { None } else { tap.lease(self.cursor, rest) }
     }
 
-    /// The socket took `bytes` of the last lease.
-    pub fn on_sent(&mut self, tap: &Tap, bytes: usize, now: Millis) {
+    /// The socket took `bytes` of `lease`, the last one handed out. The rest of a message sent in
+    /// part is kept from reuse.
+    pub fn on_sent(&mut self, tap: &Tap, lease: &Lease, bytes: usize, now: Millis) {
         self.is_in_flight = false;
-        if bytes == 0 {
-            self.finish_skip();
-            return;
-        }
-        self.cursor = Position(self.cursor.0 + bytes as u64);
-        self.last_progress = now;
-        if let Some(held) = self.held.take() {
-            let rest = held.suffix(bytes);
-            self.held = (!rest.is_empty()).then_some(rest);
-        }
-        if self.cursor >= self.message_end {
-            self.message_end = if self.cursor >= self.target {
-                self.overruns = 0;
-                self.cursor
+        if bytes > 0 {
+            self.last_progress = now;
+            let lease_end = self.cursor.after(lease.len() as u64);
+            self.cursor = self.cursor.after(bytes as u64);
+            self.held = None;
+            if self.cursor >= lease_end {
+                self.message_end = self.cursor;
+                self.overruns = if self.cursor >= self.target { 0 } else { self.overruns };
             } else {
-                message_end(tap, self.cursor)
-            };
+                self.hold_rest(tap, lease, bytes, lease_end);
+            }
         }
         self.finish_skip();
     }
 
-    /// The socket takes nothing more for now: the rest of a half-sent message is kept from reuse.
-    pub fn on_blocked(&mut self, tap: &Tap) {
-        if self.held.is_none() {
-            self.held = self.lease_rest(tap);
+    /// After a short send. If the ring has dropped the message meanwhile, the lease has all that is
+    /// left of it, and ends where a message ends.
+    fn hold_rest(&mut self, tap: &Tap, lease: &Lease, bytes: usize, lease_end: Position) {
+        match tap.message_containing(self.cursor) {
+            Some(message) if message.start == self.cursor => self.message_end = self.cursor,
+            Some(message) => {
+                self.message_end = message.end;
+                self.held = self.lease_rest(tap);
+            }
+            None => {
+                self.message_end = lease_end;
+                self.held = Some(lease.suffix(bytes));
+            }
         }
     }
 
@@ -363,7 +364,6 @@ impl Subscriber {
         } else if lag_ms <= config.lag_ms_max {
             return LagVerdict::Fine;
         }
-        self.on_blocked(tap);
         self.state = State::Skipping;
         self.skips = self.skips.saturating_add(1);
         self.finish_skip();
@@ -482,14 +482,6 @@ impl Subscriber {
 fn newest_timestamp(tap: &Tap, head: &Head) -> u32 {
     let last_byte = Position(head.head.0.saturating_sub(1));
     tap.message_containing(last_byte).map_or(0, |message| message.meta.timestamp)
-}
-
-/// End of the message that `position` lies inside of; `position` itself on a boundary.
-fn message_end(tap: &Tap, position: Position) -> Position {
-    match tap.message_containing(position) {
-        Some(message) if message.start < position => message.end,
-        _ => position,
-    }
 }
 
 /// Appends one message of the wire image with another message stream id: bytes 8..12 of the fmt 0

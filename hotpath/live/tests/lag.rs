@@ -207,7 +207,7 @@ fn no_jump_is_made_while_a_lease_is_out() {
     let now = rig.now;
     assert_eq!(verdict(&mut viewer, now), LagVerdict::Fine, "judged when the send is over");
     viewer.bytes.extend_from_slice(&lease[..10]);
-    viewer.subscriber.on_sent(&viewer.tap, 10, now);
+    viewer.subscriber.on_sent(&viewer.tap, &lease, 10, now);
     drop(lease);
     assert!(matches!(verdict(&mut viewer, now), LagVerdict::SkipStarted { .. }));
     assert!(!viewer.subscriber.is_waiting(), "the message is finished first");
@@ -228,4 +228,31 @@ fn a_new_place_in_the_stream_has_no_old_end() {
     rig.gop(200, 5, 100);
     viewer.drain(rig.now, usize::MAX);
     assert_eq!(viewer.subscriber.cursor(), rig.publisher.writer().head());
+}
+
+#[test]
+fn a_short_send_of_what_the_ring_has_dropped_meanwhile_is_finished_from_its_lease() {
+    let publisher = PublisherConfig { retention_bytes: 600_000, ..PublisherConfig::default() };
+    let mut rig = Rig::new(publisher);
+    let mut viewer = watching(&mut rig);
+    let head = viewer.tap.refresh();
+    viewer.subscriber.set_target(head.head, rig.now);
+    let lease = viewer.subscriber.next_lease(&viewer.tap).expect("a GOP to send");
+    for gop in 1..60 {
+        rig.gop(gop * 1_000, 25, 2_000);
+    }
+    let now = rig.now;
+    let head = viewer.tap.refresh();
+    assert!(head.tail > viewer.subscriber.cursor(), "its place is gone while the send is out");
+    viewer.bytes.extend_from_slice(&lease[..700]);
+    viewer.subscriber.on_sent(&viewer.tap, &lease, 700, now);
+    drop(lease);
+    assert!(viewer.subscriber.is_mid_message());
+    assert!(matches!(verdict(&mut viewer, now), LagVerdict::SkipStarted { .. }));
+    viewer.drain(now, 999);
+    assert!(viewer.try_join(now, true));
+    viewer.drain(now, usize::MAX);
+    let seen = viewer.seen();
+    assert_eq!(seen[0].body, common::video(true, 1_000));
+    assert!(seen.iter().any(|message| is_keyframe(message) && message.timestamp > 50_000));
 }

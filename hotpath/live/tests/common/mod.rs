@@ -124,8 +124,7 @@ impl Viewer {
         while let Some(lease) = self.subscriber.next_lease(&self.tap) {
             let taken = lease.len().min(step);
             self.bytes.extend_from_slice(&lease[..taken]);
-            drop(lease);
-            self.subscriber.on_sent(&self.tap, taken, now);
+            self.subscriber.on_sent(&self.tap, &lease, taken, now);
         }
     }
 
@@ -138,11 +137,9 @@ impl Viewer {
             let Some(lease) = self.subscriber.next_lease(&self.tap) else { break };
             let taken = lease.len().min(left);
             self.bytes.extend_from_slice(&lease[..taken]);
-            drop(lease);
-            self.subscriber.on_sent(&self.tap, taken, now);
+            self.subscriber.on_sent(&self.tap, &lease, taken, now);
             left -= taken;
         }
-        self.subscriber.on_blocked(&self.tap);
     }
 
     /// The messages it was sent, whole ones only.
