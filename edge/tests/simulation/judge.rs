@@ -5,8 +5,11 @@ use super::media::{AUDIO, Class, Log, Mark, VIDEO, mark_of};
 
 /// A kind of media may go back by so much (the disorder a timeline lets through), in milliseconds.
 const BACKWARD_MS_MAX: i64 = 1_000;
-/// How far a timestamp may run ahead of the time that has gone by, in milliseconds.
+/// How far timestamps may run ahead of the time between two publications, in milliseconds.
 const AHEAD_MS_MAX: i64 = 10_000;
+
+/// How far repairs may move audio and video against each other, in milliseconds.
+const SYNC_MS_MAX: i64 = 200;
 
 /// What a message turned out to be.
 #[derive(Copy, Clone, Debug)]
@@ -30,7 +33,7 @@ pub struct Judge {
     /// Gaps are not excused: this player was never slow, never paused and hears everything.
     pub is_strict: bool,
     /// A new play may begin at a keyframe that was heard before.
-    restarts: u32,
+    restarts: [u32; 2],
     pub media: u64,
 }
 
@@ -43,7 +46,7 @@ impl Judge {
             told: [None; 3],
             clock: [None; 2],
             is_strict,
-            restarts: 0,
+            restarts: [0; 2],
             media: 0,
         }
     }
@@ -51,12 +54,17 @@ impl Judge {
     /// The player asks for the stream once more: it will begin again at a keyframe, at some place
     /// that may lie behind what was heard.
     pub fn expect_restart(&mut self) {
-        self.restarts += 1;
+        self.restarts = self.restarts.map(|restarts| restarts + 1);
         self.is_strict = false;
     }
 
     pub fn last(&self, kind: u8) -> Option<Mark> {
         self.last[usize::from(kind == VIDEO)]
+    }
+
+    /// Timestamp of the last message of a kind, and the virtual time at which it was published.
+    pub fn clock(&self, kind: u8) -> Option<(u32, u64)> {
+        self.clock[usize::from(kind == VIDEO)]
     }
 
     pub fn take(&mut self, log: &Log, message: &Received, now_ms: u64) -> Result<Seen, String> {
@@ -78,6 +86,10 @@ impl Judge {
                 return Err(format!("{mark:?} comes after its session was over"));
             }
             self.sessions.push(mark.session);
+            if self.restarts != [0; 2] {
+                // Between two plays the stream may have been forgotten, its timeline with it.
+                self.clock = [None; 2];
+            }
         }
         let seen = Seen { mark, class: sent.class, delay_ms: now_ms.saturating_sub(sent.at_ms) };
         if let Some(at) = sent.class.config() {
@@ -88,7 +100,8 @@ impl Judge {
         self.begin_again(mark, sent.class);
         self.judge_order(mark, sent.class, sent.previous, session.keyframes)?;
         self.judge_headers(mark, sent.class, sent.in_force)?;
-        self.judge_time(message, now_ms)?;
+        self.judge_time(message, sent.at_ms)?;
+        self.judge_sync(log, mark, sent.timestamp, message)?;
         self.last[usize::from(message.kind == VIDEO)] = Some(mark);
         Ok(seen)
     }
@@ -96,10 +109,11 @@ impl Judge {
     /// Forgets what was heard if this can only be the beginning of a play that was asked for.
     fn begin_again(&mut self, mark: Mark, class: Class) {
         let last = self.last(class.kind());
-        if self.restarts > 0 && last.is_some_and(|last| mark <= last) {
-            self.restarts -= 1;
-            self.last = [None; 2];
-            self.clock = [None; 2];
+        let lane = usize::from(class.kind() == VIDEO);
+        if self.restarts[lane] > 0 && last.is_some_and(|last| mark <= last) {
+            self.restarts[lane] -= 1;
+            self.last[lane] = None;
+            self.clock[lane] = None;
         }
     }
 
@@ -150,11 +164,11 @@ impl Judge {
         Ok(())
     }
 
-    fn judge_time(&mut self, message: &Received, now_ms: u64) -> Result<(), String> {
+    fn judge_time(&mut self, message: &Received, sent_at_ms: u64) -> Result<(), String> {
         let clock = &mut self.clock[usize::from(message.kind == VIDEO)];
         if let Some((timestamp, at_ms)) = *clock {
             let step_ms = i64::from(message.timestamp.wrapping_sub(timestamp).cast_signed());
-            let elapsed_ms = i64::try_from(now_ms - at_ms).expect("short runs");
+            let elapsed_ms = i64::try_from(sent_at_ms.saturating_sub(at_ms)).expect("short runs");
             if step_ms < -BACKWARD_MS_MAX || step_ms > elapsed_ms + AHEAD_MS_MAX {
                 return Err(format!(
                     "kind {} steps by {step_ms} ms after {elapsed_ms} ms",
@@ -162,7 +176,33 @@ impl Judge {
                 ));
             }
         }
-        *clock = Some((message.timestamp, now_ms));
+        *clock = Some((message.timestamp, sent_at_ms));
+        Ok(())
+    }
+
+    /// Audio and video published side by side stay side by side.
+    fn judge_sync(
+        &self,
+        log: &Log,
+        mark: Mark,
+        sent: u32,
+        message: &Received,
+    ) -> Result<(), String> {
+        let other = if message.kind == VIDEO { AUDIO } else { VIDEO };
+        let (Some(last), Some((timestamp, _))) = (self.last(other), self.clock(other)) else {
+            return Ok(());
+        };
+        if last.session != mark.session || mark.index.abs_diff(last.index) > 4 {
+            return Ok(());
+        }
+        let Some(beside) = log.find(last) else { return Ok(()) };
+        let published_ms = i64::from(sent.wrapping_sub(beside.timestamp).cast_signed());
+        let heard_ms = i64::from(message.timestamp.wrapping_sub(timestamp).cast_signed());
+        if published_ms.abs() < 1_000 && (heard_ms - published_ms).abs() > SYNC_MS_MAX {
+            return Err(format!(
+                "{mark:?} was published {published_ms} ms from {last:?} and is heard {heard_ms} ms from it"
+            ));
+        }
         Ok(())
     }
 }

@@ -19,7 +19,10 @@ pub enum Heard {
     Connected(Option<String>),
     Published,
     PlayStarted,
-    Status { msid: u32, code: String },
+    Status {
+        msid: u32,
+        code: String,
+    },
     Message(Received),
     /// The server refused, with this code.
     Refused(String),
@@ -46,7 +49,6 @@ pub struct Link {
     messages: Vec<Received>,
     /// Messages in the making, by chunk stream.
     partial: Vec<(u32, Received)>,
-    pub received_bytes: u64,
 }
 
 impl Link {
@@ -59,7 +61,6 @@ impl Link {
             record: Vec::new(),
             messages: Vec::new(),
             partial: Vec::new(),
-            received_bytes: 0,
         }
     }
 
@@ -90,7 +91,6 @@ impl Link {
             return Ok(heard);
         }
         let bytes = peer.read(read_bytes_max);
-        self.received_bytes += bytes.len() as u64;
         self.record.extend_from_slice(&bytes);
         self.unread.extend_from_slice(&bytes);
         self.feed(now, &mut heard)?;

@@ -93,13 +93,8 @@ pub struct Log {
 
 impl Log {
     pub fn begin(&mut self, path: usize, keyframes: bool) -> u32 {
-        let session = Session {
-            path,
-            keyframes,
-            sent: Vec::new(),
-            in_force: [None; 3],
-            last: [None; 2],
-        };
+        let session =
+            Session { path, keyframes, sent: Vec::new(), in_force: [None; 3], last: [None; 2] };
         self.sessions.push(session);
         u32::try_from(self.sessions.len() - 1).expect("few sessions")
     }

@@ -162,8 +162,7 @@ impl Publisher {
     }
 
     fn send_video(&mut self, log: &mut Log, dice: &mut Dice, keyframe: bool, now_ms: u64) {
-        let bytes =
-            if keyframe { self.temper.keyframe_bytes } else { dice.range(20, 2_500) };
+        let bytes = if keyframe { self.temper.keyframe_bytes } else { dice.range(20, 2_500) };
         let bytes = if dice.chance(3) { 700_000 } else { bytes };
         let class = Class::Video { keyframe };
         if !self.temper.has_audio {

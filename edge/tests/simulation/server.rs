@@ -46,9 +46,12 @@ pub fn draw_config(dice: &mut Dice) -> Config {
     vhost.gop_cache = !dice.chance(200);
     vhost.chunk_bytes = dice.pick(&[1_024, 4_096, 65_536, 65_536]);
     vhost.retention_ms = 4_000;
-    vhost.retention_messages = dice.pick(&[200, 16_384]);
-    vhost.duplicate_publish =
-        dice.pick(&[DuplicatePublish::Takeover, DuplicatePublish::Takeover, DuplicatePublish::Reject]);
+    vhost.retention_messages = dice.pick(&[200, 1_100, 16_384]);
+    vhost.duplicate_publish = dice.pick(&[
+        DuplicatePublish::Takeover,
+        DuplicatePublish::Takeover,
+        DuplicatePublish::Reject,
+    ]);
     config
 }
 
@@ -113,6 +116,10 @@ impl Server {
         self.workers.len()
     }
 
+    pub fn has_stopped_some(&self) -> bool {
+        self.stopped.iter().any(|stopped| *stopped)
+    }
+
     pub fn has_stopped(&self) -> bool {
         self.stopped.iter().all(|stopped| *stopped)
     }
@@ -159,7 +166,21 @@ impl Server {
                 return Err(format!("worker {index}: {opened} sockets opened, {closed} closed"));
             }
         }
+        self.check_wire()?;
         self.check_payload()
+    }
+
+    /// What the workers counted on the wire is what their sockets counted.
+    fn check_wire(&self) -> Result<(), String> {
+        for (index, worker) in self.workers.iter().enumerate() {
+            let (metrics, io) = (self.handles[index].metrics(), worker.io().counters());
+            let counted = (metrics.ingress_bytes.value(), metrics.egress_bytes.value());
+            let carried = (io.received_bytes, io.sent_bytes);
+            if counted != carried {
+                return Err(format!("worker {index} counted {counted:?} bytes, not {carried:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// Every payload byte received was copied once or dropped and counted.
@@ -168,7 +189,9 @@ impl Server {
         let copied = self.sum(|handle| handle.metrics().payload_copied_bytes.value());
         let dropped = self.sum(|handle| handle.metrics().payload_dropped_bytes.value());
         if received != copied + dropped {
-            return Err(format!("payload: {received} received, {copied} copied, {dropped} dropped"));
+            return Err(format!(
+                "payload: {received} received, {copied} copied, {dropped} dropped"
+            ));
         }
         Ok(())
     }
@@ -187,9 +210,5 @@ impl Server {
 
     pub fn takeovers(&self) -> u64 {
         self.sum(|handle| handle.metrics().publish_takeovers.value())
-    }
-
-    pub fn egress_bytes(&self) -> u64 {
-        self.sum(|handle| handle.metrics().egress_bytes.value())
     }
 }

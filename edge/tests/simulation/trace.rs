@@ -14,6 +14,9 @@ pub struct Trace {
 impl Trace {
     pub fn note(&mut self, at_ms: u64, line: &str) {
         self.count(at_ms, line.as_bytes());
+        if std::env::var_os("RINGCAST_SIM_LOG").is_some() {
+            eprintln!("{at_ms:>8} ms  {line}");
+        }
         if self.lines.len() == LINES_MAX {
             self.lines.pop_front();
         }

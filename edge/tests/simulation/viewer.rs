@@ -43,6 +43,8 @@ pub struct Play {
     /// The server has confirmed a pause that was not taken back.
     pub is_pause_confirmed: bool,
     pub is_pause_asked: bool,
+    /// Pauses asked for that the server has not answered; only the last answer counts.
+    pauses_unanswered: u32,
     /// Told that the stream has ended, and no media since.
     pub has_ended: bool,
 }
@@ -57,6 +59,7 @@ impl Play {
             wants_video: true,
             is_pause_confirmed: false,
             is_pause_asked: false,
+            pauses_unanswered: 0,
             has_ended: false,
         }
     }
@@ -176,7 +179,10 @@ impl Viewer {
     fn on_status(&mut self, msid: u32, code: &str, news: &mut Vec<News>) {
         let Some(play) = self.plays.iter_mut().find(|play| play.msid == msid) else { return };
         match code {
-            "NetStream.Pause.Notify" if play.is_pause_asked => play.is_pause_confirmed = true,
+            "NetStream.Pause.Notify" => {
+                play.pauses_unanswered = play.pauses_unanswered.saturating_sub(1);
+                play.is_pause_confirmed = play.is_pause_asked && play.pauses_unanswered == 0;
+            }
             "NetStream.Play.UnpublishNotify" => {
                 play.has_ended = true;
                 news.push(News::Ended { path: play.path });
@@ -194,11 +200,13 @@ impl Viewer {
     ) -> Result<(), String> {
         self.heard += 1;
         let mut times = 1;
-        if self.heard > 100 {
+        if self.heard > 20 {
             match self.sabotage {
                 Sabotage::Corrupt => *message.body.last_mut().expect("bodies are long") ^= 4,
                 Sabotage::Repeat => times = 2,
-                Sabotage::Lose if message.kind == VIDEO && self.heard.is_multiple_of(50) => times = 0,
+                Sabotage::Lose if message.kind == VIDEO && self.heard.is_multiple_of(50) => {
+                    times = 0
+                }
                 _ => {}
             }
         }
@@ -242,6 +250,7 @@ impl Viewer {
             return;
         }
         play.is_pause_asked = paused;
+        play.pauses_unanswered += u32::from(paused);
         play.is_pause_confirmed = false;
         play.judge.is_strict = false;
         self.prompt_since_ms = now_ms;

@@ -1,0 +1,12 @@
+//! Parts of the simulated world; see the test file beside this folder.
+
+pub mod actions;
+pub mod dice;
+pub mod judge;
+pub mod link;
+pub mod media;
+pub mod publisher;
+pub mod server;
+pub mod trace;
+pub mod viewer;
+pub mod world;
