@@ -217,7 +217,8 @@ impl Addresses {
             let server = format!("rtmp://{}/live", url_authority(address, 1935));
             out.push_str(&format!(
                 "\n  Publish  (any stream name; \"mystream\" is an example)\n\
-                 \x20   OBS      Settings > Stream > Service: Custom   Server: {server}   Stream Key: mystream\n\
+                 \x20   OBS      Settings > Stream > Service: Custom   \
+                          Server: {server}   Stream Key: mystream\n\
                  \x20   ffmpeg   ffmpeg -re -i FILE -c copy -f flv {server}/mystream\n\
                  \x20 Play\n\
                  \x20   ffplay   ffplay {server}/mystream\n\

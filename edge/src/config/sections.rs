@@ -113,7 +113,8 @@ sections! {
         /// When subscribers are sent what was published. "frame": when a video message is complete, audio
         /// rides along. "immediate": at once. A number: at most once per so many milliseconds.
         /// Cost: a window of 100 ms needs less than half the CPU of "frame", 350 ms about a quarter.
-        flush: FlushPolicy = FlushPolicy::Frame, "", "\"frame\", \"immediate\" or milliseconds 1..=2000", Live;
+        flush: FlushPolicy = FlushPolicy::Frame, "",
+            "\"frame\", \"immediate\" or milliseconds 1..=2000", Live;
         /// How far a busy worker may widen the flush window by itself. At least the configured window.
         flush_ms_max: u32 = 500, "milliseconds", 1..=10_000, Live;
         /// Whether a joining subscriber starts at the newest keyframe there is (at once, with the delay of
@@ -139,7 +140,8 @@ sections! {
         /// Second publisher of a stream: "takeover" lets it replace the first, "reject" refuses it.
         /// The default is takeover because an encoder that returns after a lost connection must not
         /// be locked out by its own dead socket. Choose reject where strangers may publish.
-        duplicate_publish: DuplicatePublish = DuplicatePublish::Takeover, "", "\"takeover\" or \"reject\"", Live;
+        duplicate_publish: DuplicatePublish = DuplicatePublish::Takeover, "",
+            "\"takeover\" or \"reject\"", Live;
         /// Size of outgoing RTMP chunks.
         chunk_bytes: u32 = 65_536, "bytes", 128..=MESSAGE_BYTES_HARD_MAX, Live;
         /// Time between pings to a peer; 0 is off.

@@ -447,7 +447,9 @@ macro_rules! sections {
         $(#[doc = $doc])*
         #[derive(Clone, PartialEq, Debug)]
         pub struct $struct {
-            $($(#[doc = $key_doc])* #[doc = concat!(" Default: `", stringify!($default), "`.")] pub $key: $type,)*
+            $($(#[doc = $key_doc])*
+            #[doc = concat!(" Default: `", stringify!($default), "`.")]
+            pub $key: $type,)*
         }
 
         impl Default for $struct {

@@ -255,8 +255,15 @@ impl_default_and_debug! {
     GaugeBy[L: Label] { cells: array::from_fn(|_| Gauge::default()), label: PhantomData }
     CounterByPair[A: Label, B: Label] { cells: array::from_fn(|_| Counter::default()), labels: PhantomData }
     GaugeByPair[A: Label, B: Label] { cells: array::from_fn(|_| Gauge::default()), labels: PhantomData }
-    Histogram[B: Buckets] { cells: array::from_fn(|_| Counter::default()), sum: Counter::default(), buckets: PhantomData }
-    ErrorCounter[] { slots: array::from_fn(|_| (OnceLock::new(), Counter::default())), other: Counter::default() }
+    Histogram[B: Buckets] {
+        cells: array::from_fn(|_| Counter::default()),
+        sum: Counter::default(),
+        buckets: PhantomData
+    }
+    ErrorCounter[] {
+        slots: array::from_fn(|_| (OnceLock::new(), Counter::default())),
+        other: Counter::default()
+    }
 }
 
 #[cfg(test)]

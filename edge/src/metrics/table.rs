@@ -92,7 +92,8 @@ metrics! {
     messages_in: CounterBy<MediaKind> = "ringcast_messages_in";
     /// Media payload bytes received from publishers in complete messages.
     payload_received_bytes: Counter = "ringcast_payload_received_bytes";
-    /// Media payload bytes copied in user space. Equals the bytes received, whatever the number of subscribers.
+    /// Media payload bytes copied in user space. Equals the bytes received, whatever the number of
+    /// subscribers.
     payload_copied_bytes: Counter = "ringcast_payload_copied_bytes";
     /// Payload bytes copied once more, because their message was interleaved with another one.
     payload_copied_aside_bytes: Counter = "ringcast_payload_copied_aside_bytes";

@@ -2,7 +2,8 @@
 //!
 //! The worker asks for the next bytes ([`Subscriber::next_lease`] or, for the unusual subscriber,
 //! [`Subscriber::copy_next`]), reports what the socket took ([`Subscriber::on_sent`]) and asks once
-//! in a while whether the subscriber has fallen behind ([`Subscriber::check_lag`]). Nothing here allocates, except `copy_next` into the caller's buffer.
+//! in a while whether the subscriber has fallen behind ([`Subscriber::check_lag`]). Nothing here
+//! allocates, except `copy_next` into the caller's buffer.
 //!
 //! ```text
 //!              join position known                   lag over limit, ring overrun

@@ -240,7 +240,8 @@ proptest! {
         }
         let seen = whole_ring(&rig, 65_536);
         for (lane, kind) in [(0, 8), (1, 9)] {
-            let bodies: Vec<_> = seen.iter().skip(2).filter(|m| m.kind == kind).map(|m| m.body.clone()).collect();
+            let of_kind = seen.iter().skip(2).filter(|m| m.kind == kind);
+            let bodies: Vec<_> = of_kind.map(|m| m.body.clone()).collect();
             prop_assert_eq!(&bodies, &expected[lane]);
         }
         let counters = rig.publisher.counters();

@@ -13,7 +13,8 @@
 //!
 //! ```text
 //!               fill, publish handle              trim
-//!   FREE(gen) ───────────────────────► LIVE(gen) ───────► RETIRED(gen) ──CAS (gen,0)→(gen+1,0)──► FREE(gen+1)
+//!   FREE(gen) ───────────────────────► LIVE(gen) ───────► RETIRED(gen) ──CAS (gen,0)→(gen+1,0)──►
+//! FREE(gen+1)
 //!                                        ▲ pin: +1, generation checked, else −1 ▲
 //! ```
 //!

@@ -1,4 +1,5 @@
-//! What every implementation of `Io` promises: each case runs on io_uring (as of 6.1 and as of 6.0), on epoll and on the
+//! What every implementation of `Io` promises: each case runs on io_uring (as of 6.1 and as of
+//! 6.0), on epoll and on the
 //! simulated network in rough weather (short receives and sends, false blocks, missing buffers, late
 //! and reordered completions).
 

@@ -4,7 +4,8 @@
 //! as unsupported markers, since nothing on an RTMP connection uses them. Tables of strings and
 //! classes live for one value, as each value of an envelope restarts AMF3. References to whole
 //! objects are reported, not resolved. Text must be UTF-8: a repaired copy could be multiplied by
-//! references, a borrow costs nothing however often it is referred to. Limits are those of the AMF0 reader that owns
+//! references, a borrow costs nothing however often it is referred to. Limits are those of the AMF0
+//! reader that owns
 //! the bytes. Spec: AMF 3 §3.
 
 use alloc::borrow::Cow;

@@ -59,7 +59,10 @@ fn every_marker_reads_as_its_value() {
         // The second string is the first by reference.
         ("11 09 05 01 06 03 61 06 00", Value::StrictArray(vec![text("a"), text("a")])),
         ("11 0A 0B 01 03 61 01 01", Value::Object(vec![("a".into(), Value::Null)])),
-        ("11 0A 13 03 43 03 61 04 05", Value::TypedObject("C".into(), vec![("a".into(), Value::Number(5.0))])),
+        (
+            "11 0A 13 03 43 03 61 04 05",
+            Value::TypedObject("C".into(), vec![("a".into(), Value::Number(5.0))]),
+        ),
         ("11 0C 05 01 02", Value::Bytes(&[1, 2])),
     ];
     for (bytes, value) in rows {

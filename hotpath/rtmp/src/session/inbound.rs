@@ -12,7 +12,8 @@
 //! ```
 //!
 //! One call yields at most one item. When a part holds more than that (several tags of an aggregate,
-//! or an aborted message before the part), its unread bytes are handed back to the input and read again by the next
+//! or an aborted message before the part), its unread bytes are handed back to the input and read
+//! again by the next
 //! call; the caller keeps unconsumed input anyway.
 //!
 //! Spec: RTMP 1.0 §5.4 (protocol control), §7.1 (message types; 7.1.6 aggregate).

@@ -329,7 +329,11 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: 2_000,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
         #[test]
         fn sessions_keep_their_promises_on_anything(data in prop::collection::vec(any::<u8>(), 0..600)) {
             session_ops(&data);

@@ -332,11 +332,23 @@ mod tests {
         let ended_publishing = Some(EndedRole::Publishing);
         #[rustfmt::skip]
         let table = [
-            [Ok((publish_pending, None)), Ok((pending.clone(), None)), Err(NoArrow), Err(NoArrow), Ok((S::Idle, None))],
+            [
+                    Ok((publish_pending, None)),
+                    Ok((pending.clone(), None)),
+                    Err(NoArrow),
+                    Err(NoArrow),
+                    Ok((S::Idle, None)),
+                ],
             [Err(NoArrow), Err(NoArrow), Ok((publishing, None)), Ok((S::Idle, None)), Ok((S::Idle, None))],
             [Err(NoArrow), Err(NoArrow), Err(NoArrow), Err(NoArrow), Ok((S::Idle, ended_publishing))],
             [Err(NoArrow), Err(NoArrow), Ok((S::Playing, None)), Ok((S::Idle, None)), Ok((S::Idle, None))],
-            [Err(NoArrow), Ok((pending, ended_playing)), Err(NoArrow), Err(NoArrow), Ok((S::Idle, ended_playing))],
+            [
+                    Err(NoArrow),
+                    Ok((pending, ended_playing)),
+                    Err(NoArrow),
+                    Err(NoArrow),
+                    Ok((S::Idle, ended_playing)),
+                ],
         ];
         for (state, row) in states().into_iter().zip(table) {
             for (input, expected) in inputs().into_iter().zip(row) {

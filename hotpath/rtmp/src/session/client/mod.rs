@@ -1,7 +1,9 @@
 //! The client's end of one RTMP connection: for relays, tools and load generators.
 //!
-//! Goes by itself through handshake, connect, createStream and publish or play; the owner reads events and writes
-//! media. The contract is that of the [module](super): feed, drain, wait. Nothing waits for the owner here, so
+//! Goes by itself through handshake, connect, createStream and publish or play; the owner reads
+//! events and writes
+//! media. The contract is that of the [module](super): feed, drain, wait. Nothing waits for the
+//! owner here, so
 //! `handle_bytes` returns `None` with input left only while commands must be taken first.
 //!
 //! ```text

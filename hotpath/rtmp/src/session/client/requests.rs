@@ -129,7 +129,8 @@ impl ClientSession {
         self.write(csid, kind.type_id(), timestamp, body, out)
     }
 
-    /// Appends one AMF0 data message to `out`, as `@setDataFrame` when it is `onMetaData`. Returns false, with
+    /// Appends one AMF0 data message to `out`, as `@setDataFrame` when it is `onMetaData`. Returns
+    /// false, with
     /// nothing written, unless the stream is being published.
     pub fn write_data(&mut self, timestamp: u32, body: &[u8], out: &mut Vec<u8>) -> bool {
         if !body.starts_with(ON_META_DATA) {

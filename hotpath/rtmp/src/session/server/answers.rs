@@ -251,7 +251,8 @@ impl ServerSession {
         true
     }
 
-    /// Asks for a sign of life; the answer sets `rtt_ms`. Done by `handle_timeout` at the configured interval.
+    /// Asks for a sign of life; the answer sets `rtt_ms`. Done by `handle_timeout` at the
+    /// configured interval.
     pub fn ping(&mut self, now: Millis) {
         let timestamp = ping_timestamp(now);
         self.timers.ping = Some((timestamp, now));

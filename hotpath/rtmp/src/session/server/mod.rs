@@ -137,7 +137,8 @@ impl ServerSession {
     /// Takes bytes from the front of `input` until there is an event.
     ///
     /// `None` means: the input is used up, or a request is unanswered, or the replies must be taken first
-    /// (see the [module](super)). Consumed bytes are never needed again, unconsumed ones must be offered again.
+    /// (see the [module](super)). Consumed bytes are never needed again, unconsumed ones must be
+    /// offered again.
     ///
     /// # Errors
     /// The peer's mistake. What it is to be told is already queued; take the replies, send them, close.
@@ -333,7 +334,8 @@ impl ServerSession {
         Ok(())
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` while only the owner or nobody is awaited.
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` while only the
+    /// owner or nobody is awaited.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Millis> {
         match self.phase {
