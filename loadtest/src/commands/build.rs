@@ -1,0 +1,160 @@
+//! From flags to a plan.
+
+use super::Failure;
+use crate::cli::{Common, MediaArgs, ViewArgs};
+use crate::num::{MS_NS, SECOND_NS, now_ns, seconds_ns};
+use crate::plan::{Arrivals, Audience, Media, Plan, Popularity, client_configs};
+use crate::player::Judging;
+use crate::probe::Probe;
+use crate::run::SAMPLES_MAX;
+use crate::slo::Slo;
+use crate::source::{FlvFile, SyntheticConfig};
+use crate::target::Target;
+use rtmp::session::ClientRole;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::sync::Arc;
+use uring::affinity;
+
+/// After the threads begin, until the first connects.
+const START_NS: u64 = 50 * MS_NS;
+/// After the last player came, until its beginnings no longer count.
+const SETTLE_NS: u64 = SECOND_NS;
+/// Length of a sample unless the run is very long.
+const INTERVAL_NS: u64 = SECOND_NS;
+/// Descriptors used for other things than connections.
+const DESCRIPTORS_OTHER: u64 = 64;
+
+/// A plan in the making. Times in it are relative until [`Built::seal`].
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) common: Common,
+    pub(crate) plan: Plan,
+    probe: Probe,
+    seconds: f64,
+}
+
+impl Built {
+    /// A plan that does nothing for `seconds`, unless the flags say how long.
+    ///
+    /// # Errors
+    /// A flag makes no sense, or names what is not there.
+    pub(crate) fn new(common: &Common, seconds: f64) -> Result<Built, Failure> {
+        let target = Target::parse(&common.url, common.i_own_this_network);
+        let mut target = target.map_err(|error| Failure::Usage(error.0))?;
+        target.spread(common.spread).map_err(|error| Failure::Usage(error.0))?;
+        Slo::parse(common.slo.as_deref().unwrap_or_default())
+            .map_err(|error| Failure::Usage(format!("--slo {error}")))?;
+        let probe = Probe::new(common.pid, common.metrics.as_deref()).map_err(Failure::Usage)?;
+        if !common.recv_buffers.is_power_of_two() || common.recv_buffers > 32_768 {
+            return Err(Failure::Usage("--recv-buffers: a power of two up to 32768".into()));
+        }
+        let streams = usize::try_from(common.streams).unwrap_or(1);
+        let cpus = cpus(common);
+        let plan = Plan {
+            player_config: client_configs(&target, streams, ClientRole::Play),
+            publisher_config: client_configs(&target, streams, ClientRole::Publish),
+            target,
+            streams,
+            publish: None,
+            arrivals: Arrivals { count: 0, rate: 0.0, stay_ns: None },
+            audience: Audience::new(streams, Popularity::Even),
+            hostile: Vec::new(),
+            judging: Judging {
+                clock: common.clock.into(),
+                buffer_ns: SECOND_NS,
+                check_every: 16,
+                steady_ns: 0,
+            },
+            start_ns: 0,
+            play_ns: 0,
+            end_ns: 0,
+            interval_ns: INTERVAL_NS,
+            publisher_cpu: common.publisher_cpu.or(cpus.last().copied().flatten()),
+            cpus,
+            io: common.io.into(),
+            recv_buffers: common.recv_buffers,
+            seed: common.seed,
+        };
+        let seconds = common.seconds.unwrap_or(seconds);
+        Ok(Built { common: common.clone(), plan, probe, seconds })
+    }
+
+    /// Publishes the streams, `lead` seconds before anybody plays.
+    ///
+    /// # Errors
+    /// The file cannot be played.
+    pub(crate) fn publish(&mut self, args: &MediaArgs, lead: f64) -> Result<(), Failure> {
+        let media = match &args.flv {
+            Some(path) => {
+                let file = FlvFile::open(path).map_err(|error| Failure::Usage(error.to_string()));
+                Media::Flv(Arc::new(file?))
+            }
+            None => Media::Synthetic(SyntheticConfig {
+                codec: args.codec,
+                bitrate: args.bitrate,
+                audio_bitrate: args.audio_bitrate,
+                fps: args.fps,
+                gop: args.gop,
+                keyframe_ratio: args.keyframe_ratio,
+            }),
+        };
+        self.plan.publish = Some(media);
+        self.plan.play_ns = seconds_ns(lead);
+        Ok(())
+    }
+
+    /// Lets players come.
+    pub(crate) fn play(&mut self, view: &ViewArgs, arrivals: Arrivals) {
+        self.plan.audience = Audience::new(self.plan.streams, view.popularity);
+        self.plan.judging.buffer_ns = u64::from(view.buffer_ms) * MS_NS;
+        self.plan.judging.check_every = view.check;
+        self.plan.arrivals = arrivals;
+    }
+
+    /// How long players play, seconds.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// Fixes the times: the plan begins now.
+    pub(crate) fn seal(self) -> (Plan, Probe) {
+        let Built { mut plan, probe, seconds, .. } = self;
+        let publishers = if plan.publish.is_some() { plan.streams as u64 } else { 0 };
+        let hostile = plan.hostile.len() as u64;
+        raise_descriptors(plan.arrivals.count + publishers + hostile + DESCRIPTORS_OTHER);
+        plan.start_ns = now_ns() + START_NS;
+        plan.play_ns += plan.start_ns;
+        plan.end_ns = plan.play_ns + seconds_ns(seconds);
+        // A player that comes and goes is there from the start, as far as the load is concerned.
+        let ramp_ns = plan.arrivals.stay_ns.unwrap_or(plan.arrivals.ramp_ns());
+        plan.judging.steady_ns = plan.play_ns.saturating_add(ramp_ns + SETTLE_NS);
+        let shortest = seconds_ns(seconds) / SAMPLES_MAX;
+        plan.interval_ns = shortest.div_ceil(SECOND_NS).max(1) * SECOND_NS;
+        if seconds < 4.0 {
+            plan.interval_ns = SECOND_NS / 4;
+        }
+        (plan, probe)
+    }
+}
+
+/// By default one thread on the last CPU: servers tend to begin with the first.
+fn cpus(common: &Common) -> Vec<Option<usize>> {
+    match &common.cpus {
+        Some(list) if list.0.is_empty() => vec![None],
+        Some(list) => list.0.iter().copied().map(Some).collect(),
+        None => vec![affinity::allowed_cpus().last().copied()],
+    }
+}
+
+/// Raises the limit of open files as far as allowed, and says when that is not far enough.
+fn raise_descriptors(needed: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let allowed = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    if let Some(allowed) = allowed.filter(|&allowed| allowed < needed) {
+        eprintln!("swarm: {needed} open files needed, {allowed} allowed: raise ulimit -n");
+    }
+}

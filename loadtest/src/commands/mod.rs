@@ -1,0 +1,206 @@
+//! The commands: each turns its flags into a plan, runs it and judges the result.
+
+mod build;
+mod canonical;
+mod scenario;
+mod show;
+
+use crate::abuse::Behaviour;
+use crate::cli::{
+    AbuseArgs, ChurnArgs, Command, CompareArgs, MediaArgs, PlayArgs, PublishArgs, SoakArgs,
+    ViewArgs,
+};
+use crate::compare;
+use crate::num::{seconds_ns, whole};
+use crate::plan::{Arrivals, Popularity};
+use crate::report::{Report, number};
+use crate::run;
+use crate::source::CodecTag;
+use build::Built;
+use clap::ValueEnum as _;
+use show::Show;
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// How long a command lasts unless told otherwise, seconds.
+const SECONDS: f64 = 10.0;
+/// The same of a soak.
+const SOAK_SECONDS: f64 = 600.0;
+/// Growth of memory during a soak beyond which something leaks, percent.
+const SOAK_RSS_PERCENT_MAX: f64 = 20.0;
+/// Players that watch while others misbehave.
+const WITNESSES: u64 = 5;
+
+/// Why a command did not do what was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Failure {
+    /// The command line makes no sense.
+    Usage(String),
+    /// It began and failed.
+    Run(String),
+}
+
+impl Failure {
+    /// The program's exit code.
+    pub(crate) fn code(&self) -> ExitCode {
+        match self {
+            Failure::Usage(_) => ExitCode::from(2),
+            Failure::Run(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(text) | Failure::Run(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Publish(args) => publish(&args),
+        Command::Play(args) => finish("play", build_play(&args, SECONDS)?, &|_| Vec::new()),
+        Command::Churn(args) => churn(&args),
+        Command::Soak(args) => soak(&args),
+        Command::Abuse(args) => abuse(&args),
+        Command::Tls(_) => Err(Failure::Usage(
+            "tls: not in this version; the server speaks plain RTMP only".into(),
+        )),
+        Command::Canonical(args) => canonical::canonical(&args),
+        Command::Run(args) => execute(scenario::load(&args)?),
+        Command::Compare(args) => compare(&args),
+    }
+}
+
+fn publish(args: &PublishArgs) -> Result<ExitCode, Failure> {
+    let mut built = Built::new(&args.common, SECONDS)?;
+    built.publish(&args.media, 0.0)?;
+    finish("publish", built, &|_| Vec::new())
+}
+
+fn build_play(args: &PlayArgs, seconds: f64) -> Result<Built, Failure> {
+    let mut built = Built::new(&args.common, seconds)?;
+    if args.view.publish {
+        built.publish(&args.media, args.view.lead)?;
+    }
+    built.play(&args.view, Arrivals { count: args.players, rate: args.ramp, stay_ns: None });
+    Ok(built)
+}
+
+/// Fails when a join fails.
+fn churn(args: &ChurnArgs) -> Result<ExitCode, Failure> {
+    let mut built = Built::new(&args.common, SECONDS)?;
+    if args.view.publish {
+        built.publish(&args.media, args.view.lead)?;
+    }
+    let count = whole(args.rate * built.seconds()).max(1);
+    let stay_ns = Some(seconds_ns(args.stay));
+    built.play(&args.view, Arrivals { count, rate: args.rate, stay_ns });
+    finish("churn", built, &|report| at_most(report, "failed", 0.0).into_iter().collect())
+}
+
+/// Fails when latency creeps, memory grows, or anybody is lost.
+fn soak(args: &SoakArgs) -> Result<ExitCode, Failure> {
+    let slope_max = args.slope_max / 60.0;
+    finish("soak", build_play(&args.play, SOAK_SECONDS)?, &|report| {
+        let mut missed = Vec::new();
+        missed.extend(at_most(report, "lag_slope_ms_per_s_max", slope_max));
+        missed.extend(at_most(report, "failed", 0.0));
+        missed.extend(at_most(report, "corrupt", 0.0));
+        missed.extend(grown(report));
+        if report.metric("lag_slope_ms_per_s_max").is_none() {
+            missed.push("the latency slope was not measured: no marked media, or too short".into());
+        }
+        missed
+    })
+}
+
+/// Memory of the server at the end against that a quarter into the steady time.
+fn grown(report: &Report) -> Option<String> {
+    let steady = report.samples.iter().filter(|sample| sample.is_steady);
+    let rss: Vec<u64> = steady.filter_map(|sample| Some(sample.server?.rss_bytes)).collect();
+    let (&early, &late) = (rss.get(rss.len() / 4)?, rss.last()?);
+    let percent = 100.0 * (late as f64 / early.max(1) as f64 - 1.0);
+    let is_worth_it = late.saturating_sub(early) > 8 << 20;
+    (is_worth_it && percent > SOAK_RSS_PERCENT_MAX)
+        .then(|| format!("the server's memory grew by {percent:.0} %"))
+}
+
+/// Fails when the witnesses suffer or the server is gone.
+fn abuse(args: &AbuseArgs) -> Result<ExitCode, Failure> {
+    let mut built = Built::new(&args.common, SECONDS)?;
+    built.publish(&args.media, 1.0)?;
+    let view = ViewArgs { check: 1, ..default_view() };
+    built.play(&view, Arrivals { count: WITNESSES, rate: 0.0, stay_ns: None });
+    let kinds = match args.only.as_slice() {
+        [] => Behaviour::value_variants(),
+        some => some,
+    };
+    let each = usize::try_from(args.each).unwrap_or(1);
+    built.plan.hostile = kinds.iter().flat_map(|&kind| std::iter::repeat_n(kind, each)).collect();
+    finish("abuse", built, &|report| {
+        let harmless = ["failed", "stalls", "lost", "corrupt", "server_gone"];
+        let mut missed: Vec<_> =
+            harmless.into_iter().filter_map(|name| at_most(report, name, 0.0)).collect();
+        if report.metric("joined") != Some(WITNESSES as f64) {
+            missed.push("not all witnesses could play".into());
+        }
+        missed
+    })
+}
+
+/// An objective of a command.
+fn at_most(report: &Report, name: &str, bound: f64) -> Option<String> {
+    let value = report.metric(name)?;
+    (value > bound).then(|| format!("{name} is {}, at most {}", number(value), number(bound)))
+}
+
+/// Runs a plan, shows it, and judges it by the operator's objectives and those of the command.
+fn finish(
+    command: &str,
+    built: Built,
+    judge: &dyn Fn(&Report) -> Vec<String>,
+) -> Result<ExitCode, Failure> {
+    let mut show = Show::new(&built.common);
+    let (plan, probe) = built.seal();
+    let outcome = run::run(plan, &probe, &mut |sample| show.sample(sample));
+    let report = Report::new(command, outcome.map_err(Failure::Run)?);
+    let missed = judge(&report);
+    show.finish(&report, missed)
+}
+
+fn compare(args: &CompareArgs) -> Result<ExitCode, Failure> {
+    let read = |path: &Path| {
+        let error = |what: String| Failure::Usage(format!("{}: {what}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|cause| error(cause.to_string()))?;
+        compare::metrics_of(&text).map_err(error)
+    };
+    let rows = compare::rows(&read(&args.before)?, &read(&args.after)?);
+    let text = if args.json { format!("{}\n", compare::json(&rows)) } else { compare::text(&rows) };
+    show::print(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The stream of commands that bring their own: 720p30 at 2.5 Mb/s.
+fn default_media() -> MediaArgs {
+    MediaArgs {
+        flv: None,
+        bitrate: 2_500_000.0,
+        audio_bitrate: 128_000.0,
+        fps: 30.0,
+        gop: 2.0,
+        keyframe_ratio: 8.0,
+        codec: CodecTag::Avc,
+    }
+}
+
+fn default_view() -> ViewArgs {
+    ViewArgs { publish: true, lead: 1.0, popularity: Popularity::Even, buffer_ms: 1000, check: 16 }
+}
