@@ -15,7 +15,6 @@
 //! emulation prevention. Never allocates; reading looks at the first [`HEAD_BYTES`] bytes only.
 //! Spec: H.264 Annex D and H.265 Annex D (user data SEI), AV1 5.7 (padding), ISO 14496-3 4.4.2.7.
 
-use crate::num::low_u32;
 use rtmp::tag::{self, AudioCodec, VideoCodec};
 
 /// Names the marker: a UUID as user data SEI wants it, without zero bytes.
@@ -187,15 +186,11 @@ impl Marker {
     fn read(bytes: &[u8]) -> Option<Marker> {
         let coded = bytes.strip_prefix(&UUID)?;
         let mut raw = [0; RAW_BYTES];
-        let (mut bits, mut count, mut at) = (0u32, 0, 0);
-        for byte in coded {
-            bits = (bits << 7) | u32::from(byte & 0x7f);
-            count += 7;
-            if count >= 8 && at < RAW_BYTES {
-                count -= 8;
-                raw[at] = (bits >> count).to_be_bytes()[3];
-                at += 1;
-            }
+        // Eight coded bytes are seven raw ones; the last group is a short one.
+        for (coded, raw) in coded.chunks(8).zip(raw.chunks_mut(7)) {
+            let bits = coded.iter().fold(0u64, |bits, byte| (bits << 7) | u64::from(byte & 0x7f));
+            let bits = bits << (64 - 7 * coded.len());
+            raw.copy_from_slice(&bits.to_be_bytes()[..raw.len()]);
         }
         let word = |at: usize| u32::from_be_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
         let sum = u16::from_be_bytes([raw[28], raw[29]]);
@@ -217,11 +212,12 @@ fn seven(bits: u32) -> u8 {
 
 /// Sixteen bits that notice a damaged marker.
 fn fold(bytes: &[u8]) -> u16 {
-    let sum = bytes
-        .iter()
-        .fold(0x811c_9dc5u32, |sum, &byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    let high = low_u32(u64::from(sum) >> 16);
-    u16::try_from((high ^ sum) & 0xffff).unwrap_or(0)
+    let sum = bytes.chunks(4).fold(0x811c_9dc5u32, |sum, chunk| {
+        let word = chunk.iter().fold(0, |word, &byte| (word << 8) | u32::from(byte));
+        (sum ^ word).wrapping_mul(0x0100_0193).rotate_left(13)
+    });
+    let [a, b, c, d] = sum.to_be_bytes();
+    u16::from_be_bytes([a ^ c, b ^ d])
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(crate) fn svg(title: &str, samples: &[Sample]) -> String {
             points: points(&|sample| sample.latency_ms_p99),
         },
         Series {
-            name: "server CPU with ksoftirqd, % of a core",
+            name: "server CPU, % of a core",
             colour: "#c0392b",
             is_right: true,
             points: points(&|sample| sample.server.map(|server| server.total_percent())),
@@ -54,7 +54,7 @@ pub(crate) fn svg(title: &str, samples: &[Sample]) -> String {
             name: "generator CPU, % of a core",
             colour: "#95a5a6",
             is_right: true,
-            points: points(&|sample| Some(sample.own_cpu_percent_max)),
+            points: points(&|sample| Some(sample.own_cpu_percent_max())),
         },
     ];
     let x_label = if is_ramp { "players" } else { "seconds" };

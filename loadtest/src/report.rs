@@ -48,7 +48,7 @@ impl Report {
         players(&outcome, &mut metrics);
         server(&outcome, &mut metrics);
         server_counters(&outcome.metrics, &mut metrics);
-        let own = outcome.samples.iter().map(|sample| sample.own_cpu_percent_max);
+        let own = outcome.samples.iter().map(|sample| sample.own_cpu_percent_max());
         metrics.insert("own_cpu_percent_max".into(), own.fold(0.0, f64::max));
         let others = outcome.samples.iter().map(|sample| sample.others_percent);
         let count = outcome.samples.len().max(1) as f64;
@@ -357,7 +357,7 @@ pub(crate) fn sample_json(sample: &Sample) -> Value {
         "received_mbps": sample.received_bytes as f64 * 8e-6 / sample.seconds,
         "stalls": sample.stalls,
         "lost": gauge.lost,
-        "own_cpu_percent_max": sample.own_cpu_percent_max,
+        "own_cpu_percent": sample.own_cpu_percent,
         "others_cpu_percent": sample.others_percent,
         "late_ms_p99": sample.late_ms_p99,
         "server_cpu_percent": sample.server.map(|server| server.cpu_percent),
@@ -383,7 +383,7 @@ pub(crate) fn sample_line(sample: &Sample) -> String {
         sample.stalls,
         gauge.lost,
         sample.failed,
-        sample.own_cpu_percent_max,
+        sample.own_cpu_percent_max(),
     );
     if let Some(server) = &sample.server {
         let _ = write!(

@@ -46,8 +46,8 @@ pub(crate) struct Sample {
     pub(crate) stalls: u64,
     pub(crate) failed: u64,
     pub(crate) joined: u64,
-    /// CPU of the busiest player thread and of the publisher thread, percent of a core.
-    pub(crate) own_cpu_percent_max: f64,
+    /// CPU of our threads, those of players first, then of publishers; percent of a core.
+    pub(crate) own_cpu_percent: Vec<f64>,
     /// What the machine did beside the server and us, percent of a core. Without a process to look
     /// at the server is among it.
     pub(crate) others_percent: f64,
@@ -66,6 +66,13 @@ pub(crate) struct ServerUse {
     pub(crate) rss_bytes: u64,
     /// All the machine did.
     pub(crate) machine_percent: f64,
+}
+
+impl Sample {
+    /// CPU of our busiest thread, percent of a core.
+    pub(crate) fn own_cpu_percent_max(&self) -> f64 {
+        self.own_cpu_percent.iter().copied().fold(0.0, f64::max)
+    }
 }
 
 impl ServerUse {
@@ -218,8 +225,8 @@ fn run_thread(
 #[derive(Debug)]
 struct Pending {
     tally: Tally,
-    cpu_percent_max: f64,
-    cpu_percent_sum: f64,
+    /// By thread.
+    cpu_percent: Vec<f64>,
 }
 
 struct Reporter<'a> {
@@ -325,15 +332,14 @@ impl<'a> Reporter<'a> {
         self.outcome.tally.add(&part.tally);
         // What is left at the end of a run is too short to tell a load by.
         let is_whole = part.wall_ns * 2 >= self.plan.interval_ns;
-        let pending = self.pending.entry(part.tick).or_insert_with(|| Pending {
-            tally: Tally::new(),
-            cpu_percent_max: 0.0,
-            cpu_percent_sum: 0.0,
-        });
+        let threads = self.gone.len();
+        let pending = self
+            .pending
+            .entry(part.tick)
+            .or_insert_with(|| Pending { tally: Tally::new(), cpu_percent: vec![0.0; threads] });
         pending.tally.add(&part.tally);
         if is_whole {
-            pending.cpu_percent_sum += cpu_percent;
-            pending.cpu_percent_max = pending.cpu_percent_max.max(cpu_percent);
+            pending.cpu_percent[thread] = cpu_percent;
         }
         self.last_ticks[thread] = Some(part.tick);
         self.gauges[thread] = part.gauge;
@@ -396,7 +402,7 @@ fn sample_of(
     server: ServerUse,
     probe: &Probe,
 ) -> Sample {
-    let known = server.total_percent() + pending.cpu_percent_sum;
+    let known = server.total_percent() + pending.cpu_percent.iter().sum::<f64>();
     let (tally, counts) = (&pending.tally, &pending.tally.counts);
     let since_first = end_ns as f64 - plan.play_ns as f64;
     Sample {
@@ -411,7 +417,7 @@ fn sample_of(
         stalls: counts.stalls,
         failed: counts.failed,
         joined: counts.joined,
-        own_cpu_percent_max: pending.cpu_percent_max,
+        own_cpu_percent: pending.cpu_percent.clone(),
         late_ms_p99: tally.quantile_ms(Measure::Late, 0.99),
         others_percent: (server.machine_percent - known).max(0.0),
         server: probe.sees_process().then_some(server),

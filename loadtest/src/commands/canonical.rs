@@ -67,7 +67,7 @@ impl Watch {
         let expected = settled * self.rate * sample.seconds * RATE_SHARE_MIN;
         let is_full = sample.messages as f64 >= expected;
         if sample.stalls > 0 || sample.failed > 0 || !is_full {
-            let is_ours = sample.own_cpu_percent_max > OWN_CPU_PERCENT_MAX;
+            let is_ours = sample.own_cpu_percent_max() > OWN_CPU_PERCENT_MAX;
             self.limit = if is_ours { Limit::Generator } else { Limit::Server };
             return false;
         }
@@ -79,7 +79,9 @@ impl Watch {
     fn per_core(&self) -> Option<f64> {
         let held = self.held.as_ref()?;
         let cores = held.server?.total_percent() / 100.0;
-        (cores > 0.0).then(|| held.gauge.playing as f64 / cores)
+        // Those who came during the interval have cost half of it, on average.
+        let players = held.gauge.playing as f64 - held.joined as f64 / 2.0;
+        (cores > 0.0).then(|| players.max(0.0) / cores)
     }
 }
 
@@ -174,7 +176,7 @@ mod tests {
     #[test]
     fn a_busy_generator_is_not_the_servers_fault() {
         let mut stalled = sample(10, 1000, 30.0);
-        (stalled.stalls, stalled.own_cpu_percent_max) = (1, 97.0);
+        (stalled.stalls, stalled.own_cpu_percent) = (1, vec![20.0, 97.0]);
         let mut watch = watch();
         assert!(!watch.on_sample(&stalled));
         assert_eq!(watch.limit, Limit::Generator);
