@@ -85,6 +85,8 @@ pub(crate) struct Output {
     pub(crate) sending: Sending,
     /// The socket is full until `Writable` comes.
     pub(crate) blocked: bool,
+    /// It is in the worker's queue of connections that catch up.
+    pub(crate) is_queued: bool,
     /// Unsent rest of an owned buffer.
     pub(crate) rest: Option<Vec<u8>>,
     /// When the socket last took a byte, or had nothing to take.
@@ -148,6 +150,7 @@ impl Connection {
             output: Output {
                 sending: Sending::Nothing,
                 blocked: false,
+                is_queued: false,
                 rest: None,
                 progress_at: now,
             },

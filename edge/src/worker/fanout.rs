@@ -36,6 +36,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
         }
         self.run_passes();
+        self.serve_catching_up();
     }
 
     /// Ends the publishers here whose streams somebody elsewhere waits for.

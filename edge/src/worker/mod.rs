@@ -12,7 +12,8 @@
 //! }
 //! ```
 //!
-//! Every step is bounded: completions per turn by the `Io`, sends per turn by `SENDS_PER_TURN_MAX`,
+//! Every step is bounded: completions per turn by the `Io`, sends per turn by `SENDS_PER_TURN_MAX`
+//! for those who follow the head and a quarter of that for those who catch up,
 //! the sweep by its share of the table. No lock, no await and no log line per message. The worker
 //! is generic over [`Io`] and reads no clock of its own, so the simulation runs this very code.
 
@@ -24,7 +25,7 @@ mod settings;
 mod stream;
 mod sweep;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -98,6 +99,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     dirty: Vec<usize>,
     /// Streams whose flush pass is not finished.
     passes: Vec<usize>,
+    /// Connections that have more to take than the news of a turn, in order.
+    catching_up: VecDeque<usize>,
     /// Connections with a pending publish.
     claims: Vec<usize>,
     /// Requests for takeovers this worker has looked at.
@@ -161,6 +164,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             watched: Vec::new(),
             dirty: Vec::new(),
             passes: Vec::new(),
+            catching_up: VecDeque::new(),
             claims: Vec::new(),
             takeovers_seen: 0,
             now,
@@ -264,7 +268,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     fn next_deadline(&self) -> Nanos {
-        if !self.passes.is_empty() || !self.dirty.is_empty() {
+        let has_work = !self.passes.is_empty() || !self.catching_up.is_empty();
+        if has_work || !self.dirty.is_empty() {
             return self.now_nanos;
         }
         let mut at = self.now.0 + IDLE_MS_MAX;

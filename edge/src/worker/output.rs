@@ -17,6 +17,9 @@ use crate::connection::{
 };
 use crate::metrics::{CloseReason, Label};
 
+/// Sends per turn for subscribers that catch up: a send of theirs fills a socket, which takes the
+/// kernel some tens of microseconds.
+const CATCH_UP_SENDS_PER_TURN_MAX: usize = 32;
 /// Bytes gathered per send for subscribers that need their own copy.
 const COPY_BYTES_MAX: usize = 64 * 1024;
 
@@ -139,7 +142,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     // It stopped playing while the send was out; a lease ends where a message ends.
                     let rest = buf.bytes().get(bytes..).unwrap_or(&[]);
                     connection.output.rest = (!rest.is_empty()).then(|| rest.to_vec());
-                    self.after_send(index, blocked);
+                    self.after_send(index, blocked, false);
                     return;
                 };
                 play.bytes_out += bytes as u64;
@@ -160,14 +163,42 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             (_, SendBuf::Owned(owned)) => self.recycle_buffer(owned),
             (_, SendBuf::Lease(_)) => {}
         }
-        self.after_send(index, blocked);
+        self.after_send(index, blocked, matches!(sending, Sending::Shared { .. }));
     }
 
-    fn after_send(&mut self, index: usize, blocked: bool) {
+    fn after_send(&mut self, index: usize, blocked: bool, was_shared: bool) {
         if blocked {
             self.port.metrics().sends_blocked.increment();
+            return;
+        }
+        let is_behind = was_shared
+            && self.connection(index).is_some_and(|connection| {
+                connection.plays.iter().any(|play| play.subscriber.has_pending())
+            });
+        if is_behind {
+            self.catch_up_later(index);
         } else {
             self.pump(index);
+        }
+    }
+
+    /// Queues a connection that has more to take than the news of this turn, so that those who
+    /// catch up (joiners, the slow) do not delay those who follow the head.
+    fn catch_up_later(&mut self, index: usize) {
+        let Some(connection) = self.connection(index) else { return };
+        if !std::mem::replace(&mut connection.output.is_queued, true) {
+            self.catching_up.push_back(index);
+        }
+    }
+
+    /// Serves queued connections, a bounded number of sends per turn.
+    pub(super) fn serve_catching_up(&mut self) {
+        for _ in 0..CATCH_UP_SENDS_PER_TURN_MAX.min(self.catching_up.len()) {
+            let Some(index) = self.catching_up.pop_front() else { return };
+            if let Some(connection) = self.connection(index) {
+                connection.output.is_queued = false;
+                self.pump(index);
+            }
         }
     }
 
@@ -175,7 +206,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(connection) = self.connection(index) else { return };
         connection.output.blocked = false;
         self.check_lags(index);
-        self.pump(index);
+        self.catch_up_later(index);
     }
 
     /// Gives a waiting play its place in the ring, preamble first, if the stream has one to offer.
