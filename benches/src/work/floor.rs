@@ -12,12 +12,13 @@
 //! between iterations the receivers empty the sockets, as they do between frames in life.
 
 use std::io::{ErrorKind, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::rc::Rc;
 
 use live::subscriber::Subscriber;
 use ring::{Lease, Position};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{self, AddressFamily, SocketType};
 use uring::{Completion, ConnId, Io, IoConfig, ListenOptions, SendBuf, StableDeref, Uring};
 
 use super::crowd::{Crowd, pin_sender};
@@ -127,7 +128,7 @@ struct SendLoop {
 
 impl SendLoop {
     fn new(count: usize, frames_per_flush: u32, size: Size) -> Result<SendLoop, Skipped> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let listener = listen()?;
         let crowd = Crowd::connect(listener.local_addr()?, count, size)?;
         let mut sockets = Vec::with_capacity(count);
         for _ in 0..count {
@@ -140,6 +141,14 @@ impl SendLoop {
         let short = Vec::with_capacity(count);
         Ok(SendLoop { sockets, flushes, next: 0, short, sent_bytes: 0, crowd })
     }
+}
+
+/// A listener with room for the whole crowd at once; the standard library's has less.
+fn listen() -> std::io::Result<TcpListener> {
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+    net::listen(&socket, 4_096)?;
+    Ok(TcpListener::from(socket))
 }
 
 /// Bytes a socket takes now; 0 when it is full. The standard library sends with send(2).

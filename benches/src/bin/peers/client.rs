@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::quiet::{Before, user_ticks};
 use crate::row::{FanInRow, Rates, Row};
 use crate::servers::Running;
 
@@ -51,7 +52,7 @@ pub(crate) struct Swarm {
 impl Swarm {
     pub(crate) fn play(&self, server: &Running, play: &Play) -> Result<Row, String> {
         let seconds = play.players.div_ceil(RAMP_PER_S) + SETTLE_S + play.seconds;
-        let result = self.run(
+        let (result, others_percent) = self.run(
             server,
             seconds,
             &[
@@ -64,11 +65,11 @@ impl Swarm {
                 &format!("--audio-bitrate={}", self.rates.audio_bits),
             ],
         )?;
-        Row::of(&result, play.players, &self.rates)
+        Ok(Row { others_percent, ..Row::of(&result, play.players, &self.rates)? })
     }
 
     pub(crate) fn fan_in(&self, server: &Running, fan_in: &FanIn) -> Result<FanInRow, String> {
-        let result = self.run(
+        let (result, others_percent) = self.run(
             server,
             SETTLE_S + 1 + fan_in.seconds,
             &[
@@ -78,11 +79,11 @@ impl Swarm {
                 &format!("--audio-bitrate={FAN_IN_AUDIO}"),
             ],
         )?;
-        FanInRow::of(&result, fan_in.publishers)
+        Ok(FanInRow { others_percent, ..FanInRow::of(&result, fan_in.publishers)? })
     }
 
-    /// Runs a command of swarm and returns its final object.
-    fn run(&self, server: &Running, seconds: u32, flags: &[&str]) -> Result<Value, String> {
+    /// Runs a command of swarm. Returns its final object, and what other programs used meanwhile.
+    fn run(&self, server: &Running, seconds: u32, flags: &[&str]) -> Result<(Value, f64), String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let out = folder.path().join("result.json");
         let cpu = self.cpu.to_string();
@@ -97,11 +98,16 @@ impl Swarm {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("{}: {error}", self.program.display()))?;
+        let before = Before::look(server.pid);
+        let mut own_ticks = 0;
         let limit = Instant::now() + Duration::from_secs(seconds.into()) + OVERHEAD;
         let status = loop {
             match child.try_wait().map_err(|error| error.to_string())? {
                 Some(status) => break status,
-                None if Instant::now() < limit => std::thread::sleep(LOOK),
+                None if Instant::now() < limit => {
+                    own_ticks = user_ticks(child.id());
+                    std::thread::sleep(LOOK);
+                }
                 None => {
                     // It is being given up: what kill and wait say changes nothing.
                     let _ = child.kill();
@@ -110,8 +116,11 @@ impl Swarm {
                 }
             }
         };
+        let others_percent = before.others_percent(server.pid, own_ticks);
         let text = std::fs::read_to_string(&out)
             .map_err(|_| format!("swarm ended with {status} and without a result"))?;
-        serde_json::from_str(&text).map_err(|error| format!("swarm's result: {error}"))
+        let result = serde_json::from_str(&text);
+        let result: Value = result.map_err(|error| format!("swarm's result: {error}"))?;
+        Ok((result, others_percent))
     }
 }

@@ -13,6 +13,7 @@
 //! `--minutes` are left out and named.
 
 mod client;
+mod quiet;
 mod results;
 mod row;
 mod servers;

@@ -52,6 +52,8 @@ pub(crate) struct Row {
     pub(crate) rss_mb: Option<f64>,
     /// Of the load generator: near 100 the row says nothing about the server.
     pub(crate) own_cpu_percent_max: f64,
+    /// User time of programs that have nothing to do with it: a quiet machine has next to none.
+    pub(crate) others_percent: f64,
     /// Why the full rate was not kept; none when it was.
     pub(crate) behind: Option<String>,
     /// Doubts of the load generator.
@@ -76,6 +78,7 @@ impl Row {
             latency_ms_p99: metric("latency_steady_ms_p99").or(metric("latency_ms_p99")),
             rss_mb: metric("rss_mb"),
             own_cpu_percent_max: needed("own_cpu_percent_max")?,
+            others_percent: 0.0,
             behind: behind(&metric, players, rates),
             notes: texts(&result["notes"]),
         })
@@ -116,6 +119,8 @@ pub(crate) struct FanInRow {
     pub(crate) cpu_percent_per_stream: f64,
     pub(crate) rss_mb: f64,
     pub(crate) own_cpu_percent_max: f64,
+    /// User time of programs that have nothing to do with it: a quiet machine has next to none.
+    pub(crate) others_percent: f64,
     pub(crate) notes: Vec<String>,
 }
 
@@ -146,6 +151,7 @@ impl FanInRow {
             cpu_percent_per_stream: cpu_seconds / seconds / f64::from(publishers),
             rss_mb,
             own_cpu_percent_max: result["metrics"]["own_cpu_percent_max"].as_f64().unwrap_or(0.0),
+            others_percent: 0.0,
             notes: texts(&result["notes"]),
         })
     }

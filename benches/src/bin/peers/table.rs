@@ -11,14 +11,16 @@ use crate::row::{Cell, FanInRow, Row};
 const REFERENCE: &str = "nginx-rtmp";
 /// Above this the load generator may have been the bottleneck, per cent of a core.
 const OWN_CPU_PERCENT_MAX: f64 = 90.0;
+/// Above this a row was disturbed by other programs, per cent of a core.
+const OTHERS_PERCENT_MAX: f64 = 5.0;
 
 /// Players of one stream.
 pub(crate) fn players(cells: &[Cell<Row>]) -> String {
     let mut text = String::from(
         "| players | server | s/GB | % of a core per 1000 | spread | × nginx-rtmp | full rate \
          | first frame p50 / p99 ms | from play p50 / p99 ms | latency p50 / p99 ms \
-         | RSS MB | KB/player | swarm % |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+         | RSS MB | KB/player | swarm % | others % |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for (load, server, rows) in groups(cells) {
         let rows = match rows {
@@ -37,7 +39,7 @@ pub(crate) fn players(cells: &[Cell<Row>]) -> String {
         let _ = writeln!(
             text,
             "| {load} | {server} | {} | {} | {} | {} | {} | {} / {} | {} / {} | {} / {} | {} | {} \
-             | {own:.0}{} |",
+             | {own:.0}{} | {} |",
             shown(mean(&|row| Some(row.cpu_s_per_gb)), 3),
             shown(mean(&cpu), 1),
             spread(rows.iter().map(|row| row.cpu_percent_per_1000)),
@@ -52,6 +54,7 @@ pub(crate) fn players(cells: &[Cell<Row>]) -> String {
             shown(mean(&|row| row.rss_mb), 1),
             shown(rss_kb_per_player(cells, server, load), 1),
             if own > OWN_CPU_PERCENT_MAX { " (limit)" } else { "" },
+            others(rows.iter().map(|row| row.others_percent)),
         );
     }
     text
@@ -73,8 +76,9 @@ pub(crate) fn fan_in(cells: &[Cell<FanInRow>]) -> String {
         return String::new();
     }
     let mut text = String::from(
-        "\n| publishers | server | % of a core per stream | spread | × nginx-rtmp | RSS MB | swarm % |\n\
-         |---|---|---|---|---|---|---|\n",
+        "\n| publishers | server | % of a core per stream | spread | × nginx-rtmp | RSS MB \
+         | swarm % | others % |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for (load, server, rows) in groups(cells) {
         let rows = match rows {
@@ -88,12 +92,13 @@ pub(crate) fn fan_in(cells: &[Cell<FanInRow>]) -> String {
         let reference = cpu(&rows_of(cells, load, REFERENCE));
         let _ = writeln!(
             text,
-            "| {load} | {server} | {} | {} | {} | {} | {} |",
+            "| {load} | {server} | {} | {} | {} | {} | {} | {} |",
             shown(cpu(&rows), 4),
             spread(rows.iter().map(|row| row.cpu_percent_per_stream)),
             shown(cpu(&rows).zip(reference).map(|(ours, theirs)| ours / theirs), 2),
             shown(mean(rows.iter().map(|row| row.rss_mb)), 1),
             shown(mean(rows.iter().map(|row| row.own_cpu_percent_max)), 0),
+            others(rows.iter().map(|row| row.others_percent)),
         );
     }
     text
@@ -154,6 +159,12 @@ fn spread(values: impl Iterator<Item = f64>) -> String {
         return "-".into();
     }
     format!("±{:.0} %", 100.0 * (most - least) / (most + least))
+}
+
+/// The most that other programs used in a round.
+fn others(values: impl Iterator<Item = f64>) -> String {
+    let most = values.fold(0.0, f64::max);
+    format!("{most:.0}{}", if most > OTHERS_PERCENT_MAX { " (disturbed)" } else { "" })
 }
 
 fn shown(value: Option<f64>, decimals: usize) -> String {
