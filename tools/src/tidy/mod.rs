@@ -1,8 +1,8 @@
 //! The house rules that neither the compiler nor clippy checks.
 //!
 //! Works on text: each file is read once, its comments and strings are told apart from its code by
-//! [`source`], and each rule looks at lines. A rule may be wrong about strange code; the exceptions
-//! are in one list, [`ALLOWED`], and an exception that is not needed any more is a finding itself.
+//! `source`, and each rule looks at lines. A rule may be wrong about strange code; the exceptions
+//! are in one list, `ALLOWED`, and an exception that is not needed any more is a finding itself.
 
 mod rules;
 mod source;
