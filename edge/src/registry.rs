@@ -183,6 +183,11 @@ impl StreamEntry {
         }
     }
 
+    /// True while any worker has subscribers.
+    pub fn is_tapped(&self) -> bool {
+        self.tapped.iter().any(|word| word.load(Ordering::Acquire) != 0)
+    }
+
     /// Calls `wake` with each worker that has subscribers.
     pub fn for_each_tapped(&self, mut wake: impl FnMut(usize)) {
         for (index, word) in self.tapped.iter().enumerate() {

@@ -55,7 +55,7 @@ impl Rig {
             let taken = self.publisher.handle_media(&mut self.arena, &part, self.now);
             assert_eq!(taken, Ok(Progress::Committed));
             if is_video {
-                self.publisher.trim(&mut self.arena);
+                self.publisher.trim(&mut self.arena, true);
                 return count;
             }
         }

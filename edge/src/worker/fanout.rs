@@ -56,7 +56,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(local) = self.streams.get_mut(stream) else { return };
         local.is_dirty = false;
         if let Some(publisher) = &mut local.publisher {
-            publisher.writer.trim(&mut self.arena);
+            publisher.writer.trim(&mut self.arena, local.entry.is_tapped());
             local.entry.set_has_video(publisher.writer.facts().video_codec.is_some());
             self.wake_tapped(stream);
         }

@@ -27,14 +27,14 @@ const GATHER_RECEIVES_MIN: u32 = 100;
 /// Receives in one sweep step from which they gather longer.
 const GATHER_LONGER_RECEIVES_MIN: u32 = 400;
 /// Completions that end the gathering.
-const GATHER_COMPLETIONS_MAX: u32 = 64;
+const GATHER_COMPLETIONS_MAX: u32 = 256;
 
 /// How long a turn may gather completions, after so many receives in the last sweep step.
 fn batching(receives: u32) -> Batching {
     let wait_ms = match receives {
         0..GATHER_RECEIVES_MIN => return Batching::OFF,
         GATHER_RECEIVES_MIN..GATHER_LONGER_RECEIVES_MIN => 1,
-        GATHER_LONGER_RECEIVES_MIN.. => 2,
+        GATHER_LONGER_RECEIVES_MIN.. => 5,
     };
     Batching { completions: GATHER_COMPLETIONS_MAX, wait: Nanos::from_millis(wait_ms) }
 }

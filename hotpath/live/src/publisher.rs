@@ -258,7 +258,10 @@ impl Publisher {
     }
 
     /// Gives segments beyond the retention back to the arena; called once per turn with news.
-    pub fn trim(&mut self, arena: &mut Arena) {
+    /// While nobody watches (`is_watched` false) only the current GOP is kept: nobody can fall
+    /// behind, and a joiner starts at its keyframe.
+    pub fn trim(&mut self, arena: &mut Arena, is_watched: bool) {
+        let retention_ms = if is_watched { self.config.retention_ms } else { 0 };
         loop {
             let Some(oldest) = self.writer.segments().next() else { return };
             if oldest.end >= self.writer.head() {
@@ -269,7 +272,7 @@ impl Publisher {
             let over_caps = self.writer.retained_bytes() > self.config.retention_bytes
                 || self.writer.retained_messages() > self.config.retention_messages;
             let in_gop = self.newest_keyframe.is_some_and(|keyframe| keyframe < oldest.end);
-            if !over_caps && (in_gop || age_ms <= self.config.retention_ms) {
+            if !over_caps && (in_gop || age_ms <= retention_ms) {
                 return;
             }
             if in_gop {

@@ -105,6 +105,22 @@ fn retention_keeps_at_least_the_current_gop_and_never_more_than_the_caps() {
 }
 
 #[test]
+fn a_stream_nobody_watches_keeps_its_current_gop_only() {
+    let mut rig = Rig::new(PublisherConfig::default());
+    rig.is_watched = false;
+    rig.headers(0);
+    for gop in 0..8 {
+        rig.gop(gop * 1_000, 25, 20_000);
+    }
+    let gop_bytes = 25 * 20_200;
+    assert!(rig.publisher.writer().retained_bytes() <= gop_bytes + 2 * 256 * 1024);
+    let mut viewer = Viewer::new(&rig, SubscriberConfig::default());
+    assert!(viewer.try_join(rig.now, true));
+    viewer.drain(rig.now, usize::MAX);
+    assert_eq!(viewer.seen().len(), 50, "and whoever comes starts at its keyframe");
+}
+
+#[test]
 fn the_timeline_goes_on_across_a_reconnect_and_video_resumes_at_a_keyframe() {
     let mut rig = Rig::new(PublisherConfig::default());
     rig.headers(0);

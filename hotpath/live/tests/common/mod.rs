@@ -22,6 +22,7 @@ pub struct Rig {
     pub publisher: Publisher,
     pub ring: StreamRing,
     pub now: Millis,
+    pub is_watched: bool,
 }
 
 impl Rig {
@@ -34,7 +35,7 @@ impl Rig {
         let (writer, ring) = ring::stream_ring(ring_config);
         let mut publisher = Publisher::new(config, writer);
         publisher.begin_session(&mut arena, Millis(0));
-        Self { arena, publisher, ring, now: Millis(0) }
+        Self { arena, publisher, ring, now: Millis(0), is_watched: true }
     }
 
     /// A whole message in one part; the clock follows the timestamp.
@@ -64,7 +65,7 @@ impl Rig {
             last: range.end == body.len(),
         };
         let progress = self.publisher.handle_media(&mut self.arena, &part, self.now);
-        self.publisher.trim(&mut self.arena);
+        self.publisher.trim(&mut self.arena, self.is_watched);
         progress
     }
 

@@ -7,7 +7,7 @@
 
 use super::Uring;
 use super::conn::{Conn, Receive};
-use super::submit::TASK_WORK_ROUNDS_MAX;
+use super::submit::{TASK_WORK_ROUND_FEW, TASK_WORK_ROUNDS_MAX};
 use crate::io::{Completion, ConnId, ListenerId, Nanos, ReceiveEnd};
 use crate::recv_pool::RecvBuf;
 use crate::socket;
@@ -34,15 +34,18 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
     /// Handles completions until there are none or `limit` is reached.
     ///
     /// One enter runs about twenty pieces of deferred task work; the flag in the queue tells that
-    /// more wait, and without asking again a busy worker would fall behind unnoticed.
+    /// more wait, and without asking again a busy worker would fall behind unnoticed. A round that
+    /// brought few was not cut off there: what has come since is the next turn's, or each enter
+    /// would fetch the one thing that came during the last.
     pub(super) fn reap(
         &mut self,
         completions: &mut Vec<Completion<L>>,
         limit: usize,
     ) -> io::Result<()> {
         for _ in 0..TASK_WORK_ROUNDS_MAX {
+            let before = completions.len();
             self.reap_queue(completions, limit);
-            if completions.len() >= limit {
+            if completions.len() >= limit || completions.len() - before < TASK_WORK_ROUND_FEW {
                 break;
             }
             let queue = self.ring.submission();

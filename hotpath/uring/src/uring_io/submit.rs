@@ -9,6 +9,8 @@ use io_uring::types::{SubmitArgs, Timespec};
 use stable_deref_trait::StableDeref;
 use std::io;
 
+/// `IORING_ENTER_GETEVENTS` (linux/io_uring.h).
+const ENTER_GETEVENTS: u32 = 1;
 /// Enters in a row of one turn at most, when task work or our own backlog asks for more. A later
 /// turn goes on from there, and does not wait before it is done.
 const ENTERS_PER_TURN_MAX: u32 = 64;
@@ -79,10 +81,18 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         needed
     }
 
-    /// Enters without waiting.
+    /// Enters without waiting. Asks for events all the same: without that flag the kernel leaves
+    /// deferred task work alone, and whoever enters to have it run would enter in vain.
     pub(super) fn submit(&mut self) -> io::Result<()> {
         self.counters.enters += 1;
-        absorb(self.ring.submit())
+        let queue = self.ring.submission();
+        let entries = u32::try_from(queue.len()).unwrap_or(u32::MAX);
+        drop(queue);
+        let submitter = self.ring.submitter();
+        // SAFETY: no argument is passed, so the call names no memory but the ring's own.
+        let entered =
+            unsafe { submitter.enter::<libc::sigset_t>(entries, 0, ENTER_GETEVENTS, None) };
+        absorb(entered)
     }
 
     /// Waits for one completion; when batching is on, first for several, for a short while.
@@ -103,7 +113,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         let Some(until) = until else { return absorb(self.ring.submit_and_wait(completions)) };
         let span = until.since(socket::clock());
         if span == Nanos(0) {
-            return absorb(self.ring.submit());
+            return self.submit();
         }
         let nanos = u32::try_from(span.0 % 1_000_000_000).unwrap_or(0);
         let time = Timespec::new().sec(span.0 / 1_000_000_000).nsec(nanos);
@@ -127,3 +137,5 @@ fn absorb(result: io::Result<usize>) -> io::Result<()> {
 
 /// How often `reap` may enter again within one turn.
 pub(super) const TASK_WORK_ROUNDS_MAX: u32 = ENTERS_PER_TURN_MAX;
+/// Completions below which a round of task work was not cut off by the kernel's limit of twenty.
+pub(super) const TASK_WORK_ROUND_FEW: usize = 16;
