@@ -8,7 +8,6 @@ mod support;
 use std::fs;
 use std::net::TcpStream;
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
 
 use common::{Options, TestServer, Told};
 use rustix::process::{Signal, getpid, kill_process};
@@ -81,12 +80,15 @@ fn sigterm_tells_players_refuses_new_peers_and_ends_when_the_publisher_has_left(
 fn sigterm_ends_within_the_drain_time_although_a_publisher_goes_on() {
     for how in matrix(&[1, 2]) {
         let mut live = Live::start(how, "[shutdown]\ndrain_ms = 400\n", 2);
-        let begun = Instant::now();
         live.server.signal(Signal::TERM);
+        // Bounded by the patience of all tests; that it is the configured time, the log tells.
         let status = live.until_exit();
         assert!(status.success(), "{status:?}");
-        // Far above the drain time, far below what hanging would take.
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        let told = live.server.events("drain");
+        assert!(
+            told.iter().any(|line| line["message"] == "draining for at most 400ms"),
+            "{told:?}"
+        );
         assert_eq!(
             live.server.events("stop").iter().filter(|l| l["message"] == "stopped").count(),
             1
