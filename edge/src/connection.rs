@@ -63,7 +63,6 @@ pub(crate) struct Play {
     pub(crate) has_joined: bool,
     /// The stream has ended: tell the peer once this position is sent.
     pub(crate) ends_at: Option<Position>,
-    pub(crate) bytes_out: u64,
     /// Preamble version the peer has been told by a join.
     pub(crate) preamble_version: u64,
 }
@@ -89,8 +88,6 @@ pub(crate) struct Output {
     pub(crate) is_queued: bool,
     /// Unsent rest of an owned buffer.
     pub(crate) rest: Option<Vec<u8>>,
-    /// When the socket last took a byte, or had nothing to take.
-    pub(crate) progress_at: Millis,
 }
 
 /// A connection on its way out.
@@ -152,7 +149,6 @@ impl Connection {
                 blocked: false,
                 is_queued: false,
                 rest: None,
-                progress_at: now,
             },
             held_input: Vec::new(),
             publishes: Vec::new(),

@@ -204,7 +204,6 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             waiting_since: now,
             has_joined: false,
             ends_at: None,
-            bytes_out: 0,
             preamble_version: 0,
         });
         if local.players.is_empty() {

@@ -65,7 +65,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         };
         let is_only_play = connection.plays.len() == 1;
         for (at, play) in connection.plays.iter_mut().enumerate() {
-            let Some(stream) = self.streams.get(play.stream) else { continue };
+            let Some(stream) = self.streams.get_mut(play.stream) else { continue };
             let Some(tap) = &stream.tap else { continue };
             if !play.subscriber.has_pending() {
                 continue;
@@ -92,7 +92,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 continue;
             }
             note_first_frame(play, self.now_nanos, self.port.metrics());
-            play.bytes_out += copied.len() as u64;
+            stream.bytes_out += copied.len() as u64;
             self.port.metrics().sends.increment();
             // The next connection's turn begins with another play, so none starves the rest.
             connection.plays.rotate_left(at + 1);
@@ -131,7 +131,6 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         connection.bytes_out += bytes as u64;
         connection.output.blocked = blocked;
         if bytes > 0 || !blocked {
-            connection.output.progress_at = now;
             connection.session.note_send_progress(now);
         }
         let sending = std::mem::replace(&mut connection.output.sending, Sending::Nothing);
@@ -145,7 +144,6 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     self.after_send(index, blocked, false);
                     return;
                 };
-                play.bytes_out += bytes as u64;
                 if let Some(stream) = self.streams.get_mut(play.stream)
                     && let Some(tap) = &stream.tap
                 {
