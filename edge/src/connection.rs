@@ -176,6 +176,16 @@ impl Connection {
         self.pending_publish.is_some()
     }
 
+    /// What it plays on a message stream.
+    pub(crate) fn play(&self, msid: u32) -> Option<&Play> {
+        self.plays.iter().find(|play| play.msid == msid)
+    }
+
+    /// What it plays on a message stream, to be changed.
+    pub(crate) fn play_mut(&mut self, msid: u32) -> Option<&mut Play> {
+        self.plays.iter_mut().find(|play| play.msid == msid)
+    }
+
     /// Takes on a role unless it has one already: a refused second stream changes nothing.
     pub(crate) fn claim_role(&mut self, role: Role) {
         if self.publishes.is_empty() && self.plays.is_empty() {

@@ -119,10 +119,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             else {
                 break;
             };
-            let play =
-                self.connections.get_mut(player.conn).and_then(Option::as_deref_mut).and_then(
-                    |connection| connection.plays.iter_mut().find(|play| play.msid == player.msid),
-                );
+            let play = self
+                .connections
+                .get_mut(player.conn)
+                .and_then(Option::as_deref_mut)
+                .and_then(|connection| connection.play_mut(player.msid));
             let Some(play) = play else { continue };
             if play.has_joined {
                 play.ends_at = Some(end);
@@ -173,7 +174,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         else {
             return false;
         };
-        let Some(play) = connection.plays.iter_mut().find(|play| play.msid == player.msid) else {
+        let Some(play) = connection.play_mut(player.msid) else {
             return false;
         };
         play.subscriber.set_target(head, now);
@@ -238,7 +239,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 .connections
                 .get_mut(moved.conn)
                 .and_then(Option::as_deref_mut)
-                .and_then(|c| c.plays.iter_mut().find(|play| play.msid == moved.msid));
+                .and_then(|c| c.play_mut(moved.msid));
             if let Some(moved) = moved {
                 moved.slot = play.slot;
             }
@@ -281,7 +282,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         msid: u32,
     ) -> Option<(&mut Play, &mut super::stream::LocalStream)> {
         let connection = self.connections.get_mut(index)?.as_deref_mut()?;
-        let play = connection.plays.iter_mut().find(|play| play.msid == msid)?;
+        let play = connection.play_mut(msid)?;
         let stream = self.streams.get_mut(play.stream)?;
         Some((play, stream))
     }

@@ -204,7 +204,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     // Commands.
 
-    fn on_connect(&mut self, index: usize, request: ConnectRequest) {
+    fn on_connect(&mut self, index: usize, request: Box<ConnectRequest>) {
         let Some(connection) = self.connection(index) else { return };
         connection.session.accept_connect();
         tracing::info!(
@@ -215,7 +215,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             flash_ver = request.flash_ver.as_deref().unwrap_or(""),
             caps_ex = request.caps_ex,
         );
-        connection.connect = Some(Box::new(request));
+        connection.connect = Some(request);
     }
 
     fn resolve_name(&self, index: usize, name: &str) -> Option<Resolved> {

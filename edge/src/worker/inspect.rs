@@ -142,7 +142,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let path = local.entry.path();
         let lags = local.players.iter().filter_map(|player| {
             let connection = self.connections.get(player.conn)?.as_deref()?;
-            let play = connection.plays.iter().find(|play| play.msid == player.msid)?;
+            let play = connection.play(player.msid)?;
             Some(play.subscriber.lag_ms(local.tap.as_ref()?, local.head.as_ref()?))
         });
         StreamShare {

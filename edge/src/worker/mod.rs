@@ -64,7 +64,7 @@ const SPARE_BUFFERS_MAX: usize = 64;
 const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Log lines per second and worker about skips, and about errors of peers; the counters tell the rest.
 const LINES_PER_SECOND_MAX: u32 = 20;
-/// Segment buffers a worker keeps for reuse.
+/// Segment buffers a worker keeps for reuse at least; one per stream when it has more.
 const ARENA_SEGMENTS_CACHED_MAX: usize = 64;
 
 /// What the loop is to do after a turn.
@@ -246,7 +246,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             for (slot, player) in stream.players.iter().enumerate() {
                 let connection = self.connections.get(player.conn).and_then(Option::as_deref);
                 let connection = connection.expect("a player's connection exists");
-                let play = connection.plays.iter().find(|play| play.msid == player.msid);
+                let play = connection.play(player.msid);
                 let play = play.expect("a player's play exists");
                 assert_eq!((play.stream, play.slot), (index, slot), "player and play agree");
                 waiting += usize::from(play.subscriber.is_waiting());

@@ -215,7 +215,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return false;
         };
         let is_only_play = connection.plays.len() == 1;
-        let Some(play) = connection.plays.iter_mut().find(|play| play.msid == msid) else {
+        let Some(play) = connection.play_mut(msid) else {
             return false;
         };
         let Some(stream) = self.streams.get_mut(play.stream) else { return false };

@@ -8,7 +8,7 @@ use rtmp::Millis;
 use rtmp::session::PlayError;
 use uring::{Batching, Io, Nanos};
 
-use super::{SWEEP_MS, SWEEP_STEPS, Worker};
+use super::{ARENA_SEGMENTS_CACHED_MAX, SWEEP_MS, SWEEP_STEPS, Worker};
 use crate::command::Event;
 use crate::metrics::{CloseReason, GraceResult, Role, StreamLife};
 use crate::registry::{GraceEnd, StreamPhase};
@@ -187,6 +187,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         for (index, session) in graces {
             self.end_grace(index, session);
         }
+        // As many as there are streams: at keyframes all of them may trim at once.
+        let live = usize::try_from(counts[0]).unwrap_or(usize::MAX);
+        self.arena.set_segments_cached_max(live.max(ARENA_SEGMENTS_CACHED_MAX));
         let streams = &self.port.metrics().streams;
         streams.of(StreamLife::Live).set(counts[0]);
         streams.of(StreamLife::Grace).set(counts[1]);
@@ -245,7 +248,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     .connections
                     .get(player.conn)
                     .and_then(Option::as_deref)
-                    .and_then(|c| c.plays.iter().find(|play| play.msid == player.msid));
+                    .and_then(|c| c.play(player.msid));
                 let Some(play) = play else { continue };
                 if !play.subscriber.is_waiting() {
                     let lag_ms = play.subscriber.lag_ms(tap, &head);

@@ -137,6 +137,8 @@ pub struct Subscriber {
     held: Option<Lease>,
     /// A lease was handed out and its fate not reported yet: no jump before that.
     is_in_flight: bool,
+    /// Nothing has been sent since it was given its place.
+    is_joining: bool,
     last_progress: Millis,
     overruns: u8,
     /// Video is left out until the next keyframe, since `receiveVideo(true)` came.
@@ -157,6 +159,7 @@ impl Subscriber {
             message_end: Position(0),
             held: None,
             is_in_flight: false,
+            is_joining: false,
             last_progress: now,
             overruns: 0,
             video_from_keyframe: None,
@@ -234,6 +237,7 @@ impl Subscriber {
         self.limit = None;
         self.cursor = start.position;
         self.message_end = start.position;
+        self.is_joining = true;
         self.target = head.head;
         self.last_progress = now;
         Some(Join { position: start.position, preamble: start.preamble, timestamp })
@@ -267,12 +271,19 @@ impl Subscriber {
     }
 
     /// The next bytes of the shared wire image: all of a segment up to the target, so a lease ends
-    /// where a message ends. `None` if there is nothing to send, or if the cursor has fallen out of
+    /// where a message ends. The first lease after a join is one message, the keyframe: the pictures of all
+    /// who join at the same time leave before the rest of anybody's GOP. `None` if there is nothing to send, or if the cursor has fallen out of
     /// the ring (then [`Subscriber::check_lag`] says what to do). Each lease is answered by one
     /// [`Subscriber::on_sent`].
     pub fn next_lease(&mut self, tap: &Tap) -> Option<Lease> {
         if self.state == State::Flowing && self.cursor < self.target {
-            let wanted = usize::try_from(self.target.bytes_since(self.cursor));
+            let mut target = self.target;
+            if core::mem::take(&mut self.is_joining)
+                && let Some(message) = tap.message_at(self.cursor)
+            {
+                target = target.min(message.end);
+            }
+            let wanted = usize::try_from(target.bytes_since(self.cursor));
             if let Some(lease) = tap.lease(self.cursor, wanted.unwrap_or(usize::MAX)) {
                 self.is_in_flight = true;
                 return Some(lease);

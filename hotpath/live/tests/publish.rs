@@ -165,8 +165,8 @@ fn a_clean_end_leaves_nothing_to_join() {
 #[test]
 fn a_full_ring_drops_whole_messages_and_resumes_with_a_keyframe() {
     let ring =
-        RingConfig { segment_bytes: 64 * 1024, bytes_max: 160 * 1024, ..RingConfig::default() };
-    let config = PublisherConfig { retention_bytes: 32 * 1024, ..PublisherConfig::default() };
+        RingConfig { segment_bytes: 32 * 1024, bytes_max: 80 * 1024, ..RingConfig::default() };
+    let config = PublisherConfig { retention_bytes: 16 * 1024, ..PublisherConfig::default() };
     let mut rig = Rig::with_ring(config, ring);
     rig.headers(0);
     let slow = rig.ring.tap();

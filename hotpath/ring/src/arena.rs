@@ -4,7 +4,7 @@
 //! that take or give back memory. That keeps [`Writer`](crate::Writer) free to move to another
 //! worker on takeover; its buffers are then given back to the new worker's arena.
 //!
-//! It caches two sizes, segments and message indexes, up to a bound, and only these; anything else
+//! It caches segments of both sizes and message indexes, up to a bound, and only these; anything else
 //! (oversize segments, preambles) goes straight to the allocator. So after warm-up, media of
 //! ordinary size moves without allocation.
 
@@ -14,13 +14,15 @@ use crate::block::Block;
 use crate::config::RingConfig;
 use crate::entry::index_bytes;
 
-/// Free buffers of one worker. Bounded: `segments_cached_max` × (segment + index).
+/// Free buffers of one worker. Bounded: `segments_cached_max` × (segment + small segment + 2 indexes).
 #[derive(Debug)]
 pub struct Arena {
     segment_bytes: u32,
+    small_bytes: u32,
     index_bytes: u32,
     cached_max: usize,
     segments: Vec<Block>,
+    small_segments: Vec<Block>,
     indexes: Vec<Block>,
 }
 
@@ -37,10 +39,12 @@ impl Arena {
         }
         Self {
             segment_bytes: config.segment_bytes,
+            small_bytes: config.small_segment_bytes(),
             index_bytes: index_bytes(config.index_entries_per_segment),
             cached_max: segments_cached_max,
             segments: Vec::with_capacity(segments_cached_max),
-            indexes: Vec::with_capacity(segments_cached_max),
+            small_segments: Vec::with_capacity(segments_cached_max),
+            indexes: Vec::with_capacity(2 * segments_cached_max),
         }
     }
 
@@ -60,23 +64,34 @@ impl Arena {
         self.segments.len()
     }
 
-    /// Free segments in the cache.
+    /// Sets how many free segments of each size are kept; frees those above. With as many as there are
+    /// streams, media moves without allocation even when all of them trim at once.
+    pub fn set_segments_cached_max(&mut self, segments_cached_max: usize) {
+        self.cached_max = segments_cached_max;
+        self.segments.truncate(segments_cached_max);
+        self.small_segments.truncate(segments_cached_max);
+        self.indexes.truncate(2 * segments_cached_max);
+    }
+
+    /// Free segments in the cache, of both sizes.
     #[must_use]
     pub fn cached_segments(&self) -> usize {
-        self.segments.len()
+        self.segments.len() + self.small_segments.len()
     }
 
     /// Bytes of all cached buffers.
     #[must_use]
     pub fn cached_bytes(&self) -> u64 {
         let bytes = |blocks: &Vec<Block>| blocks.iter().map(|b| u64::from(b.len())).sum::<u64>();
-        bytes(&self.segments) + bytes(&self.indexes)
+        bytes(&self.segments) + bytes(&self.small_segments) + bytes(&self.indexes)
     }
 
     /// A block of exactly `len` bytes; `None` when the allocator has no memory.
     pub(crate) fn take(&mut self, len: u32) -> Option<Block> {
         let cached = if len == self.segment_bytes {
             self.segments.pop()
+        } else if len == self.small_bytes {
+            self.small_segments.pop()
         } else if len == self.index_bytes {
             self.indexes.pop()
         } else {
@@ -88,14 +103,16 @@ impl Arena {
     /// Keeps a block for the next `take`, or frees it when it is of another size or the cache is
     /// full.
     pub(crate) fn put(&mut self, block: Block) {
-        let cache = if block.len() == self.segment_bytes {
-            &mut self.segments
+        let (cache, max) = if block.len() == self.segment_bytes {
+            (&mut self.segments, self.cached_max)
+        } else if block.len() == self.small_bytes {
+            (&mut self.small_segments, self.cached_max)
         } else if block.len() == self.index_bytes {
-            &mut self.indexes
+            (&mut self.indexes, 2 * self.cached_max)
         } else {
             return;
         };
-        if cache.len() < self.cached_max {
+        if cache.len() < max {
             cache.push(block);
         }
     }

@@ -6,7 +6,8 @@ use core::fmt;
 /// (`index_entries_per_segment` × 20 bytes) per retained segment, and 64 bytes per slot.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct RingConfig {
-    /// Bytes of an ordinary segment. 4 or more; default 256 KiB.
+    /// Bytes of an ordinary segment. 4 or more; default 256 KiB. A stream that takes long to fill one gets
+    /// segments of a quarter, if that is 16 KiB or more: see [`RingConfig::small_segment_bytes`].
     pub segment_bytes: u32,
     /// Slots for segments and preambles. A power of two, 2 to 32,768; default 256.
     pub slots: u32,
@@ -35,6 +36,9 @@ impl Default for RingConfig {
 /// Most slots a ring can have: a slot number must fit beside its generation in one word.
 pub const SLOTS_MAX: u32 = 32_768;
 
+/// Segments are not made smaller than this for slow streams, in bytes.
+const SMALL_SEGMENT_BYTES_MIN: u32 = 16 * 1024;
+
 /// Most messages a segment's index can have room for.
 pub const INDEX_ENTRIES_MAX: u32 = 65_536;
 
@@ -58,6 +62,13 @@ impl RingConfig {
             return Err("bytes_max must hold at least one segment");
         }
         Ok(())
+    }
+
+    /// Bytes of a segment of a slow stream: what is kept beyond the present GOP is up to one segment.
+    #[must_use]
+    pub const fn small_segment_bytes(&self) -> u32 {
+        let quarter = self.segment_bytes / 4;
+        if quarter < SMALL_SEGMENT_BYTES_MIN { self.segment_bytes } else { quarter }
     }
 
     /// Slots that media segments leave to preambles, so that a full ring can still announce new

@@ -35,6 +35,11 @@ use crate::sync::Arc;
 
 mod retire;
 
+/// A small segment that fills faster is followed by an ordinary one, in milliseconds of stream time.
+const SMALL_SPAN_MS_MIN: u32 = 300;
+/// An ordinary segment that lasts as long is followed by a small one, in milliseconds of stream time.
+const LARGE_SPAN_MS_MAX: u32 = 2_400;
+
 /// A retained segment as a trim policy sees it. Segments are trimmed whole.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct SegmentSummary {
@@ -163,7 +168,8 @@ impl Writer {
         }
         if self.spare.as_ref().is_none_or(|spare| spare.bytes.len() < bytes) {
             self.give_back_spare(arena);
-            self.spare = Some(self.prepare_segment(arena, bytes)?);
+            let len = bytes.max(self.next_segment_bytes());
+            self.spare = Some(self.prepare_segment(arena, len)?);
         }
         self.reservation = Some(Reservation::Spare(bytes));
         Ok(())
@@ -368,13 +374,25 @@ impl Writer {
         StreamRing::from_shared(&self.shared)
     }
 
-    /// Takes slot, budget and memory for a segment with room for `bytes`.
-    fn prepare_segment(&mut self, arena: &mut Arena, bytes: u32) -> Result<Spare, RingFull> {
+    /// Small segments until one fills within [`SMALL_SPAN_MS_MIN`], ordinary ones until one lasts
+    /// [`LARGE_SPAN_MS_MAX`]: a slow stream keeps little beyond its GOP, and the bytes of a flush of a fast
+    /// one lie in one piece. The two bounds are a factor of eight apart where the sizes are four apart.
+    fn next_segment_bytes(&self) -> u32 {
+        let small = self.config.small_segment_bytes();
+        let Some(open) = self.segments.back() else { return small };
+        let span_ms = open.last_timestamp.wrapping_sub(open.first_timestamp);
+        let is_large = open.bytes.len() > small;
+        let stays_large = is_large && span_ms < LARGE_SPAN_MS_MAX;
+        let becomes_large = !is_large && span_ms < SMALL_SPAN_MS_MIN;
+        if stays_large || becomes_large { self.config.segment_bytes } else { small }
+    }
+
+    /// Takes slot, budget and memory for a segment of `len` bytes.
+    fn prepare_segment(&mut self, arena: &mut Arena, len: u32) -> Result<Spare, RingFull> {
         self.reclaim(arena);
         if self.free.len() <= self.config.slots_for_preambles() {
             return Err(RingFull::NoSlot { held: self.held_slots() });
         }
-        let len = bytes.max(self.config.segment_bytes);
         self.check_budget(len)?;
         let index_len = index_bytes(self.config.index_entries_per_segment);
         let (bytes, index) = (arena.take(len), arena.take(index_len));

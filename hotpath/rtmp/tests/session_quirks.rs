@@ -12,7 +12,7 @@ fn connect_with(write: impl FnOnce(&mut rtmp::amf0::Writer<'_>)) -> rtmp::sessio
     let body = command_body("connect", 1.0, write);
     let bytes = peer.framed(3, kind::COMMAND_AMF0, 0, 0, &body);
     match peer.session.handle_bytes(NOW, &mut bytes.as_slice()) {
-        Ok(Some(Event::Connect(request))) => request,
+        Ok(Some(Event::Connect(request))) => *request,
         other => panic!("{other:?}"),
     }
 }

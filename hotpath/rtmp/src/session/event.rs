@@ -5,18 +5,20 @@
 //! Strings are what the peer sent: app, name and query are told apart by the owner of paths, not here.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// One thing that happened on a server session, in the order in which the peer caused it.
+/// One thing that happened on a server session, in the order in which the peer caused it. Requests with
+/// many fields are boxed: an event is passed on by value for every part of every message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event<'b> {
     /// `connect` came. Answer with `accept_connect` or `reject_connect`; nothing more is consumed before.
-    Connect(ConnectRequest),
+    Connect(Box<ConnectRequest>),
     /// `publish` came. Answer with `accept_publish` or `reject_publish`; nothing more is consumed before.
     Publish(PublishRequest),
     /// `play` came. Answer with `accept_play` or `reject_play`; nothing more is consumed before.
-    Play(PlayRequest),
+    Play(Box<PlayRequest>),
     /// Part of an audio or video message of a stream that is being published.
     Media(MediaPart<'b>),
     /// The message begun on this chunk stream will not be completed; what was written of it is void.

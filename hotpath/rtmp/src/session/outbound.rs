@@ -13,8 +13,9 @@ use crate::chunk::{CSID_COMMAND, CSID_CONTROL, Framing};
 use crate::limits::CHUNK_BYTES_DEFAULT;
 use crate::message::{Control, MessageHeader, event, kind};
 
-/// What is kept allocated between two bursts of replies.
-const KEPT_BYTES_MAX: usize = 4096;
+/// What is kept allocated between two bursts of replies: room for pings and acknowledgements, and no more,
+/// because a server holds one of these for every player.
+const KEPT_BYTES_MAX: usize = 128;
 
 /// The bytes do not fit into what is left of the reply space; nothing was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

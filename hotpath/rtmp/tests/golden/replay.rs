@@ -204,7 +204,7 @@ impl Heard {
     fn on_server_event(&mut self, event: Event<'_>, session: &mut ServerSession) {
         match event {
             Event::Connect(request) => {
-                self.items.push(Item::Connect(request));
+                self.items.push(Item::Connect(*request));
                 session.accept_connect();
             }
             Event::Publish(request) => {
@@ -213,7 +213,7 @@ impl Heard {
             }
             Event::Play(request) => {
                 session.accept_play(request.msid);
-                self.items.push(Item::Play(request));
+                self.items.push(Item::Play(*request));
             }
             Event::Media(part) => self.on_media(part),
             Event::Data(data) => self.on_data(data),

@@ -18,6 +18,7 @@
 //! A command that is not known never closes the connection: encoders try out all sorts.
 //! Spec: RTMP 1.0 §7.2.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::{ConnectFacts, ServerSession, after};
@@ -104,7 +105,7 @@ impl ServerSession {
         self.remember_peer(&request);
         self.timers.next_ping = after(now, self.config.ping_interval_ms);
         self.step_phase(PhaseInput::Connect);
-        Ok(Some(Event::Connect(request)))
+        Ok(Some(Event::Connect(Box::new(request))))
     }
 
     fn on_release_stream(&mut self, command: &Command<'_>) -> Handled {
@@ -229,10 +230,10 @@ impl ServerSession {
         };
         self.pending = Some(msid);
         if ended == Some(EndedRole::Playing) {
-            self.queued = Some(Event::Play(request));
+            self.queued = Some(Event::Play(Box::new(request)));
             return Ok(Some(Event::StopPlay { msid }));
         }
-        Ok(Some(Event::Play(request)))
+        Ok(Some(Event::Play(Box::new(request))))
     }
 
     /// Answered at once: librtmp sends it again until it is.
