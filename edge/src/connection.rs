@@ -14,10 +14,11 @@ use live::subscriber::Subscriber;
 use ring::Position;
 use rtmp::Millis;
 use rtmp::session::{ConnectRequest, ServerSession};
-use uring::{ConnId, Nanos};
+use uring::{ConnId, Nanos, SendBuf};
 
 use crate::command::ConnectionId;
-use crate::metrics::{CloseReason, ConnectionState, Role};
+use crate::metrics::{CloseReason, ConnectionState, Role, TlsMode};
+use crate::transport::Transport;
 
 /// Input kept while a request of the peer waits for its answer (takeover), in bytes. A peer that
 /// sends more before it is answered is closed.
@@ -76,6 +77,16 @@ pub(crate) enum Sending {
     Owned,
     /// A range of the ring, for the play with this serial number.
     Shared { play: u64 },
+    /// TLS bytes that carry nothing of the above, or the end of what did.
+    Sealed,
+}
+
+/// Plaintext whose records are on their way.
+#[derive(Debug)]
+pub(crate) struct Sealing {
+    pub(crate) buf: SendBuf<ring::Lease>,
+    /// How much of it was sealed.
+    pub(crate) bytes: usize,
 }
 
 /// The sending side.
@@ -88,6 +99,12 @@ pub(crate) struct Output {
     pub(crate) is_queued: bool,
     /// Unsent rest of an owned buffer.
     pub(crate) rest: Option<Vec<u8>>,
+    /// What the send in flight was sealed from.
+    pub(crate) sealing: Option<Sealing>,
+    /// TLS bytes to be sent before anything else.
+    pub(crate) sealed_rest: Option<Vec<u8>>,
+    /// `close_notify` was sent, or need not be.
+    pub(crate) is_goodbye_said: bool,
 }
 
 /// A connection on its way out.
@@ -104,7 +121,21 @@ pub(crate) struct Closing {
 pub(crate) struct Connection {
     pub(crate) conn: ConnId,
     pub(crate) id: ConnectionId,
+    /// The client: the other end of the socket, or whom a trusted proxy speaks for.
     pub(crate) peer: SocketAddr,
+    /// The proxy, if there is one.
+    pub(crate) proxy: Option<SocketAddr>,
+    /// Counted for its address.
+    pub(crate) is_admitted: bool,
+    pub(crate) transport: Transport,
+    /// Receiving rests after each read until the transport is open.
+    pub(crate) is_read_by_record: bool,
+    /// What the TLS handshake settled.
+    pub(crate) tls: Option<Box<tls::Facts>>,
+    /// The gauge cell of its transport.
+    pub(crate) tls_mode: Option<TlsMode>,
+    /// Application bytes have come.
+    pub(crate) has_spoken: bool,
     pub(crate) accepted_at: Millis,
     pub(crate) session: ServerSession,
     pub(crate) connect: Option<Box<ConnectRequest>>,
@@ -134,6 +165,7 @@ impl Connection {
         conn: ConnId,
         id: ConnectionId,
         peer: SocketAddr,
+        transport: Transport,
         session: ServerSession,
         now: Millis,
     ) -> Self {
@@ -141,6 +173,13 @@ impl Connection {
             conn,
             id,
             peer,
+            proxy: None,
+            is_admitted: true,
+            transport,
+            is_read_by_record: false,
+            tls: None,
+            tls_mode: None,
+            has_spoken: false,
             accepted_at: now,
             session,
             connect: None,
@@ -149,6 +188,9 @@ impl Connection {
                 blocked: false,
                 is_queued: false,
                 rest: None,
+                sealing: None,
+                sealed_rest: None,
+                is_goodbye_said: false,
             },
             held_input: Vec::new(),
             publishes: Vec::new(),

@@ -17,7 +17,9 @@ pub mod server;
 
 mod access;
 mod connection;
+mod front;
 pub mod registry;
 pub mod runtime;
 pub mod shared;
+mod transport;
 pub mod worker;

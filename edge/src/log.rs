@@ -91,6 +91,12 @@ pub mod event {
         TIMEOUT = "timeout";
         /// A peer broke the protocol.
         PROTOCOL_ERROR = "protocol_error";
+        /// A PROXY header that cannot be used.
+        PROXY_HEADER = "proxy_header";
+        /// TLS with a peer failed, or ended for want of what the kernel can do.
+        TLS_ERROR = "tls_error";
+        /// The kernel did not take the keys of a connection; it goes on in user space.
+        KERNEL_TLS = "kernel_tls";
         /// A connection ended: reason and totals.
         CLOSE = "close";
     }

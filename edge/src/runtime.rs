@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
+use tls::rustls::server::ResolvesServerCert;
 use uring::{Io, IoConfig, ListenOptions, SocketOptions};
 
 use crate::command::{Event, EventSink, Wake, WorkerPort, worker_link};
-use crate::config::{Config, IoChoice};
+use crate::config::{Config, IoChoice, KernelTls};
+use crate::log::event;
 use crate::server::{IoKind, StartError, StartedWorkers};
 use crate::shared::Shared;
+use crate::transport::Secure;
 use crate::worker::{Flow, Worker};
 
 /// Stack of a worker thread, in bytes.
@@ -23,6 +26,7 @@ const STACK_BYTES: usize = 2 * 1024 * 1024;
 /// What one worker reports when it is ready.
 struct Ready {
     rtmp: Option<SocketAddr>,
+    rtmps: Option<SocketAddr>,
     io: IoKind,
     io_refused: Option<String>,
     waker: Arc<dyn Wake>,
@@ -41,7 +45,11 @@ impl Wake for IoWaker {
 /// # Errors
 /// What kept a worker from starting: the kernel refuses io_uring although the configuration
 /// requires it, or an address cannot be bound.
-pub fn spawn_workers(config: Arc<Config>, events: EventSink) -> Result<StartedWorkers, StartError> {
+pub fn spawn_workers(
+    config: Arc<Config>,
+    certs: Option<Arc<dyn ResolvesServerCert>>,
+    events: EventSink,
+) -> Result<StartedWorkers, StartError> {
     let cpus = match config.workers.cpus.0.as_slice() {
         [] => uring::affinity::allowed_cpus(),
         cpus => cpus.iter().copied().map(usize::from).collect(),
@@ -55,11 +63,16 @@ pub fn spawn_workers(config: Arc<Config>, events: EventSink) -> Result<StartedWo
         handles: Vec::new(),
         threads: Vec::new(),
         rtmp: None,
+        rtmps: None,
+        is_kernel_tls: false,
         io: IoKind::Uring,
         io_refused: None,
     };
     // The first worker asks the kernel for a port if none is given; the others join it there.
     let mut rtmp = config.listen.rtmp.address();
+    let secure = secure(&config, certs)?;
+    let mut rtmps = secure.as_ref().and_then(|_| config.listen.rtmps.address());
+    started.is_kernel_tls = secure.as_ref().is_some_and(|secure| secure.kernel.is_on());
     for index in 0..count {
         let (port, seed) = worker_link(worker_index(index)?, events.clone());
         let (ready_sender, ready_receiver) = mpsc::channel();
@@ -69,6 +82,8 @@ pub fn spawn_workers(config: Arc<Config>, events: EventSink) -> Result<StartedWo
             config: Arc::clone(&config),
             cpu: cpus.get(index % cpus.len().max(1)).copied(),
             rtmp,
+            rtmps,
+            secure: secure.clone(),
             events: events.clone(),
         };
         let thread = thread::Builder::new()
@@ -82,14 +97,48 @@ pub fn spawn_workers(config: Arc<Config>, events: EventSink) -> Result<StartedWo
             .map_err(|_| StartError::Failed("a worker ended before it was ready".to_owned()))??;
         shared.set_waker(index, Arc::clone(&ready.waker));
         started.handles.push(seed.with_waker(ready.waker));
-        rtmp = ready.rtmp;
-        started.rtmp = ready.rtmp;
+        (rtmp, rtmps) = (ready.rtmp, ready.rtmps);
+        (started.rtmp, started.rtmps) = (ready.rtmp, ready.rtmps);
         started.io = ready.io;
         if index == 0 {
             started.io_refused = ready.io_refused;
         }
     }
     Ok(started)
+}
+
+/// What TLS needs, if there are certificates.
+fn secure(
+    config: &Config,
+    certs: Option<Arc<dyn ResolvesServerCert>>,
+) -> Result<Option<Arc<Secure>>, StartError> {
+    let kernel = match config.tls.kernel {
+        KernelTls::Off => kernel_tls_off(),
+        KernelTls::Auto | KernelTls::Require => uring::probe_kernel_tls(),
+    };
+    if config.tls.kernel == KernelTls::Require && !kernel.is_on() {
+        return Err(StartError::KernelTlsRefused(kernel.to_string()));
+    }
+    let Some(certs) = certs else { return Ok(None) };
+    match config.tls.kernel {
+        KernelTls::Off => {}
+        KernelTls::Auto | KernelTls::Require => {
+            tracing::info!(event = event::IO_FEATURE, "{kernel}");
+        }
+    }
+    let config = tls::server_config(certs, &tls::ServerOptions::default())
+        .map_err(|error| StartError::Failed(format!("TLS: {error}")))?;
+    Ok(Some(Arc::new(Secure { config, kernel })))
+}
+
+fn kernel_tls_off() -> uring::KernelTls {
+    let off = uring::FeatureState::Off { reason: "tls.kernel = \"off\"" };
+    uring::KernelTls {
+        attach: off.clone(),
+        ciphers: Vec::new(),
+        rekey: off.clone(),
+        record_limit: off,
+    }
 }
 
 fn worker_index(index: usize) -> Result<u16, StartError> {
@@ -102,6 +151,8 @@ struct Start {
     config: Arc<Config>,
     cpu: Option<usize>,
     rtmp: Option<SocketAddr>,
+    rtmps: Option<SocketAddr>,
+    secure: Option<Arc<Secure>>,
     events: EventSink,
 }
 
@@ -183,19 +234,30 @@ impl Start {
             ..ListenOptions::default()
         };
         let random = random_seed();
-        let mut worker =
-            Worker::new(io, self.port, self.shared, self.config, random, thread_cpu_nanos);
-        let mut rtmp = None;
-        if let Some(addr) = self.rtmp {
-            match worker.listen(addr, &listen_options) {
-                Ok(bound) => rtmp = Some(bound),
-                Err(source) => {
-                    refuse(ready, StartError::Listen { what: "rtmp", address: addr, source });
-                    return;
-                }
+        let mut worker = Worker::new(
+            io,
+            self.port,
+            self.shared,
+            Arc::clone(&self.config),
+            random,
+            thread_cpu_nanos,
+        );
+        if let Some(secure) = self.secure {
+            worker.set_secure(secure);
+        }
+        let mut bound = [None; 2];
+        // Those whose PROXY header is believed may have TLS behind it wherever they come in.
+        let is_proxied = !self.config.listen.proxy_from.0.is_empty();
+        let listeners = [("rtmp", self.rtmp, is_proxied), ("rtmps", self.rtmps, true)];
+        for ((what, address, reads_by_record), bound) in listeners.into_iter().zip(&mut bound) {
+            let Some(address) = address else { continue };
+            match worker.listen(address, &listen_options, reads_by_record) {
+                Ok(address) => *bound = Some(address),
+                Err(source) => return refuse(ready, StartError::Listen { what, address, source }),
             }
         }
-        if ready.send(Ok(Ready { rtmp, io: kind, io_refused, waker })).is_err() {
+        let [rtmp, rtmps] = bound;
+        if ready.send(Ok(Ready { rtmp, rtmps, io: kind, io_refused, waker })).is_err() {
             return;
         }
         loop {

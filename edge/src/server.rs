@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use tls::rustls::server::ResolvesServerCert;
+
 use crate::command::{EventSink, Events, WorkerHandle};
 use crate::config::{Config, IoChoice, Loaded, Source};
 use crate::control::{self, Control, RunError};
@@ -59,6 +61,10 @@ pub struct StartedWorkers {
     pub threads: Vec<JoinHandle<()>>,
     /// Address RTMP is served on, with the port the kernel chose; `None` when off.
     pub rtmp: Option<SocketAddr>,
+    /// Address RTMPS is served on; `None` when off or without certificates.
+    pub rtmps: Option<SocketAddr>,
+    /// The kernel makes TLS records, for the ciphers it knows.
+    pub is_kernel_tls: bool,
     /// What they run on.
     pub io: IoKind,
     /// Why it is not `io_uring`, if `auto` had to fall back.
@@ -79,6 +85,8 @@ pub enum StartError {
     },
     /// `workers.io = "uring"`, and the kernel refuses.
     UringRefused(String),
+    /// `tls.kernel = "require"`, and the kernel cannot.
+    KernelTlsRefused(String),
     /// Anything else, in words.
     Failed(String),
     /// It started and then failed.
@@ -104,6 +112,11 @@ impl fmt::Display for StartError {
                  kernel.io_uring_disabled=0; in a container a seccomp profile with io_uring_setup, \
                  io_uring_enter and io_uring_register) or set workers.io = \"auto\""
             ),
+            Self::KernelTlsRefused(reason) => write!(
+                f,
+                "kernel TLS is required (tls.kernel = \"require\"), but: {reason}. Run modprobe tls, or set \
+                 tls.kernel = \"auto\""
+            ),
             Self::Failed(message) => f.write_str(message),
             Self::Run(error) => error.fmt(f),
         }
@@ -120,7 +133,11 @@ impl std::error::Error for StartError {}
 pub fn run(
     setup: Setup,
     out: &mut dyn Write,
-    spawn_workers: impl FnOnce(Arc<Config>, EventSink) -> Result<StartedWorkers, StartError>,
+    spawn_workers: impl FnOnce(
+        Arc<Config>,
+        Option<Arc<dyn ResolvesServerCert>>,
+        EventSink,
+    ) -> Result<StartedWorkers, StartError>,
 ) -> Result<(), StartError> {
     let Setup { source, loaded, log } = setup;
     let config = Arc::new(loaded.config);
@@ -130,7 +147,7 @@ pub fn run(
     // Bound before any worker exists, so that a taken admin port ends the start before a peer connects.
     let admin = config.listen.admin.address().map(bind_admin).transpose()?;
     let (sink, events) = Events::channel();
-    let started = spawn_workers(Arc::clone(&config), sink)?;
+    let started = spawn_workers(Arc::clone(&config), None, sink)?;
     if let Some(reason) = &started.io_refused {
         tracing::warn!(
             event = event::IO_FEATURE,
@@ -141,6 +158,8 @@ pub fn run(
 
     let addresses = Addresses {
         rtmp: started.rtmp,
+        rtmps: started.rtmps,
+        is_kernel_tls: started.is_kernel_tls,
         admin: admin.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?,
         workers: started.handles.len(),
         io: started.io,
@@ -186,6 +205,10 @@ fn announce(config: &Config, overridden: &[String], warnings: &[String], fds_max
 pub struct Addresses {
     /// RTMP.
     pub rtmp: Option<SocketAddr>,
+    /// RTMPS.
+    pub rtmps: Option<SocketAddr>,
+    /// The kernel makes TLS records.
+    pub is_kernel_tls: bool,
     /// Admin HTTP.
     pub admin: Option<SocketAddr>,
     /// Number of workers.
@@ -195,18 +218,20 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// The line scripts wait for. RTMPS, viewers' HTTP and kernel TLS are not served and say so.
+    /// The line scripts wait for. Viewers' HTTP is not served and says so.
     pub fn ready_line(&self) -> String {
         let shown = |address: Option<SocketAddr>| match address {
             Some(address) => address.to_string(),
             None => "off".to_owned(),
         };
         format!(
-            "ready rtmp={} rtmps=off http=off admin={} workers={} io={} ktls=off",
+            "ready rtmp={} rtmps={} http=off admin={} workers={} io={} ktls={}",
             shown(self.rtmp),
+            shown(self.rtmps),
             shown(self.admin),
             self.workers,
             self.io.text(),
+            if self.rtmps.is_some() && self.is_kernel_tls { "on" } else { "off" },
         )
     }
 
@@ -273,6 +298,8 @@ mod tests {
     fn addresses(rtmp: &str) -> Addresses {
         Addresses {
             rtmp: Some(rtmp.parse().unwrap()),
+            rtmps: None,
+            is_kernel_tls: false,
             admin: Some("127.0.0.1:9090".parse().unwrap()),
             workers: 2,
             io: IoKind::Uring,

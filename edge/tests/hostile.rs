@@ -130,13 +130,18 @@ fn what_is_no_handshake_is_named_and_closed() {
     let version = Ending::Class("violation_handshake_version");
     run(&[
         ("garbage", version, |addr| ends_after(addr, &[0xff; 4_000])),
-        ("an HTTP request", version, |addr| {
-            ends_after(addr, b"GET /live/cam.flv HTTP/1.1\r\nHost: example.com\r\n\r\n");
+        ("an HTTP request", Ending::Class("http"), |addr| {
+            let mut peer = RawPeer::connect(addr);
+            peer.send(b"GET /live/cam.flv HTTP/1.1\r\nHost: example.com\r\n\r\n");
+            let answer = peer.read_to_end();
+            assert!(answer.starts_with(b"HTTP/1.1 404 "), "{}", answer.escape_ascii());
         }),
-        ("a TLS hello", version, |addr| {
+        ("a TLS hello", Ending::Reason("tls_error"), |addr| {
             let mut hello = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
             hello.resize(517, 0x5a);
-            ends_after(addr, &hello);
+            let mut peer = RawPeer::connect(addr);
+            peer.send(&hello);
+            assert_eq!(peer.read_to_end(), [21, 3, 3, 0, 2, 2, 40], "a fatal alert");
         }),
         ("RTMPE", Ending::Class("unsupported_encrypted_handshake"), |addr| {
             ends_after(addr, &[6; 1537]);

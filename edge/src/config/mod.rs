@@ -22,8 +22,8 @@ pub use sections::{
     Admin, Limits, Listen, Log, MESSAGE_BYTES_HARD_MAX, Shutdown, Tls, VhostSettings, Workers,
 };
 pub use setting::{
-    Cpus, DuplicatePublish, FilePath, FlushPolicy, Form, IoChoice, KeySpec, Listener, LogFormat,
-    LogLevel, Reload, Secret, Section, Setting,
+    Cpus, DuplicatePublish, FilePath, FlushPolicy, Form, IoChoice, KernelTls, KeySpec, Listener,
+    LogFormat, LogLevel, Networks, Reload, Secret, Section, Setting,
 };
 
 /// Name of the vhost that takes every host the file does not name.

@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::setting::{
-    Cpus, DuplicatePublish, FilePath, FlushPolicy, IoChoice, Listener, LogFormat, LogLevel, Secret,
-    sections,
+    Cpus, DuplicatePublish, FilePath, FlushPolicy, IoChoice, KernelTls, Listener, LogFormat,
+    LogLevel, Networks, Secret, sections,
 };
 
 /// Largest message RTMP can carry: its length field has 24 bits.
@@ -22,12 +22,16 @@ sections! {
     pub struct Listen {
         /// RTMP for publishers and players.
         rtmp: Listener = Listener::Address(SocketAddr::new(ANY_IPV4, 1935)), "", LISTENER, Restart;
-        /// RTMP over TLS. Not served by this version: a warning is logged and the ready line says off.
+        /// RTMP over TLS; plain RTMP is taken here too, the first byte decides. Needs certificates, see [tls].
+        /// 0.0.0.0:443 when tls.dir is given on the command line and nothing is said here.
         rtmps: Listener = Listener::Off, "", LISTENER, Restart;
         /// Viewers' HTTP. Not served by this version: a warning is logged and the ready line says off.
         http: Listener = Listener::Off, "", LISTENER, Restart;
         /// Admin HTTP: health, metrics, API. Any address but loopback requires admin.token.
         admin: Listener = Listener::Address(SocketAddr::new(LOOPBACK, 9090)), "", LISTENER, Restart;
+        /// Proxies whose PROXY protocol header (version 1 or 2) is believed: the address it tells is the
+        /// client's for logs, limits and access. Theirs need not send one; a header of anybody else is an error.
+        proxy_from: Networks = Networks::default(), "", "networks like \"10.0.0.0/8,::1\"", Live;
         /// Connections the kernel may hold between two accepts of a worker.
         /// The kernel lowers it to net.core.somaxconn.
         backlog: u32 = 4_096, "connections", 16..=65_535, Restart;
@@ -36,8 +40,11 @@ sections! {
     /// Certificates.
     pub struct Tls {
         /// Folder of certificates: NAME.crt + NAME.key, or NAME/fullchain.pem + NAME/privkey.pem.
-        /// Not used by this version, see listen.rtmps.
+        /// Read again on change and SIGHUP, for new connections.
         dir: FilePath = FilePath::default(), "", "a folder, or empty for none", Restart;
+        /// Whether the kernel makes the TLS records (kTLS). "auto" where it can; "require" refuses to start
+        /// where it cannot: modprobe tls.
+        kernel: KernelTls = KernelTls::Auto, "", "\"auto\", \"require\" or \"off\"", Restart;
     }
 
     /// Threads that move media.
@@ -83,6 +90,10 @@ sections! {
         /// Unsent bytes the kernel may hold for one subscriber (TCP_NOTSENT_LOWAT).
         /// Larger values add delay for slow subscribers and cost kernel memory.
         unsent_bytes_max: u32 = 131_072, "bytes", 16_384..=16_777_216, Live;
+        /// Time from accept to the first byte.
+        first_byte_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
+        /// Time from accept to the end of the TLS handshake.
+        tls_handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
         /// Time from accept to a complete connect command.
         handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
         /// Silence of a peer, answers to pings included, after which it is closed.

@@ -5,9 +5,11 @@
 //! and its key list. Start-up and reload only.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
 
 /// CPUs a worker may be pinned to have numbers below this.
 pub const CPU_INDEX_MAX: u16 = 1023;
@@ -125,6 +127,8 @@ macro_rules! text_setting {
 text_setting! {
     Listener [Text] |value| quoted(&value.to_string());
     Cpus [Text] |value| quoted(&value.to_string());
+    Networks [Text] |value| quoted(&value.to_string());
+    KernelTls [Text] |value| quoted(value.text());
     IoChoice [Text] |value| quoted(value.text());
     LogLevel [Text] |value| quoted(value.text());
     LogFormat [Text] |value| quoted(value.text());
@@ -225,6 +229,38 @@ impl fmt::Display for Cpus {
     }
 }
 
+/// Networks by address and prefix length; an address alone is a network of one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Networks(pub Vec<IpNet>);
+
+impl Networks {
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let network = |part: &str| {
+            part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+                format!("{part:?} is not a network like \"10.0.0.0/8\" or \"2001:db8::/32\"")
+            })
+        };
+        Ok(Self(parts.map(network).collect::<Result<_, String>>()?))
+    }
+
+    /// True if one of them has this address; an IPv4 address in mapped form counts as what it is.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, network) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{network}")?;
+        }
+        Ok(())
+    }
+}
+
 macro_rules! choice {
     ($($(#[doc = $doc:literal])* $name:ident {
         $($(#[doc = $variant_doc:literal])* $variant:ident = $text:literal,)*
@@ -258,6 +294,15 @@ choice! {
         Uring = "uring",
         /// epoll.
         Epoll = "epoll",
+    }
+    /// Whether the kernel makes TLS records.
+    KernelTls {
+        /// Where it can.
+        Auto = "auto",
+        /// Always; the server refuses to start where it cannot.
+        Require = "require",
+        /// Never.
+        Off = "off",
     }
     /// Least severe event that is logged.
     LogLevel {

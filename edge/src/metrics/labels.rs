@@ -81,6 +81,8 @@ labels! {
         Refused = "refused",
         /// The peer broke the protocol.
         ProtocolError = "protocol_error",
+        /// TLS failed: no common cipher, a bad record, an alert of the peer.
+        TlsError = "tls_error",
         /// A limit on connections was reached.
         ConnectionLimit = "connection_limit",
         /// A memory or size limit was reached.
@@ -95,6 +97,22 @@ labels! {
         SocketError = "socket_error",
         /// A fault of the server; see the log.
         Internal = "internal",
+    }
+    /// How a TLS handshake ended.
+    TlsHandshake "result" {
+        /// With certificate and key exchange.
+        Full = "full",
+        /// From a ticket.
+        Resumed = "resumed",
+        /// Not at all.
+        Failed = "failed",
+    }
+    /// Who makes and opens the TLS records of a connection.
+    TlsMode "mode" {
+        /// The server, in user space.
+        Records = "records",
+        /// The kernel.
+        Kernel = "kernel",
     }
     /// How a publish request ended.
     PublishResult "result" {

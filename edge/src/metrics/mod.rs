@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use labels::{
     CloseReason, ConnectionState, Direction, FlushCause, GraceResult, Label, MediaKind, Outcome,
-    PlayResult, PublishResult, Role, SkipReason, StreamLife,
+    PlayResult, PublishResult, Role, SkipReason, StreamLife, TlsHandshake, TlsMode,
 };
 pub use table::{ProcessMetrics, WorkerMetrics};
 

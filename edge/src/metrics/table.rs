@@ -8,7 +8,7 @@ use super::openmetrics::{Family, Metric, Scope};
 use super::{
     Buckets, CloseReason, ConnectionState, Counter, CounterBy, CounterByPair, ErrorCounter,
     FlushCause, Gauge, GaugeBy, GaugeByPair, GraceResult, Histogram, MediaKind, Outcome,
-    PlayResult, PublishResult, RealGauge, Role, SkipReason, StreamLife,
+    PlayResult, PublishResult, RealGauge, Role, SkipReason, StreamLife, TlsHandshake, TlsMode,
 };
 
 /// Lag of a subscriber, observed in milliseconds of stream time, exported in seconds.
@@ -119,6 +119,14 @@ metrics! {
     flush_window_widened: RealGauge = "ringcast_flush_window_widened_seconds" @ per_worker;
     /// Peers that broke the protocol, by class of error.
     protocol_errors: ErrorCounter = "ringcast_protocol_errors";
+    /// TLS handshakes, by how they ended.
+    tls_handshakes: CounterBy<TlsHandshake> = "ringcast_tls_handshakes";
+    /// Open TLS connections, by who makes their records.
+    tls_connections: GaugeBy<TlsMode> = "ringcast_tls_connections";
+    /// TLS errors by class.
+    tls_errors: ErrorCounter = "ringcast_tls_errors";
+    /// Plaintext bytes sealed in user space for peers; what the kernel seals is not among them.
+    tls_sealed_bytes: Counter = "ringcast_tls_sealed_bytes";
     /// Bytes of ring segments in use by streams of this worker.
     ring_bytes: Gauge = "ringcast_ring_bytes" @ per_worker;
     /// Submission queue entries handed to io_uring.

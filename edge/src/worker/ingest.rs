@@ -12,9 +12,11 @@ use super::Worker;
 use super::stream::{Grace, LocalPublisher, LocalStream};
 use crate::access::{self, Decision, Role as AccessRole};
 use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish};
+use crate::front::Protocol;
 use crate::log;
 use crate::metrics::{CloseReason, MediaKind, PlayResult, PublishResult, Role};
 use crate::registry::{Claim, ClaimPoll, StreamPhase};
+use crate::transport::Transport;
 
 /// How a publisher's session ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,28 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if connection.closing.is_some() {
             return;
         }
+        match connection.transport {
+            Transport::Plain | Transport::Kernel(_) => self.on_plain(index, data),
+            Transport::Records(_) => self.on_records(index, data),
+            Transport::Opening(_) => self.on_opening(index, data),
+            Transport::Handshake(_) => self.on_handshake(index, data),
+        }
+    }
+
+    /// Application bytes, whatever they travelled in.
+    pub(super) fn on_plain(&mut self, index: usize, data: &[u8]) {
+        let Some(connection) = self.connection(index) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        if !connection.has_spoken {
+            connection.has_spoken = true;
+            if data.first().copied().map(Protocol::of) == Some(Protocol::Http) {
+                self.refuse_http(index);
+                return;
+            }
+        }
+        let Some(connection) = self.connection(index) else { return };
         if connection.is_waiting_for_answer() || !connection.held_input.is_empty() {
             self.hold_input(index, data);
             return;
@@ -213,6 +237,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             peer = %connection.peer,
             app = %log::redact(&request.app),
             flash_ver = request.flash_ver.as_deref().unwrap_or(""),
+            transport = connection.transport.text(),
+            sni = connection.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
             caps_ex = request.caps_ex,
         );
         connection.connect = Some(request);

@@ -24,6 +24,7 @@ mod output;
 mod settings;
 mod stream;
 mod sweep;
+mod transport;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -40,9 +41,11 @@ use uring::{Completion, Io, ListenOptions, ListenerId, Nanos, ReceiveEnd};
 use crate::command::{ConnectionId, Event, WorkerPort};
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::front::FIRST_BYTES;
 use crate::log::RepeatLimit;
 use crate::metrics::{CloseReason, ConnectionState, Role};
 use crate::shared::Shared;
+use crate::transport::{SEAL_BYTES_MAX, Secure};
 
 use settings::Settings;
 pub(crate) use settings::VhostRules;
@@ -58,10 +61,10 @@ const SWEEP_MS: u64 = 50;
 const SWEEP_STEPS: usize = 20;
 /// Longest sleep of a worker with nothing to do, in milliseconds; its turns are its heartbeat.
 const IDLE_MS_MAX: u64 = 500;
-/// Spare buffers kept for replies.
-const SPARE_BUFFERS_MAX: usize = 64;
-/// Largest spare buffer kept, in bytes.
-const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Spare buffers kept for replies and for sealed bytes.
+const SPARE_BUFFERS_MAX: usize = SENDS_PER_TURN_MAX;
+/// Largest spare buffer kept, in bytes: what one send seals, with its record headers.
+const SPARE_BUFFER_BYTES_MAX: usize = SEAL_BYTES_MAX + 1024;
 /// Log lines per second and worker about skips, and about errors of peers; the counters tell the rest.
 const LINES_PER_SECOND_MAX: u32 = 20;
 /// Segment buffers a worker keeps for reuse at least; one per stream when it has more.
@@ -76,6 +79,13 @@ pub enum Flow {
     Stopped,
 }
 
+/// A listener, and how connections that come in by it are read at first.
+#[derive(Copy, Clone, Debug)]
+struct Entrance {
+    listener: ListenerId,
+    reads_by_record: bool,
+}
+
 /// One worker. `I` is the kernel's network or the simulated one.
 pub struct Worker<I: Io<Lease = ring::Lease>> {
     index: u16,
@@ -84,7 +94,11 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     shared: Arc<Shared>,
     settings: Settings,
     arena: Arena,
-    listeners: Vec<ListenerId>,
+    listeners: Vec<Entrance>,
+    /// Certificates and keys; `None` when TLS is not served.
+    secure: Option<Arc<Secure>>,
+    /// What a TLS session has opened, for the time of one call.
+    plain: Vec<u8>,
     /// Indexed by `ConnId::index`.
     connections: Vec<Option<Box<Connection>>>,
     open_count: usize,
@@ -155,6 +169,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             arena: Arena::new(&settings.ring_config(), ARENA_SEGMENTS_CACHED_MAX),
             settings,
             listeners: Vec::new(),
+            secure: None,
+            plain: Vec::new(),
             connections: Vec::new(),
             open_count: 0,
             serial: 0,
@@ -185,13 +201,28 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
     }
 
-    /// Listens for RTMP on `addr`; port 0 lets the kernel choose. Returns the address bound.
+    /// Serves TLS with these certificates from now on.
+    pub fn set_secure(&mut self, secure: Arc<Secure>) {
+        self.secure = Some(secure);
+    }
+
+    /// Listens on `addr`; port 0 lets the kernel choose. Returns the address bound. Every listener takes
+    /// RTMP and, when there are certificates, TLS. `reads_by_record` is for those that expect TLS: first
+    /// bytes and handshakes are then read so that the kernel can take the keys.
     ///
     /// # Errors
     /// What the kernel says to socket, bind or listen.
-    pub fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> io::Result<SocketAddr> {
-        let (listener, bound) = self.io.listen(addr, options)?;
-        self.listeners.push(listener);
+    pub fn listen(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+        reads_by_record: bool,
+    ) -> io::Result<SocketAddr> {
+        let first = u32::try_from(FIRST_BYTES).ok();
+        let first_receive_bytes_max = if reads_by_record { first } else { None };
+        let options = ListenOptions { first_receive_bytes_max, ..options.clone() };
+        let (listener, bound) = self.io.listen(addr, &options)?;
+        self.listeners.push(Entrance { listener, reads_by_record });
         Ok(bound)
     }
 
@@ -284,8 +315,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     fn on_completion(&mut self, completion: Completion<ring::Lease>) {
         match completion {
-            Completion::Accepted { conn, peer, local: _, listener: _ } => {
-                self.on_accept(conn, peer)
+            Completion::Accepted { conn, peer, local: _, listener } => {
+                self.on_accept(listener, conn, peer);
             }
             Completion::Received { conn, data } => {
                 self.receives += 1;
@@ -303,10 +334,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Completion::Writable { conn } => self.on_writable(conn.index()),
             Completion::Woken => self.tick_at = self.now,
             Completion::Connected { conn, .. } => self.io.close(conn),
+            Completion::TlsRecord { conn, record_type, bytes } => {
+                self.on_tls_record(conn.index(), record_type, &bytes);
+            }
         }
     }
 
-    fn on_accept(&mut self, conn: uring::ConnId, peer: SocketAddr) {
+    fn on_accept(&mut self, listener: ListenerId, conn: uring::ConnId, peer: SocketAddr) {
         self.port.metrics().connections_accepted.increment();
         let limits = self.settings.limits();
         let refused = if self.drain_until.is_some() || self.stopping {
@@ -330,7 +364,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let config = self.settings.session_config(id.to_string());
         let random = self.next_random();
         let session = ServerSession::new(config, random, self.now);
-        let connection = Connection::new(conn, id, peer, session, self.now);
+        let mut connection = Connection::new(conn, id, peer, self.opening(peer), session, self.now);
+        connection.is_read_by_record =
+            self.listeners.iter().any(|e| e.listener == listener && e.reads_by_record);
         let index = conn.index();
         if self.connections.len() <= index {
             self.connections.resize_with(index + 1, || None);

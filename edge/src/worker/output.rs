@@ -16,6 +16,7 @@ use crate::connection::{
     CLOSE_FLUSH_MS_MAX, CLOSE_LINGER_MS_MAX, Closing, Connection, Play, Sending,
 };
 use crate::metrics::{CloseReason, Label};
+use crate::transport::Transport;
 
 /// Sends per turn for subscribers that catch up: a send of theirs fills a socket, which takes the
 /// kernel some tens of microseconds.
@@ -33,6 +34,22 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return false;
         };
         if connection.is_output_busy() {
+            return false;
+        }
+        if connection.output.sealed_rest.is_some() {
+            return self.flush_sealed(index);
+        }
+        if connection.transport.must_update_send() {
+            self.update_send_key(index);
+        }
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return false;
+        };
+        if !connection.transport.is_open() {
+            if connection.closing.is_some() {
+                self.shut_down(index);
+            }
             return false;
         }
         if let Some(rest) = connection.output.rest.take() {
@@ -81,8 +98,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 note_first_frame(play, self.now_nanos, self.port.metrics());
                 connection.output.sending = Sending::Shared { play: play.serial };
                 self.port.metrics().sends.increment();
-                self.io.send(connection.conn, SendBuf::Lease(lease));
-                return true;
+                return self.transmit(index, SendBuf::Lease(lease));
             }
             let mut copied = self.spare.pop().unwrap_or_default();
             let config = &stream.vhost.subscriber;
@@ -111,8 +127,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return false;
         };
         connection.output.sending = Sending::Owned;
-        self.io.send(connection.conn, SendBuf::Owned(bytes));
-        true
+        self.transmit(index, SendBuf::Owned(bytes))
     }
 
     pub(super) fn on_sent(
@@ -124,11 +139,23 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     ) {
         let now = self.now;
         self.port.metrics().egress_bytes.add(bytes as u64);
+        let Some(connection) = self.connection(index) else { return };
+        connection.bytes_out += bytes as u64;
+        let (bytes, buf) = match &connection.transport {
+            Transport::Plain => (bytes, buf),
+            Transport::Kernel(_) => {
+                self.note_kernel_sent(index, bytes);
+                (bytes, buf)
+            }
+            _ => match self.on_sealed_sent(index, bytes, buf) {
+                Some(sealing) => (sealing.bytes, sealing.buf),
+                None => return self.after_sealed(index, bytes, blocked),
+            },
+        };
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
             return;
         };
-        connection.bytes_out += bytes as u64;
         connection.output.blocked = blocked;
         if bytes > 0 || !blocked {
             connection.session.note_send_progress(now);
@@ -162,6 +189,19 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             (_, SendBuf::Lease(_)) => {}
         }
         self.after_send(index, blocked, matches!(sending, Sending::Shared { .. }));
+    }
+
+    /// Bytes without plaintext of ours have left, all or in part.
+    fn after_sealed(&mut self, index: usize, bytes: usize, blocked: bool) {
+        let now = self.now;
+        let Some(connection) = self.connection(index) else { return };
+        connection.output.blocked = blocked;
+        connection.output.sending = Sending::Nothing;
+        if bytes > 0 || !blocked {
+            connection.session.note_send_progress(now);
+        }
+        self.hand_over(index);
+        self.after_send(index, blocked, false);
     }
 
     fn after_send(&mut self, index: usize, blocked: bool, was_shared: bool) {
@@ -215,7 +255,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return false;
         };
         let is_only_play = connection.plays.len() == 1;
-        let Some(play) = connection.play_mut(msid) else {
+        // Not by `play_mut`: the session is needed beside it.
+        let play = connection.plays.iter_mut().find(|play| play.msid == msid);
+        let Some(play) = play else {
             return false;
         };
         let Some(stream) = self.streams.get_mut(play.stream) else { return false };
@@ -338,10 +380,17 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         else {
             return;
         };
-        let Some(closing) = &mut connection.closing else { return };
-        if closing.shut_down {
+        if connection.closing.is_none_or(|closing| closing.shut_down) {
             return;
         }
+        if !connection.output.is_goodbye_said && self.say_goodbye(index) {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let Some(closing) = &mut connection.closing else { return };
         closing.shut_down = true;
         closing.deadline = rtmp::Millis(now.0 + CLOSE_LINGER_MS_MAX);
         if connection.receive_ended {
@@ -389,7 +438,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         };
         self.open_count -= 1;
         self.by_serial.remove(&connection.id.serial);
-        self.shared.addresses.release(connection.peer.ip());
+        if connection.is_admitted {
+            self.shared.addresses.release(connection.peer.ip());
+        }
+        if let Some(mode) = connection.tls_mode {
+            self.port.metrics().tls_connections.of(mode).decrement();
+        }
         self.io.close(connection.conn);
         let reason = connection.closing.map_or(CloseReason::Internal, |closing| closing.reason);
         let metrics = self.port.metrics();

@@ -40,6 +40,8 @@ pub(crate) struct Limits {
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: u32,
     pub(crate) streams_max: usize,
+    pub(crate) first_byte_ms_max: u64,
+    pub(crate) tls_handshake_ms_max: u64,
 }
 
 /// One configuration snapshot, ready for use.
@@ -59,6 +61,8 @@ impl Settings {
             connections_max: limits.connections_max as usize,
             connections_per_address_max: limits.connections_per_address_max,
             streams_max: limits.streams_max as usize,
+            first_byte_ms_max: u64::from(limits.first_byte_ms_max),
+            tls_handshake_ms_max: u64::from(limits.tls_handshake_ms_max),
         };
         let defaults = Arc::new(rules(&config, &config.defaults));
         let rules = config
@@ -72,6 +76,11 @@ impl Settings {
             .map(|vhost| vhost.flush_ms_max)
             .fold(config.defaults.flush_ms_max, u32::min);
         Self { config, limits, flush_ms_max, rules, defaults }
+    }
+
+    /// Whether a peer may speak for others by a PROXY header.
+    pub(crate) fn trusts_proxy(&self, peer: std::net::IpAddr) -> bool {
+        self.config.listen.proxy_from.contains(peer)
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -8,10 +8,13 @@ use rtmp::Millis;
 use rtmp::session::PlayError;
 use uring::{Batching, Io, Nanos};
 
+use super::settings::Limits;
 use super::{ARENA_SEGMENTS_CACHED_MAX, SWEEP_MS, SWEEP_STEPS, Worker};
 use crate::command::Event;
+use crate::connection::Connection;
 use crate::metrics::{CloseReason, GraceResult, Role, StreamLife};
 use crate::registry::{GraceEnd, StreamPhase};
+use crate::transport::Transport;
 
 /// Busy share of a worker from which its flush window widens, and below which it narrows, in percent.
 const BUSY_HIGH_PERCENT: u64 = 70;
@@ -109,11 +112,18 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     fn sweep_connection(&mut self, index: usize) {
         let now = self.now;
+        let Limits { first_byte_ms_max, tls_handshake_ms_max, .. } = self.settings.limits();
         let Some(connection) = self.connection(index) else { return };
         if let Some(closing) = connection.closing {
             if now >= closing.deadline {
                 self.remove(index);
             }
+            return;
+        }
+        if is_late_to_open(connection, now, first_byte_ms_max, tls_handshake_ms_max) {
+            tracing::info!(event = "timeout", conn = %connection.id, peer = %connection.peer,
+                class = "open", transport = connection.transport.text());
+            self.close(index, CloseReason::HandshakeTimeout);
             return;
         }
         if connection.session.poll_timeout().is_some_and(|at| now >= at)
@@ -293,8 +303,23 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     pub(super) fn close_listeners(&mut self) {
-        for listener in self.listeners.drain(..) {
-            self.io.close_listener(listener);
+        for entrance in self.listeners.drain(..) {
+            self.io.close_listener(entrance.listener);
         }
+    }
+}
+
+/// Whether a connection has used up its time for the first byte or for the TLS handshake.
+fn is_late_to_open(
+    connection: &Connection,
+    now: Millis,
+    first_byte_ms_max: u64,
+    tls_handshake_ms_max: u64,
+) -> bool {
+    let age_ms = now.0.saturating_sub(connection.accepted_at.0);
+    match connection.transport {
+        Transport::Opening(_) => age_ms >= first_byte_ms_max,
+        Transport::Handshake(_) => age_ms >= tls_handshake_ms_max,
+        Transport::Plain | Transport::Records(_) | Transport::Kernel(_) => false,
     }
 }

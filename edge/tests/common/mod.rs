@@ -221,10 +221,12 @@ impl TestServer {
         let drain_at_once = options.drain_at_once;
         let thread = thread::spawn(move || {
             let mut out = Lines { buffer: Vec::new(), sender: lines };
-            server::run(setup, &mut out, |_, events| {
+            server::run(setup, &mut out, |_, _, events| {
                 let mut started = StartedWorkers {
                     handles: Vec::new(),
                     threads: Vec::new(),
+                    rtmps: None,
+                    is_kernel_tls: false,
                     rtmp: Some("127.0.0.1:1935".parse().unwrap()),
                     io: IoKind::Epoll,
                     io_refused: Some("test".into()),

@@ -91,8 +91,11 @@ impl Server {
             let (port, seed) = worker_link(number, sink.clone());
             let config = Arc::new(config.clone());
             let shared = Arc::clone(&shared);
-            let mut worker = Worker::new(io, port, shared, config, dice.next(), || 0);
-            addr = worker.listen(addr, &ListenOptions::default()).expect("a free address");
+            let random = dice.next();
+            let mut worker = Worker::new(io, port, shared, config, random, || 0);
+            // Half of the workers read the first bytes as a port for TLS does.
+            let listened = worker.listen(addr, &ListenOptions::default(), random % 2 == 1);
+            addr = listened.expect("a free address");
             server.workers.push(worker);
             server.handles.push(seed.with_waker(wake));
         }

@@ -14,7 +14,8 @@
 //! - A call with an id that is already closed does nothing and is counted in
 //!   [`IoCounters::stale_calls`].
 //! - Receiving is on from the start (from `Accepted`, or from `Connected` with `Ok`) until
-//!   [`Io::pause_receive`], `ReceiveEnded` or `close`.
+//!   [`Io::pause_receive`], `ReceiveEnded` or `close`. A connection that begins with a bounded
+//!   receive takes that one, and then receiving rests: see the second picture.
 //! - At most one send is in flight per connection. Its buffer belongs to the `Io` until it comes
 //!   back in `Sent` or `SendFailed`, or until the connection is closed.
 //!
@@ -30,14 +31,30 @@
 //!                                  ├─ Sent{blocked: true} ── Writable ── send …
 //!                                  └─ SendFailed ── close
 //! ```
+//!
+//! How it receives. While receiving rests, nothing is taken from the kernel: what the peer sends
+//! stays there, byte for byte, and so do its end and its errors. That is what a TLS handshake needs
+//! whose keys go to the kernel afterwards.
+//!
+//! ```text
+//!   accepted, connected                    accepted, connected with a first bound
+//!        │                                      │
+//!        ▼            resume_receive            ▼          receive_once
+//!    streaming ◄───────────────── resting ◄── bounded ◄───────────────── resting
+//!        └── TlsRecord ──────────────▲            Received
+//! ```
+//!
+//! A pause holds back what streaming or a bounded receive would deliver, and its end goes on where
+//! it began; where receiving rests there is nothing to pause.
 
+use crate::config::{Batching, IoCounters, ListenOptions};
 use crate::probe::Features;
 use crate::recv_pool::RecvBuf;
 use crate::waker::Waker;
 use stable_deref_trait::StableDeref;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 
 /// Nanoseconds of the monotonic clock; in the simulation, of the virtual clock.
@@ -77,7 +94,7 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// The dense part of the id, below [`IoConfig::connections_max`]: fit to index a table.
+    /// The dense part of the id, below [`IoConfig::connections_max`](crate::IoConfig::connections_max): fit to index a table.
     pub const fn index(self) -> usize {
         self.index as usize
     }
@@ -131,6 +148,15 @@ pub enum ReceiveEnd {
     Error(i32),
 }
 
+/// One direction of a connection, as the owner of the keys sees it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum TlsDirection {
+    /// What we send: `TLS_TX`.
+    Send,
+    /// What we receive: `TLS_RX`.
+    Receive,
+}
+
 /// What the world did since the last turn.
 pub enum Completion<L> {
     /// A peer has connected; receiving is on.
@@ -165,6 +191,16 @@ pub enum Completion<L> {
         conn: ConnId,
         /// End of stream or error.
         reason: ReceiveEnd,
+    },
+    /// A TLS record that is not application data has arrived on a connection whose keys the kernel
+    /// holds, in order with the bytes around it. Receiving rests from here on.
+    TlsRecord {
+        /// The connection.
+        conn: ConnId,
+        /// The content type: 21 alert, 22 handshake.
+        record_type: u8,
+        /// The decrypted content, at most 16 KiB.
+        bytes: Vec<u8>,
     },
     /// A send is over; another may follow.
     Sent {
@@ -203,6 +239,7 @@ impl<L> Completion<L> {
             | Completion::Connected { conn, .. }
             | Completion::Received { conn, .. }
             | Completion::ReceiveEnded { conn, .. }
+            | Completion::TlsRecord { conn, .. }
             | Completion::Sent { conn, .. }
             | Completion::SendFailed { conn, .. }
             | Completion::Writable { conn } => Some(*conn),
@@ -230,6 +267,12 @@ impl<L> fmt::Debug for Completion<L> {
             Completion::ReceiveEnded { conn, reason } => {
                 f.debug_struct("ReceiveEnded").field("conn", conn).field("reason", reason).finish()
             }
+            Completion::TlsRecord { conn, record_type, bytes } => f
+                .debug_struct("TlsRecord")
+                .field("conn", conn)
+                .field("record_type", record_type)
+                .field("bytes", &bytes.len())
+                .finish(),
             Completion::Sent { conn, bytes, blocked, buf } => f
                 .debug_struct("Sent")
                 .field("conn", conn)
@@ -249,164 +292,6 @@ impl<L> fmt::Debug for Completion<L> {
             Completion::Woken => f.write_str("Woken"),
         }
     }
-}
-
-/// TCP settings of a connection, whether accepted or opened by us.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SocketOptions {
-    /// `TCP_NODELAY`: off would add up to 40 ms to every small command exchange.
-    pub nodelay: bool,
-    /// `TCP_NOTSENT_LOWAT`: bytes that may wait unsent in the kernel before the socket counts as
-    /// full. 128 KiB holds a stalled peer's hidden backlog near 290 KB instead of several MB.
-    pub notsent_lowat_bytes: Option<u32>,
-    /// `SO_SNDBUF`; `None` leaves the kernel's automatic size.
-    pub send_buffer_bytes: Option<u32>,
-    /// `SO_RCVBUF`; `None` leaves the kernel's automatic size.
-    pub receive_buffer_bytes: Option<u32>,
-    /// `SO_KEEPALIVE` with this idle time, and a third of it between probes; `None` is off.
-    pub keepalive_idle_s: Option<u32>,
-    /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged.
-    pub user_timeout_ms: Option<u32>,
-}
-
-impl Default for SocketOptions {
-    fn default() -> SocketOptions {
-        SocketOptions {
-            nodelay: true,
-            notsent_lowat_bytes: Some(128 * 1024),
-            send_buffer_bytes: None,
-            receive_buffer_bytes: None,
-            keepalive_idle_s: Some(60),
-            user_timeout_ms: Some(30_000),
-        }
-    }
-}
-
-/// How to listen.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ListenOptions {
-    /// Connections the kernel completes before we accept them (capped by `net.core.somaxconn`).
-    pub backlog: u32,
-    /// `SO_REUSEPORT`: several workers listen on one address and the kernel spreads peers.
-    pub reuseport: bool,
-    /// For an IPv6 address: refuse IPv4 peers in mapped form.
-    pub v6only: bool,
-    /// Settings of the accepted connections.
-    pub socket: SocketOptions,
-}
-
-impl Default for ListenOptions {
-    fn default() -> ListenOptions {
-        ListenOptions {
-            backlog: 4096,
-            reuseport: true,
-            v6only: false,
-            socket: SocketOptions::default(),
-        }
-    }
-}
-
-/// Sizes of one `Io`. Memory: `recv_buffers × recv_buffer_bytes` plus about 200 bytes per
-/// connection ever open at once.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct IoConfig {
-    /// Submission queue entries, a power of two up to 32,768. More wishes than this in one turn
-    /// cost an extra system call, nothing else.
-    pub entries: u32,
-    /// Receive buffers, a power of two up to 32,768. The kernel fills them for all connections.
-    pub recv_buffers: u16,
-    /// Bytes per receive buffer.
-    pub recv_buffer_bytes: u32,
-    /// Connections at once; a peer above that is closed as soon as it is accepted, and counted.
-    pub connections_max: u32,
-    /// Completions one turn hands out, at least 4; the rest waits for the next turn, which does not
-    /// block.
-    pub completions_per_turn_max: usize,
-    /// io_uring: run task work only when this thread asks for it, where the kernel can (6.1). Off
-    /// only to compare, or to test what older kernels get.
-    pub defer_taskrun: bool,
-    /// How long a listener rests after the process or the system ran out of descriptors.
-    pub accept_backoff_ms: u32,
-    /// Settings of the connections opened by [`Io::connect`].
-    pub connect_socket: SocketOptions,
-}
-
-impl Default for IoConfig {
-    fn default() -> IoConfig {
-        IoConfig {
-            entries: 1024,
-            recv_buffers: 512,
-            recv_buffer_bytes: 16 * 1024,
-            connections_max: 1 << 20,
-            completions_per_turn_max: 1024,
-            defer_taskrun: true,
-            accept_backoff_ms: 100,
-            connect_socket: SocketOptions::default(),
-        }
-    }
-}
-
-/// Plain sums since the start of one `Io`; the worker publishes them.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct IoCounters {
-    /// Calls of [`Io::turn`].
-    pub turns: u64,
-    /// System calls that enter the ring or wait for events.
-    pub enters: u64,
-    /// Completions handed to the worker.
-    pub completions: u64,
-    /// Peers accepted.
-    pub accepted: u64,
-    /// Accepts that failed, of any kind.
-    pub accept_errors: u64,
-    /// Times a listener was put to rest because descriptors or memory ran out.
-    pub accept_backoffs: u64,
-    /// Peers that had left before their address could be read (port probes).
-    pub accept_gone: u64,
-    /// Peers closed at once because `connections_max` was reached.
-    pub accept_over_limit: u64,
-    /// Bytes received.
-    pub received_bytes: u64,
-    /// Bytes copied once more because they came in during a pause.
-    pub set_aside_bytes: u64,
-    /// Receives that found no free buffer.
-    pub receive_buffers_empty: u64,
-    /// Receives armed again after they ended without the peer's doing.
-    pub receive_rearmed: u64,
-    /// Sends handed to the kernel.
-    pub sends: u64,
-    /// Bytes the kernel took from sends.
-    pub sent_bytes: u64,
-    /// Sends that came back short or found the socket full.
-    pub sends_blocked: u64,
-    /// Sends that failed for good.
-    pub sends_failed: u64,
-    /// Completions of closed connections, swallowed.
-    pub stale_completions: u64,
-    /// Calls with the id of a closed connection or listener, ignored.
-    pub stale_calls: u64,
-    /// Completions the kernel had to park because the completion queue was full.
-    pub completion_overflows: u64,
-    /// `Woken` completions.
-    pub wakes: u64,
-    /// Connections opened, by either side.
-    pub opened: u64,
-    /// Connections whose descriptor has been closed; `opened - closed` are held now.
-    pub closed: u64,
-}
-
-/// How long a waiting turn may gather completions before it returns.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Batching {
-    /// Completions that end the wait at once. 1 is no gathering.
-    pub completions: u32,
-    /// Longest delay of a completion that is alone.
-    pub wait: Nanos,
-}
-
-impl Batching {
-    /// Every completion ends the wait.
-    pub const OFF: Batching = Batching { completions: 1, wait: Nanos(0) };
 }
 
 /// A network, driven by one thread in turns. See the module's contract.
@@ -432,11 +317,29 @@ pub trait Io {
     /// Stops accepting and frees the address. Peers not yet reported are closed.
     fn close_listener(&mut self, listener: ListenerId);
 
-    /// Opens a connection; `Connected` tells the result.
+    /// Opens a connection from any address of ours, and streams from the start: the short form of
+    /// [`Io::connect_from`].
     ///
     /// # Errors
-    /// No descriptor to be had, or `connections_max` reached (`EMFILE`).
-    fn connect(&mut self, addr: SocketAddr) -> io::Result<ConnId>;
+    /// As there.
+    fn connect(&mut self, addr: SocketAddr) -> io::Result<ConnId> {
+        self.connect_from(None, addr, None)
+    }
+
+    /// Opens a connection; `Connected` tells the result. The port of `source` is chosen only when
+    /// the destination is known (`IP_BIND_ADDRESS_NO_PORT`), so one source address carries as many
+    /// connections to each destination as there are ports. `first_receive_bytes_max` (not 0) is that
+    /// of [`ListenOptions`].
+    ///
+    /// # Errors
+    /// No descriptor to be had, or `connections_max` reached (`EMFILE`); `source` is no address of
+    /// this host (`EADDRNOTAVAIL`) or not of the family of `addr` (`EINVAL`, `EAFNOSUPPORT`).
+    fn connect_from(
+        &mut self,
+        source: Option<IpAddr>,
+        addr: SocketAddr,
+        first_receive_bytes_max: Option<u32>,
+    ) -> io::Result<ConnId>;
 
     /// Sends `buf`, which must not be empty. Never waits for room: what does not fit is reported
     /// by `Sent { blocked: true }`. Trying again before `Writable` is allowed and most likely
@@ -446,12 +349,58 @@ pub trait Io {
     /// When a send is already in flight on `conn`, or `buf` is empty: both are bugs of the caller.
     fn send(&mut self, conn: ConnId, buf: SendBuf<Self::Lease>);
 
-    /// Delivers neither `Received` nor `ReceiveEnded` for `conn` until [`Io::resume_receive`]
-    /// (completions already handed out excepted). The peer then feels the back-pressure of TCP.
+    /// Delivers neither `Received` nor `ReceiveEnded` nor `TlsRecord` for `conn` until
+    /// [`Io::resume_receive`] (completions already handed out excepted). The peer then feels the
+    /// back-pressure of TCP. No effect where receiving rests.
     fn pause_receive(&mut self, conn: ConnId);
 
-    /// Ends a pause; no effect without one.
+    /// Ends a pause, or goes from resting to streaming; no effect otherwise.
     fn resume_receive(&mut self, conn: ConnId);
+
+    /// One `Received` of 1 to `bytes_max` bytes (and to the size of a receive buffer), or
+    /// `ReceiveEnded`, or `TlsRecord`; then receiving rests again. Takes not a byte more from the
+    /// kernel.
+    ///
+    /// Only where receiving rests; elsewhere the call is a bug of the caller, ignored and counted
+    /// in [`IoCounters::stale_calls`]. No effect after `ReceiveEnded`.
+    ///
+    /// # Panics
+    /// When `bytes_max` is 0; with debug assertions, when receiving does not rest.
+    fn receive_once(&mut self, conn: ConnId, bytes_max: u32);
+
+    /// Prepares `conn` for keys in the kernel (`TCP_ULP` "tls"). Until they are set, bytes pass as
+    /// they are. A small system call; where the kernel has no TLS it may look for a module each
+    /// time, so ask [`probe_kernel_tls`](crate::probe_kernel_tls) first, once.
+    ///
+    /// # Errors
+    /// `ENOENT`: no TLS in this kernel; the connection goes on as before. `ENOTCONN`: the peer has
+    /// left already. `EEXIST`: attached before. `EALREADY`: receiving does not rest, or a send is
+    /// in flight. `EBADF`: `conn` is closed (counted as a stale call).
+    fn attach_tls(&mut self, conn: ConnId) -> io::Result<()>;
+
+    /// Gives the kernel the keys of one direction: a `struct tls12_crypto_info_…` of linux/tls.h,
+    /// which this call reads and keeps no copy of. From then on `send` takes, and `Received` brings,
+    /// application data. A second call for the same direction is a rekey.
+    ///
+    /// # Errors
+    /// `EBUSY`: this kernel cannot rekey (before 6.14). `EINVAL`, `ENOPROTOOPT`: cipher or version
+    /// unknown to it, or not attached. `EALREADY`: keys to receive while receiving goes on, keys to
+    /// send while a send is in flight. `EBADF`: `conn` is closed (counted as a stale call).
+    fn set_tls_keys(
+        &mut self,
+        conn: ConnId,
+        direction: TlsDirection,
+        crypto_info: &[u8],
+    ) -> io::Result<()>;
+
+    /// Sends one record of another type than application data, `bytes` (1 to 16 KiB) encrypted by
+    /// the kernel under the current key: an alert, a key update. Does not wait for room.
+    ///
+    /// # Errors
+    /// `EAGAIN`: no room, nothing was sent. `EIO`: only a part was sent, close the connection.
+    /// `EINVAL`: no keys to send, or not 1 to 16 KiB. `EALREADY`: a send is in flight. `EBADF`:
+    /// `conn` is closed (counted as a stale call). Else what broke the connection.
+    fn send_tls_record(&mut self, conn: ConnId, record_type: u8, bytes: &[u8]) -> io::Result<()>;
 
     /// Asks the kernel to acknowledge what has arrived now rather than with the next answer, and to
     /// go on so for a while (`TCP_QUICKACK`). A peer that leaves Nagle's algorithm on sends its
@@ -471,7 +420,7 @@ pub trait Io {
     /// until something is ready or a waker calls), and appends what happened to `completions`.
     ///
     /// Does not wait when something is ready already. Appends at most
-    /// [`IoConfig::completions_per_turn_max`], and `Woken`.
+    /// [`IoConfig::completions_per_turn_max`](crate::IoConfig::completions_per_turn_max), and `Woken`.
     ///
     /// # Errors
     /// Only what leaves the `Io` unusable; everything about one connection is a completion.

@@ -10,8 +10,8 @@
 //! nothing of RTMP or streams: bytes come in as [`RecvBuf`] and go out as [`SendBuf`]. One instance
 //! belongs to one thread; only a [`Waker`] may be used from others.
 //!
-//! Reading order: `io.rs` (the contract), `uring_io/mod.rs`, `uring_io/submit.rs`,
-//! `uring_io/complete.rs`, `sim/mod.rs`. [`open`] chooses a backend at start.
+//! Reading order: `io.rs` (the contract), `receiving.rs`, `uring_io/mod.rs`, `uring_io/submit.rs`,
+//! `uring_io/complete.rs`, `kernel_tls/mod.rs`, `sim/mod.rs`. [`open`] chooses a backend at start.
 //!
 //! # What the kernel must offer
 //!
@@ -29,7 +29,8 @@
 //! | `zero_copy_send` | 6.0 | not used: no gain below 15 KB per send | - |
 //! | `registered_files` | 5.1 | not used: no gain for sends | - |
 //!
-//! The kernel to aim at is 6.1. [`Features`] says at run time how each stands, and why.
+//! The kernel to aim at is 6.1. [`Features`] says at run time how each stands, and why. TLS by the
+//! kernel is no matter of the backend: [`probe_kernel_tls`] tells what there is of it.
 //!
 //! # Unsafe inventory
 //!
@@ -40,19 +41,24 @@
 //! | `uring_io/buf_ring.rs`: register, entries, tail, release | memory outlives the registration | `ManuallyDrop`, freed only by `release` | `dropping_everything_with_work_in_flight_is_clean` |
 //! | `uring_io/submit.rs`, `mod.rs`: `push` | memory an entry names stays until its completion | send buffer and address live in the connection's entry, which stays until nothing is in flight | `closing_while_receiving_and_sending…`, `tiny_ring` |
 //! | `uring_io/mod.rs`: drop | nothing in the kernel when memory goes | cancelled and waited for, else leaked | `dropping_everything_with_work_in_flight_is_clean` |
-//! | `uring_io/complete.rs`, `epoll.rs`, `waker.rs`: adopt a descriptor | just opened, no other owner | taken straight from the call's result | `ids_of_many_connections…` (counts) |
-//! | `epoll.rs`, `socket.rs`, `waker.rs`: plain calls | pointers to live locals of the right size | borrowed for the call only | suite on epoll, option tests |
+//! | `uring_io/complete.rs`, `epoll/mod.rs`, `waker.rs`: adopt a descriptor | just opened, no other owner | taken straight from the call's result | `ids_of_many_connections…` (counts) |
+//! | `epoll/mod.rs`, `socket.rs`, `waker.rs`: plain calls | pointers to live locals of the right size | borrowed for the call only | suite on epoll, option tests |
+//! | `kernel_tls/mod.rs`: `set_option` | the value stays for the call | a borrowed slice and its length | `keys_without_tls_attached_are_refused`, kernel TLS suite |
+//! | `kernel_tls/mod.rs`: `writable` | initialised memory stays so | only recvmsg writes to it, whole bytes | `what_a_plain_socket_brings…`, kernel TLS suite |
 //!
 //! The worker's three sentences about ownership: a receive buffer belongs to exactly one of pool,
 //! kernel and session; what a send reads stays until its completion, also when the connection is
 //! gone; a connection's index is reused only when the kernel has answered for all of it.
 
 pub mod affinity;
+mod config;
 mod epoll;
 mod io;
+mod kernel_tls;
 mod open;
 mod pages;
 mod probe;
+mod receiving;
 mod recv_pool;
 pub mod sim;
 mod slots;
@@ -61,10 +67,11 @@ mod token;
 mod uring_io;
 mod waker;
 
+pub use config::{Batching, IoConfig, IoCounters, ListenOptions, SocketOptions};
 pub use epoll::Epoll;
-pub use io::{
-    Batching, Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos,
-    ReceiveEnd, SendBuf, SocketOptions,
+pub use io::{Completion, ConnId, Io, ListenerId, Nanos, ReceiveEnd, SendBuf, TlsDirection};
+pub use kernel_tls::{
+    KernelTls, TlsCipher, TlsStat, TlsSupport, TlsVersion, probe_kernel_tls, read_tls_stat,
 };
 pub use open::{IoChoice, Opened, open};
 pub use probe::{Backend, Feature, FeatureState, Features, OpenError};

@@ -1,7 +1,7 @@
 //! Chooses between io_uring and epoll at start.
 
+use crate::config::IoConfig;
 use crate::epoll::Epoll;
-use crate::io::IoConfig;
 use crate::probe::OpenError;
 use crate::uring_io::Uring;
 use stable_deref_trait::StableDeref;

@@ -153,6 +153,11 @@ impl RecvBuf {
         RecvBuf { home: Home::Aside(Box::from(&*self)) }
     }
 
+    /// Bytes that never were in a buffer of the pool.
+    pub(crate) fn from_bytes(bytes: Vec<u8>) -> RecvBuf {
+        RecvBuf { home: Home::Aside(bytes.into_boxed_slice()) }
+    }
+
     /// Flips one bit of the first byte: the simulation's planted bug.
     pub(crate) fn flip(&mut self, bit: usize) {
         let mut bytes: Box<[u8]> = Box::from(&**self);

@@ -5,11 +5,12 @@
 //! `TCP_NOTSENT_LOWAT`, `TCP_USER_TIMEOUT`, keep-alive and the buffer sizes, so accepting costs no
 //! system call for them. A test reads them back from an accepted socket.
 
-use crate::io::{ListenOptions, Nanos, SocketOptions};
+use crate::config::{ListenOptions, SocketOptions};
+use crate::io::Nanos;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -44,10 +45,19 @@ pub(crate) fn listener(
     Ok((socket.into(), bound))
 }
 
-/// An unconnected socket with its options set.
-pub(crate) fn outgoing(addr: SocketAddr, options: &SocketOptions) -> io::Result<OwnedFd> {
+/// An unconnected socket for `addr` with its options set, bound to `source` if that is given.
+pub(crate) fn outgoing(
+    source: Option<IpAddr>,
+    addr: SocketAddr,
+    options: &SocketOptions,
+) -> io::Result<OwnedFd> {
     let socket = stream_socket(addr)?;
     apply(&socket, options)?;
+    if let Some(source) = source {
+        // A refusal costs nothing but the sharing of ports between destinations.
+        let _ = set_u32(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
     Ok(socket.into())
 }
 
@@ -75,22 +85,16 @@ fn apply(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
         socket.set_tcp_user_timeout(Some(Duration::from_millis(u64::from(ms))))?;
     }
     if let Some(bytes) = options.notsent_lowat_bytes {
-        set_notsent_lowat(socket, bytes)?;
+        set_u32(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes)?;
     }
     Ok(())
 }
 
-fn set_notsent_lowat(socket: &Socket, bytes: u32) -> io::Result<()> {
+fn set_u32(socket: &Socket, level: i32, name: i32, value: u32) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<u32>()).unwrap_or(4);
-    // SAFETY: the kernel reads `length` bytes of `bytes`, a local that outlives the call.
+    // SAFETY: the kernel reads `length` bytes of `value`, a local that outlives the call.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
-            (&raw const bytes).cast(),
-            length,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -18,28 +18,31 @@ mod faults;
 mod net;
 mod peer;
 mod prng;
+mod report;
 
 pub use faults::Faults;
 pub use peer::{SimListener, SimNet, SimPeer};
 
-use crate::io::{
-    Batching, Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos,
-    ReceiveEnd, SendBuf,
-};
+use crate::config::{Batching, IoConfig, IoCounters, ListenOptions};
+use crate::io::{Completion, ConnId, Io, ListenerId, Nanos, SendBuf, TlsDirection};
+use crate::kernel_tls::{RECORD_BYTES_MAX, busy, closed};
 use crate::probe::{Backend, FeatureState, Features};
+use crate::receiving::Receiving;
 use crate::recv_pool::RecvPool;
 use crate::slots::Slots;
 use crate::waker::{WakeSignal, Waker};
-use net::{Holder, ListenKey, Net, Phase, PortKey, SocketKey};
+use net::{Holder, ListenKey, Net, PortKey, SocketKey};
 use stable_deref_trait::StableDeref;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 struct Listener {
     key: ListenKey,
+    /// Of the connections it brings.
+    receiving: Receiving,
     /// Out of descriptors: rests until then.
     resting_until: Option<Nanos>,
 }
@@ -60,9 +63,24 @@ enum Send<L> {
     },
 }
 
+impl<L> Send<L> {
+    fn is_in_flight(&self) -> bool {
+        matches!(self, Send::Asked(_) | Send::Decided { .. })
+    }
+}
+
+/// Kernel TLS without the cryptography: bytes pass as they are, records keep their type.
+#[derive(Copy, Clone, Default)]
+struct Tls {
+    attached: bool,
+    send_keys: bool,
+}
+
 struct Conn<L> {
     socket: SocketKey,
     connecting: bool,
+    receiving: Receiving,
+    tls: Tls,
     paused: bool,
     receive_over: bool,
     /// A receive found no buffer and is not tried again before this.
@@ -137,10 +155,17 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
         found
     }
 
-    fn insert(&mut self, socket: SocketKey, connecting: bool) -> Option<ConnId> {
+    fn insert(
+        &mut self,
+        socket: SocketKey,
+        receiving: Receiving,
+        connecting: bool,
+    ) -> Option<ConnId> {
         let conn = Conn {
             socket,
             connecting,
+            receiving,
+            tls: Tls::default(),
             paused: false,
             receive_over: false,
             starved_until: Nanos(0),
@@ -192,7 +217,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
                     break;
                 }
                 listener.resting_until = None;
-                let key = listener.key;
+                let (key, receiving) = (listener.key, listener.receiving);
                 let mut net = self.net.borrow_mut();
                 if net.listening[key].backlog.is_empty() {
                     break;
@@ -209,7 +234,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
                 }
                 let Some(socket) = net.listening[key].backlog.pop_front() else { break };
                 drop(net);
-                self.accept_one(ListenerId { index, generation }, socket, completions);
+                self.accept_one(ListenerId { index, generation }, receiving, socket, completions);
             }
         }
     }
@@ -217,6 +242,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
     fn accept_one(
         &mut self,
         listener: ListenerId,
+        receiving: Receiving,
         socket: SocketKey,
         completions: &mut Vec<Completion<L>>,
     ) {
@@ -230,133 +256,13 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
             self.net.borrow_mut().close(socket);
             return;
         }
-        let Some(conn) = self.insert(socket, false) else {
+        let Some(conn) = self.insert(socket, receiving, false) else {
             self.counters.accept_over_limit += 1;
             self.net.borrow_mut().reset(socket);
             return;
         };
         self.counters.accepted += 1;
         completions.push(Completion::Accepted { listener, conn, peer, local });
-    }
-
-    /// Everything one connection has to report now; at most one receive.
-    fn report(&mut self, socket: SocketKey, completions: &mut Vec<Completion<L>>) {
-        let holder = self.net.borrow().sockets[socket].holder;
-        let Holder::Port { index, generation, .. } = holder else { return };
-        let conn = ConnId { index, generation };
-        if !self.report_connected(conn, completions) {
-            return;
-        }
-        self.report_send(conn, completions);
-        self.report_receive(conn, completions);
-    }
-
-    /// `false`: the connection does not stand, so there is nothing else to report.
-    fn report_connected(&mut self, conn: ConnId, completions: &mut Vec<Completion<L>>) -> bool {
-        let Some(found) = self.conns.find(conn.index, conn.generation) else { return false };
-        let phase = self.net.borrow().sockets[found.socket].phase;
-        if found.connecting && phase != Phase::Connecting {
-            found.connecting = false;
-            let result = match phase {
-                Phase::Refused(errno) => Err(errno),
-                _ => Ok(()),
-            };
-            completions.push(Completion::Connected { conn, result });
-        }
-        phase == Phase::Established
-    }
-
-    fn report_send(&mut self, conn: ConnId, completions: &mut Vec<Completion<L>>) {
-        let Some(found) = self.conns.find(conn.index, conn.generation) else { return };
-        let mut net = self.net.borrow_mut();
-        let now = net.now;
-        match std::mem::replace(&mut found.send, Send::Idle) {
-            Send::Decided { at, outcome, buf } if at <= now => match outcome {
-                Ok(bytes) => {
-                    self.counters.sent_bytes += bytes as u64;
-                    let blocked = bytes < buf.bytes().len();
-                    if blocked {
-                        self.counters.sends_blocked += 1;
-                        // A false block ends by time, a true one by room: look at both.
-                        let until = if net.room(found.socket) > 0 { net.delay() } else { now };
-                        found.send = Send::Blocked { until };
-                        net.sockets[found.socket].wants_room = true;
-                        net.look_later(found.socket, until);
-                    }
-                    completions.push(Completion::Sent { conn, bytes, blocked, buf });
-                }
-                Err(errno) => {
-                    self.counters.sends_failed += 1;
-                    completions.push(Completion::SendFailed { conn, errno, buf });
-                }
-            },
-            Send::Blocked { until } if until <= now => {
-                let enough = (net.faults.socket_buffer_bytes / 3).max(1);
-                let broken = net.sockets[found.socket].error.is_some();
-                if broken || net.room(found.socket) >= enough {
-                    net.sockets[found.socket].wants_room = false;
-                    completions.push(Completion::Writable { conn });
-                } else {
-                    found.send = Send::Blocked { until };
-                }
-            }
-            other => found.send = other,
-        }
-    }
-
-    fn report_receive(&mut self, conn: ConnId, completions: &mut Vec<Completion<L>>) {
-        let Some(found) = self.conns.find(conn.index, conn.generation) else { return };
-        if found.paused || found.receive_over {
-            return;
-        }
-        let (now, socket) = (self.now, found.socket);
-        if found.starved_until > now {
-            return;
-        }
-        let mut net = self.net.borrow_mut();
-        let rate = net.faults.receive_error_permille;
-        if !net.sockets[socket].inbox.is_empty() && net.prng.chance(rate) {
-            net.break_here(socket, libc::ETIMEDOUT);
-        }
-        let broken = net.sockets[socket].error.is_some();
-        let inbox_bytes = net.sockets[socket].inbox.len();
-        if broken {
-            found.receive_over = true;
-            // A send that failed before has taken the error with it, and leaves an end of stream.
-            let reason = net.take_error(socket).map_or(ReceiveEnd::Eof, ReceiveEnd::Error);
-            completions.push(Completion::ReceiveEnded { conn, reason });
-        } else if inbox_bytes > 0 {
-            let part_bytes = part_bytes(&mut net, inbox_bytes.min(self.pool.buffer_bytes()));
-            let empty = net.faults.buffers_empty_permille;
-            let received = if net.prng.chance(empty) {
-                None
-            } else {
-                self.pool.receive_with(|room| Ok(net.receive(socket, &mut room[..part_bytes])))
-            };
-            match received {
-                Some(Ok(Some(mut data))) => {
-                    let rate = net.faults.planted_corruption_permille;
-                    if net.prng.chance(rate) {
-                        let bit = net.prng.index_below(8);
-                        data.flip(bit);
-                    }
-                    self.counters.received_bytes += data.len() as u64;
-                    completions.push(Completion::Received { conn, data });
-                    net.touch(socket);
-                }
-                _ => {
-                    self.counters.receive_buffers_empty += 1;
-                    self.counters.receive_rearmed += 1;
-                    found.starved_until = net.delay();
-                    let until = found.starved_until;
-                    net.look_later(socket, until);
-                }
-            }
-        } else if net.sockets[socket].eof {
-            found.receive_over = true;
-            let reason = ReceiveEnd::Eof;
-            completions.push(Completion::ReceiveEnded { conn, reason });
-        }
     }
 
     /// The touched sockets of this turn, in the order they will be reported.
@@ -374,15 +280,6 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
             }
         }
         touched
-    }
-}
-
-/// How much of `bytes` receivable bytes one receive hands out.
-fn part_bytes(net: &mut Net, bytes: usize) -> usize {
-    if net.prng.chance(net.faults.short_receive_permille) {
-        1 + net.prng.index_below(bytes)
-    } else {
-        bytes
     }
 }
 
@@ -411,11 +308,12 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
         options: &ListenOptions,
     ) -> io::Result<(ListenerId, SocketAddr)> {
         let backlog_max = options.backlog as usize;
+        let receiving = Receiving::begin(options.first_receive_bytes_max);
         let mut net = self.net.borrow_mut();
         let key = net.listen(addr, Some(self.port), options.reuseport, backlog_max);
         let key = key.map_err(io::Error::from_raw_os_error)?;
         let addr = net.listening[key].addr;
-        let listener = Listener { key, resting_until: None };
+        let listener = Listener { key, receiving, resting_until: None };
         match self.listeners.insert(listener) {
             Ok((index, generation)) => Ok((ListenerId { index, generation }, addr)),
             Err(_) => Err(io::Error::from_raw_os_error(libc::EMFILE)),
@@ -429,12 +327,22 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
         }
     }
 
-    fn connect(&mut self, addr: SocketAddr) -> io::Result<ConnId> {
+    fn connect_from(
+        &mut self,
+        source: Option<IpAddr>,
+        addr: SocketAddr,
+        first_receive_bytes_max: Option<u32>,
+    ) -> io::Result<ConnId> {
+        let receiving = Receiving::begin(first_receive_bytes_max);
         if self.conns.vacant().is_none() {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
-        let socket = self.net.borrow_mut().connect(addr, Holder::Nobody);
-        self.insert(socket, true).ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))
+        if source.is_some_and(|source| source.is_ipv4() != addr.is_ipv4()) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let socket = self.net.borrow_mut().connect(source, addr, Holder::Nobody);
+        self.insert(socket, receiving, true)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))
     }
 
     fn send(&mut self, conn: ConnId, buf: SendBuf<L>) {
@@ -452,15 +360,92 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
 
     fn pause_receive(&mut self, conn: ConnId) {
         if let Some(found) = self.find(conn) {
-            found.paused = true;
+            found.paused = found.receiving != Receiving::Resting;
         }
     }
 
     fn resume_receive(&mut self, conn: ConnId) {
         let Some(found) = self.find(conn) else { return };
+        if found.receiving == Receiving::Resting {
+            found.receiving = Receiving::Streaming;
+        }
         found.paused = false;
         let socket = found.socket;
         self.net.borrow_mut().touch(socket);
+    }
+
+    fn receive_once(&mut self, conn: ConnId, bytes_max: u32) {
+        let once = Receiving::once(bytes_max);
+        let Some(found) = self.find(conn) else { return };
+        if found.receive_over {
+            return;
+        }
+        let rests = found.receiving == Receiving::Resting;
+        debug_assert!(rests, "receiving does not rest on {conn:?}");
+        if !rests {
+            self.counters.stale_calls += 1;
+            return;
+        }
+        found.receiving = once;
+        let socket = found.socket;
+        self.net.borrow_mut().touch(socket);
+    }
+
+    fn attach_tls(&mut self, conn: ConnId) -> io::Result<()> {
+        let granted = self.config.kernel_tls;
+        let net = Rc::clone(&self.net);
+        let found = self.find(conn).ok_or_else(closed)?;
+        if found.receiving != Receiving::Resting || found.send.is_in_flight() {
+            return Err(busy());
+        }
+        if !granted {
+            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        }
+        if found.tls.attached {
+            return Err(io::Error::from_raw_os_error(libc::EEXIST));
+        }
+        if !net.borrow().sockets[found.socket].stands() {
+            return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
+        }
+        found.tls.attached = true;
+        Ok(())
+    }
+
+    fn set_tls_keys(
+        &mut self,
+        conn: ConnId,
+        direction: TlsDirection,
+        crypto_info: &[u8],
+    ) -> io::Result<()> {
+        let found = self.find(conn).ok_or_else(closed)?;
+        let free = match direction {
+            TlsDirection::Send => !found.send.is_in_flight(),
+            TlsDirection::Receive => found.receiving == Receiving::Resting,
+        };
+        if !free {
+            return Err(busy());
+        }
+        if !found.tls.attached {
+            return Err(io::Error::from_raw_os_error(libc::ENOPROTOOPT));
+        }
+        if crypto_info.is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        found.tls.send_keys |= direction == TlsDirection::Send;
+        Ok(())
+    }
+
+    fn send_tls_record(&mut self, conn: ConnId, record_type: u8, bytes: &[u8]) -> io::Result<()> {
+        let found = self.find(conn).ok_or_else(closed)?;
+        if found.send.is_in_flight() {
+            return Err(busy());
+        }
+        if !found.tls.send_keys || !(1..=RECORD_BYTES_MAX).contains(&bytes.len()) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let socket = found.socket;
+        let sent = self.net.borrow_mut().send_record(socket, record_type, bytes);
+        sent.map_err(io::Error::from_raw_os_error)
     }
 
     /// The simulated network holds no acknowledgements back.

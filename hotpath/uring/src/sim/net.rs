@@ -50,6 +50,8 @@ pub(super) struct Socket {
     pub(super) remote: SocketAddr,
     other: Option<SocketKey>,
     pub(super) inbox: VecDeque<u8>,
+    /// TLS records among the bytes of the inbox: what is not data interrupts them.
+    pub(super) records: VecDeque<Record>,
     /// Bytes sent from here that have not reached the other inbox.
     on_its_way: usize,
     /// The other end has sent FIN, and it has arrived.
@@ -68,6 +70,32 @@ pub(super) struct Socket {
     arrival_last: Nanos,
 }
 
+/// A TLS record that is not data, in its place among the bytes.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// Bytes of the inbox that come before it.
+    behind_bytes: usize,
+    pub(super) record_type: u8,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Socket {
+    /// Bytes that can be received before something that is not data.
+    pub(super) fn data_bytes(&self) -> usize {
+        self.records.front().map_or(self.inbox.len(), |record| record.behind_bytes)
+    }
+
+    /// Established, not broken, and the other end has not finished: what attaching TLS asks for.
+    pub(super) fn stands(&self) -> bool {
+        self.phase == Phase::Established && self.error.is_none() && !self.eof
+    }
+
+    /// Takes the record that is next, if one is.
+    pub(super) fn take_record(&mut self) -> Option<Record> {
+        self.records.pop_front_if(|record| record.behind_bytes == 0)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Listening {
     pub(super) addr: SocketAddr,
@@ -84,6 +112,7 @@ enum Event {
     Syn { client: SocketKey },
     SynAnswer { client: SocketKey, result: Result<SocketKey, i32> },
     Bytes { from: SocketKey, to: SocketKey, bytes: Vec<u8> },
+    Record { to: SocketKey, record_type: u8, bytes: Vec<u8> },
     Fin { to: SocketKey },
     Reset { to: SocketKey, errno: i32 },
     Look { at: SocketKey },
@@ -192,6 +221,7 @@ impl Net {
             remote,
             other: None,
             inbox: VecDeque::new(),
+            records: VecDeque::new(),
             on_its_way: 0,
             eof: false,
             write_shut: false,
@@ -258,11 +288,17 @@ impl Net {
         }
     }
 
-    pub(super) fn connect(&mut self, remote: SocketAddr, holder: Holder) -> SocketKey {
-        let ip = match remote.ip() {
+    /// A connection from `source`, or from an address of the network's choice.
+    pub(super) fn connect(
+        &mut self,
+        source: Option<IpAddr>,
+        remote: SocketAddr,
+        holder: Holder,
+    ) -> SocketKey {
+        let ip = source.unwrap_or(match remote.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(127, 1, 0, 1)),
             other => other,
-        };
+        });
         let local = SocketAddr::new(ip, self.unused_port());
         let client = self.socket(holder, local, remote);
         let at = self.arrival(client);
@@ -298,6 +334,25 @@ impl Net {
         Ok(take)
     }
 
+    /// Sends a TLS record that is not data, behind everything sent before. Takes no room: it is
+    /// small, and seldom.
+    pub(super) fn send_record(
+        &mut self,
+        from: SocketKey,
+        record_type: u8,
+        bytes: &[u8],
+    ) -> Result<(), i32> {
+        if self.sockets[from].error.is_some() {
+            return Err(self.take_error(from).unwrap_or(libc::EPIPE));
+        }
+        let Some(to) = self.sockets[from].other.filter(|_| !self.sockets[from].write_shut) else {
+            return Err(libc::EPIPE);
+        };
+        let at = self.arrival(from);
+        self.schedule(at, Event::Record { to, record_type, bytes: bytes.to_vec() });
+        Ok(())
+    }
+
     /// What broke the connection, once.
     pub(super) fn take_error(&mut self, at: SocketKey) -> Option<i32> {
         let socket = &mut self.sockets[at];
@@ -308,12 +363,13 @@ impl Net {
     /// Moves up to `out.len()` received bytes out of the inbox.
     pub(super) fn receive(&mut self, at: SocketKey, out: &mut [u8]) -> usize {
         let socket = &mut self.sockets[at];
-        let count = out.len().min(socket.inbox.len());
+        let count = out.len().min(socket.data_bytes());
         let (front, back) = socket.inbox.as_slices();
         let split = count.min(front.len());
         out[..split].copy_from_slice(&front[..split]);
         out[split..count].copy_from_slice(&back[..count - split]);
         socket.inbox.drain(..count);
+        socket.records.iter_mut().for_each(|record| record.behind_bytes -= count);
         if count > 0
             && let Some(other) = socket.other
         {
@@ -346,7 +402,7 @@ impl Net {
         if self.sockets[from].closed {
             return;
         }
-        if self.sockets[from].inbox.is_empty() {
+        if self.sockets[from].inbox.is_empty() && self.sockets[from].records.is_empty() {
             self.shutdown_write(from);
         } else {
             self.send_reset(from);
@@ -367,6 +423,7 @@ impl Net {
         socket.closed = true;
         socket.holder = Holder::Nobody;
         socket.inbox = VecDeque::new();
+        socket.records = VecDeque::new();
     }
 
     fn send_reset(&mut self, from: SocketKey) {
@@ -427,6 +484,14 @@ impl Net {
             Event::Syn { client } => self.on_syn(client),
             Event::SynAnswer { client, result } => self.on_syn_answer(client, result),
             Event::Bytes { from, to, bytes } => self.on_bytes(from, to, &bytes),
+            Event::Record { to, record_type, bytes } => {
+                let socket = &mut self.sockets[to];
+                if !socket.closed && socket.error.is_none() {
+                    let behind_bytes = socket.inbox.len();
+                    socket.records.push_back(Record { behind_bytes, record_type, bytes });
+                }
+                self.touch(to);
+            }
             Event::Fin { to } => {
                 if self.sockets[to].error.is_none() {
                     self.sockets[to].eof = true;
@@ -448,6 +513,7 @@ impl Net {
         }
         socket.error = Some(errno);
         socket.inbox = VecDeque::new();
+        socket.records = VecDeque::new();
         self.touch(at);
     }
 

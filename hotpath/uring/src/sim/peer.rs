@@ -25,6 +25,11 @@ impl SimPeer {
         self.net.borrow().sockets[self.socket].local
     }
 
+    /// The other end's address: where this end connected to, or who connected here.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.net.borrow().sockets[self.socket].remote
+    }
+
     /// The connection stands (and may have broken since: see [`SimPeer::error`]).
     pub fn is_connected(&self) -> bool {
         self.net.borrow().sockets[self.socket].phase == Phase::Established
@@ -36,15 +41,32 @@ impl SimPeer {
         self.net.borrow_mut().send(self.socket, bytes).unwrap_or(0)
     }
 
-    /// Takes up to `bytes_max` bytes that have arrived; none while stalled.
+    /// Takes up to `bytes_max` bytes that have arrived, not beyond a TLS record that is not data;
+    /// none while stalled.
     pub fn read(&mut self, bytes_max: usize) -> Vec<u8> {
         if self.stalled {
             return Vec::new();
         }
         let mut net = self.net.borrow_mut();
-        let mut bytes = vec![0; bytes_max.min(net.sockets[self.socket].inbox.len())];
+        let mut bytes = vec![0; bytes_max.min(net.sockets[self.socket].data_bytes())];
         net.receive(self.socket, &mut bytes);
         bytes
+    }
+
+    /// Sends a TLS record that is not data, in order with what is written. `false` when the
+    /// connection does not stand or broke.
+    pub fn write_tls_record(&mut self, record_type: u8, bytes: &[u8]) -> bool {
+        self.net.borrow_mut().send_record(self.socket, record_type, bytes).is_ok()
+    }
+
+    /// Takes the TLS record that is next, its type and content; `None` while data comes first, when
+    /// there is none, and while stalled.
+    pub fn read_tls_record(&mut self) -> Option<(u8, Vec<u8>)> {
+        if self.stalled {
+            return None;
+        }
+        let record = self.net.borrow_mut().sockets[self.socket].take_record()?;
+        Some((record.record_type, record.bytes))
     }
 
     /// Bytes that have arrived and were not read.
@@ -61,7 +83,7 @@ impl SimPeer {
     pub fn is_eof(&self) -> bool {
         let net = self.net.borrow();
         let socket = &net.sockets[self.socket];
-        socket.eof && socket.inbox.is_empty()
+        socket.eof && socket.inbox.is_empty() && socket.records.is_empty()
     }
 
     /// The errno that broke or refused the connection.
@@ -176,7 +198,7 @@ impl SimNet {
 
     /// Starts a connection from the test to `addr`.
     pub fn connect(&self, addr: SocketAddr) -> SimPeer {
-        let socket = self.net.borrow_mut().connect(addr, Holder::Test);
+        let socket = self.net.borrow_mut().connect(None, addr, Holder::Test);
         SimPeer::new(Rc::clone(&self.net), socket)
     }
 

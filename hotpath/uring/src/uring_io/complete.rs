@@ -9,6 +9,7 @@ use super::Uring;
 use super::conn::{Conn, Receive};
 use super::submit::{TASK_WORK_ROUND_FEW, TASK_WORK_ROUNDS_MAX};
 use crate::io::{Completion, ConnId, ListenerId, Nanos, ReceiveEnd};
+use crate::receiving::Receiving;
 use crate::recv_pool::RecvBuf;
 use crate::socket;
 use crate::token::{Kind, Token};
@@ -220,7 +221,14 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             self.forget_if_done(name);
             return None;
         }
-        let end = if more { None } else { self.on_receive_over(name, result) };
+        if let Err(errno) = result
+            && !more
+            && let Some(completion) = self.on_tls_receive_over(name, errno)
+        {
+            return completion;
+        }
+        let bytes_came = data.is_some();
+        let end = if more { None } else { self.on_receive_over(name, result, bytes_came) };
         let conn = self.conns.find(name.0, name.1)?;
         if let Some(data) = data {
             self.counters.received_bytes += data.len() as u64;
@@ -239,15 +247,20 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         Some(Completion::ReceiveEnded { conn: id(name), reason })
     }
 
-    /// The last completion of a multishot receive: why it ended, and what follows.
+    /// The last completion of a receive: why it ended, and what follows.
     fn on_receive_over(
         &mut self,
         name: (u32, u32),
         result: Result<u32, i32>,
+        bytes_came: bool,
     ) -> Option<ReceiveEnd> {
         let conn = self.conns.find(name.0, name.1)?;
         let stopping = conn.receive == Receive::Stopping;
         conn.receive = Receive::Off;
+        if bytes_came && conn.receiving.on_bytes() {
+            self.counters.receive_once += 1;
+            return None;
+        }
         match result {
             Ok(0) => {
                 conn.receive = Receive::Over;
@@ -283,7 +296,14 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             match self.conns.find(name.0, name.1) {
                 Some(conn) if !conn.paused => match take_held(conn, name) {
                     Some(completion) => completions.push(completion),
-                    None => drop(self.resumed.pop_front()),
+                    None => {
+                        // A TLS record was next while these were held, and waits still.
+                        let ask_again = conn.wants_arming();
+                        self.resumed.pop_front();
+                        if ask_again {
+                            self.arm_receive(name);
+                        }
+                    }
                 },
                 // Closed or paused again; a further resume queues it again.
                 _ => drop(self.resumed.pop_front()),
@@ -315,12 +335,13 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             self.forget_listener_if_done(name);
             return None;
         }
+        let receiving = listener.receiving;
         match accepted {
             Ok(fd) => {
                 if !more {
                     self.arm_accept(name);
                 }
-                self.adopt(name, fd)
+                self.adopt(name, receiving, fd)
             }
             Err(errno) => {
                 self.on_accept_error(name, errno, more);
@@ -349,13 +370,18 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
     }
 
     /// Makes a connection of an accepted descriptor.
-    fn adopt(&mut self, listener: (u32, u32), fd: OwnedFd) -> Option<Completion<L>> {
+    fn adopt(
+        &mut self,
+        listener: (u32, u32),
+        receiving: Receiving,
+        fd: OwnedFd,
+    ) -> Option<Completion<L>> {
         let (Ok(peer), Ok(local)) = (socket::peer_addr(&fd), socket::local_addr(&fd)) else {
             // A port probe that has already left: nobody to talk to, nothing to report.
             self.counters.accept_gone += 1;
             return None;
         };
-        let Ok(name) = self.conns.insert(Conn::new(fd)) else {
+        let Ok(name) = self.conns.insert(Conn::new(fd, receiving)) else {
             self.counters.accept_over_limit += 1;
             return None;
         };
@@ -367,7 +393,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
     }
 }
 
-fn id((index, generation): (u32, u32)) -> ConnId {
+pub(super) fn id((index, generation): (u32, u32)) -> ConnId {
     ConnId { index, generation }
 }
 

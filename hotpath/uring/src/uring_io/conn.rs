@@ -5,12 +5,17 @@
 //! answered every operation on the descriptor, so neither memory nor number is reused before.
 //!
 //! ```text
-//!   receive:   Off ──arm──► Armed ──last completion──► Off | Starved | Over
+//!   in the kernel:
+//!              Off ──arm──► Armed ──last completion──► Off | Starved | Over
 //!               ▲             └─pause─► Stopping ──last completion──► Off (armed again if resumed)
 //!               └──────────── buffers are back ──── Starved
 //! ```
+//!
+//! What is armed is for `receiving` to say: a multishot receive, a bounded one, or none.
 
 use crate::io::{ReceiveEnd, SendBuf};
+use crate::kernel_tls::Tls;
+use crate::receiving::Receiving;
 use crate::recv_pool::RecvBuf;
 use socket2::SockAddr;
 use std::collections::VecDeque;
@@ -20,7 +25,7 @@ use std::os::fd::OwnedFd;
 pub(super) enum Receive {
     /// No receive in the kernel; arm one when wanted.
     Off,
-    /// A multishot receive is in the kernel.
+    /// A receive is in the kernel.
     Armed,
     /// Its cancellation is on the way.
     Stopping,
@@ -43,6 +48,8 @@ pub(super) struct Conn<L> {
     /// Operations the kernel still owes a last completion for.
     pub(super) in_flight: u8,
     pub(super) receive: Receive,
+    pub(super) receiving: Receiving,
+    pub(super) tls: Tls,
     pub(super) paused: bool,
     /// Its owner has let go; waits for `in_flight` to reach zero.
     pub(super) closing: bool,
@@ -57,11 +64,13 @@ pub(super) struct Conn<L> {
 }
 
 impl<L> Conn<L> {
-    pub(super) fn new(fd: OwnedFd) -> Conn<L> {
+    pub(super) fn new(fd: OwnedFd, receiving: Receiving) -> Conn<L> {
         Conn {
             fd,
             in_flight: 0,
             receive: Receive::Off,
+            receiving,
+            tls: Tls::default(),
             paused: false,
             closing: false,
             shutdown_asked: false,
@@ -77,6 +86,19 @@ impl<L> Conn<L> {
         self.paused || self.held.is_some()
     }
 
+    /// Receiving rests, as its owner knows it: what a bounded receive brought has been handed out.
+    pub(super) fn rests(&self) -> bool {
+        self.receiving == Receiving::Resting && !self.holds()
+    }
+
+    /// Nothing in the kernel or on the way there, and something is wanted from it.
+    pub(super) fn wants_arming(&self) -> bool {
+        self.receive == Receive::Off
+            && self.receiving != Receiving::Resting
+            && !self.paused
+            && self.connect_addr.is_none()
+    }
+
     pub(super) fn held_mut(&mut self) -> &mut Held {
         self.held.get_or_insert_with(Box::default)
     }
@@ -89,6 +111,8 @@ pub(super) struct Listener {
     pub(super) armed: bool,
     pub(super) closing: bool,
     pub(super) in_flight: u8,
+    /// Of the connections it brings.
+    pub(super) receiving: Receiving,
     /// Rests until then after descriptors ran out.
     pub(super) resting_until: Option<crate::io::Nanos>,
 }

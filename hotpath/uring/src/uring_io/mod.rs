@@ -8,6 +8,7 @@
 //! ```
 //!
 //! - Receive is multishot from a buffer ring: an idle connection holds no memory and no system call.
+//!   A bounded receive is one-shot, with its bound as the length, from the same ring.
 //! - Send is tried inline (`MSG_DONTWAIT`): the kernel never reads a buffer after the enter that
 //!   submitted it. A full socket is waited for with a one-shot poll.
 //! - A connection's entry owns its descriptor and its buffers until the kernel has answered for
@@ -22,12 +23,12 @@ mod conn;
 mod restrict;
 mod setup;
 mod submit;
+mod tls;
 
-use crate::io::{
-    Batching, Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos,
-    SendBuf,
-};
+use crate::config::{Batching, IoConfig, IoCounters, ListenOptions};
+use crate::io::{Completion, ConnId, Io, ListenerId, Nanos, SendBuf, TlsDirection};
 use crate::probe::{Features, OpenError};
+use crate::receiving::Receiving;
 use crate::slots::Slots;
 use crate::socket;
 use crate::token::{Kind, Token};
@@ -42,8 +43,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem::{self, ManuallyDrop};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::ptr;
 
 /// Listeners of one worker at most: a handful of addresses.
 const LISTENERS_MAX: u32 = 1024;
@@ -133,9 +135,22 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
 
     fn arm_receive(&mut self, name: (u32, u32)) {
         let Some(conn) = self.conns.find(name.0, name.1) else { return };
+        let fd = Fd(conn.fd.as_raw_fd());
+        let entry = match conn.receiving {
+            Receiving::Resting => return,
+            Receiving::Streaming => opcode::RecvMulti::new(fd, buf_ring::GROUP).build(),
+            // Never beyond the buffer: the kernel would see to that too, but takes lengths of 2 GiB
+            // and more for an error.
+            Receiving::Once(bytes_max) => {
+                let length = bytes_max.min(self.config.recv_buffer_bytes);
+                opcode::Recv::new(fd, ptr::null_mut(), length)
+                    .buf_group(buf_ring::GROUP)
+                    .build()
+                    .flags(squeue::Flags::BUFFER_SELECT)
+            }
+        };
         conn.receive = Receive::Armed;
         conn.in_flight += 1;
-        let entry = opcode::RecvMulti::new(Fd(conn.fd.as_raw_fd()), buf_ring::GROUP).build();
         // SAFETY: the receive writes to buffers of the ring's group only; `self.buffers` keeps them
         // mapped until `drop` has cancelled every receive.
         unsafe { self.push(entry, Token::new(Kind::Receive, name)) };
@@ -259,8 +274,14 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
         options: &ListenOptions,
     ) -> io::Result<(ListenerId, SocketAddr)> {
         let (fd, bound) = socket::listener(addr, options)?;
-        let listener =
-            Listener { fd, armed: false, closing: false, in_flight: 0, resting_until: None };
+        let listener = Listener {
+            fd,
+            armed: false,
+            closing: false,
+            in_flight: 0,
+            receiving: Receiving::begin(options.first_receive_bytes_max),
+            resting_until: None,
+        };
         let name = self
             .listeners
             .insert(listener)
@@ -291,12 +312,18 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
         self.forget_listener_if_done(name);
     }
 
-    fn connect(&mut self, addr: SocketAddr) -> io::Result<ConnId> {
-        let fd = socket::outgoing(addr, &self.config.connect_socket)?;
+    fn connect_from(
+        &mut self,
+        source: Option<IpAddr>,
+        addr: SocketAddr,
+        first_receive_bytes_max: Option<u32>,
+    ) -> io::Result<ConnId> {
+        let receiving = Receiving::begin(first_receive_bytes_max);
+        let fd = socket::outgoing(source, addr, &self.config.connect_socket)?;
         let number = fd.as_raw_fd();
         let addr = Box::new(SockAddr::from(addr));
         let entry = opcode::Connect::new(Fd(number), addr.as_ptr().cast(), addr.len()).build();
-        let mut conn = Conn::new(fd);
+        let mut conn = Conn::new(fd, receiving);
         conn.connect_addr = Some(addr);
         conn.in_flight = 1;
         let name =
@@ -329,24 +356,61 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
 
     fn pause_receive(&mut self, conn: ConnId) {
         let Some(found) = self.find(conn) else { return };
+        if found.rests() {
+            return;
+        }
         found.paused = true;
         self.cancel_receive((conn.index, conn.generation));
     }
 
     fn resume_receive(&mut self, conn: ConnId) {
         let Some(found) = self.find(conn) else { return };
-        if !mem::replace(&mut found.paused, false) {
+        if found.rests() {
+            found.receiving = Receiving::Streaming;
+        } else if !mem::replace(&mut found.paused, false) {
             return;
         }
         let name = (conn.index, conn.generation);
-        let connecting = found.connect_addr.is_some();
-        let (arm, held) = (found.receive == Receive::Off && !connecting, found.held.is_some());
+        let (arm, held) = (found.wants_arming(), found.held.is_some());
         if held {
             self.resumed.push_back(name);
         }
         if arm {
             self.arm_receive(name);
         }
+    }
+
+    fn receive_once(&mut self, conn: ConnId, bytes_max: u32) {
+        let once = Receiving::once(bytes_max);
+        let Some(found) = self.find(conn) else { return };
+        if found.receive == Receive::Over {
+            return;
+        }
+        let rests = found.rests();
+        debug_assert!(rests, "receiving does not rest on {conn:?}");
+        if !rests {
+            self.counters.stale_calls += 1;
+            return;
+        }
+        found.receiving = once;
+        self.arm_receive((conn.index, conn.generation));
+    }
+
+    fn attach_tls(&mut self, conn: ConnId) -> io::Result<()> {
+        self.attach(conn)
+    }
+
+    fn set_tls_keys(
+        &mut self,
+        conn: ConnId,
+        direction: TlsDirection,
+        crypto_info: &[u8],
+    ) -> io::Result<()> {
+        self.set_keys(conn, direction, crypto_info)
+    }
+
+    fn send_tls_record(&mut self, conn: ConnId, record_type: u8, bytes: &[u8]) -> io::Result<()> {
+        self.send_record(conn, record_type, bytes)
     }
 
     fn acknowledge_now(&mut self, conn: ConnId) {

@@ -19,6 +19,7 @@ const SYNC_CANCEL: u8 = 24;
 pub(super) const OPERATIONS: [u8; 6] = [
     opcode::AcceptMulti::CODE,
     opcode::Connect::CODE,
+    // Bounded receives too: one operation, told apart by a flag.
     opcode::RecvMulti::CODE,
     opcode::Send::CODE,
     opcode::PollAdd::CODE,

@@ -5,7 +5,7 @@
 
 use super::buf_ring::BufRing;
 use super::restrict;
-use crate::io::IoConfig;
+use crate::config::IoConfig;
 use crate::probe::{Backend, FeatureState, Features, OpenError};
 use io_uring::{IoUring, opcode, register::Probe};
 use std::io;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use uring::sim::{Faults, SimListener, SimNet, SimPeer};
 use uring::{
@@ -44,6 +44,8 @@ pub(crate) trait Peer {
     fn shutdown_write(&mut self);
     fn reset(self);
     fn addr(&self) -> SocketAddr;
+    /// The server's end, as seen from here.
+    fn other_addr(&self) -> SocketAddr;
 }
 
 pub(crate) trait World {
@@ -131,6 +133,10 @@ impl Peer for PlainPeer {
     fn addr(&self) -> SocketAddr {
         self.stream.local_addr().unwrap()
     }
+
+    fn other_addr(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
+    }
 }
 
 pub(crate) struct Kernel<I>(pub(crate) I);
@@ -215,6 +221,10 @@ impl Peer for SimPeer {
     fn addr(&self) -> SocketAddr {
         self.local_addr()
     }
+
+    fn other_addr(&self) -> SocketAddr {
+        self.peer_addr()
+    }
 }
 
 pub(crate) struct SimWorld {
@@ -264,6 +274,16 @@ impl World for SimWorld {
 
 // --- a server on top of either ---
 
+/// How a connection receives, as its owner knows it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Mode {
+    #[default]
+    Streaming,
+    /// A bounded receive has been asked for.
+    Asked(usize),
+    Resting,
+}
+
 /// What a connection of the server has been told, and what it still has to send.
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -272,10 +292,13 @@ pub(crate) struct Seen {
     pub(crate) received: Vec<u8>,
     pub(crate) ended: Option<ReceiveEnd>,
     pub(crate) paused: bool,
+    pub(crate) mode: Mode,
     pub(crate) to_send: VecDeque<u8>,
-    in_flight: usize,
+    pub(crate) in_flight: usize,
     pub(crate) blocked: bool,
     pub(crate) blocked_count: usize,
+    /// TLS records that are not data, and after how many bytes each came.
+    pub(crate) records: Vec<(usize, u8, Vec<u8>)>,
     pub(crate) send_failed: Option<i32>,
     pub(crate) sent_bytes: usize,
 }
@@ -288,6 +311,8 @@ pub(crate) struct Server<W: World> {
     pub(crate) woken: usize,
     /// Sends back whatever comes.
     pub(crate) echo: bool,
+    /// Accepted connections begin with a receive of at most so many bytes.
+    pub(crate) first_bytes_max: Option<u32>,
     /// Bytes per send at most.
     pub(crate) send_bytes_max: usize,
     pub(crate) completions_last: usize,
@@ -307,6 +332,7 @@ impl<W: World> Server<W> {
             accepted: Vec::new(),
             woken: 0,
             echo: false,
+            first_bytes_max: None,
             send_bytes_max: 16 * 1024,
             completions_last: 0,
             completions: Vec::new(),
@@ -314,7 +340,10 @@ impl<W: World> Server<W> {
     }
 
     pub(crate) fn listen(&mut self) -> SocketAddr {
-        let options = ListenOptions::default();
+        let options = ListenOptions {
+            first_receive_bytes_max: self.first_bytes_max,
+            ..ListenOptions::default()
+        };
         self.world.io().listen(any_port(), &options).unwrap().1
     }
 
@@ -330,12 +359,35 @@ impl<W: World> Server<W> {
 
     pub(crate) fn pause(&mut self, conn: ConnId) {
         self.world.io().pause_receive(conn);
-        self.conns.get_mut(&conn).unwrap().paused = true;
+        let seen = self.conns.get_mut(&conn).unwrap();
+        seen.paused = seen.mode != Mode::Resting;
     }
 
     pub(crate) fn resume(&mut self, conn: ConnId) {
-        self.conns.get_mut(&conn).unwrap().paused = false;
+        let seen = self.conns.get_mut(&conn).unwrap();
+        if seen.mode == Mode::Resting {
+            seen.mode = Mode::Streaming;
+        }
+        seen.paused = false;
         self.world.io().resume_receive(conn);
+    }
+
+    pub(crate) fn receive_once(&mut self, conn: ConnId, bytes_max: u32) {
+        self.conns.get_mut(&conn).unwrap().mode = Mode::Asked(bytes_max as usize);
+        self.world.io().receive_once(conn, bytes_max);
+    }
+
+    /// Opens a connection that begins with a receive of at most `first_bytes_max`.
+    pub(crate) fn connect_from(
+        &mut self,
+        source: Option<IpAddr>,
+        addr: SocketAddr,
+        first_bytes_max: u32,
+    ) -> ConnId {
+        let conn = self.world.io().connect_from(source, addr, Some(first_bytes_max)).unwrap();
+        let mode = Mode::Asked(first_bytes_max as usize);
+        assert!(self.conns.insert(conn, Seen { mode, ..Seen::default() }).is_none());
+        conn
     }
 
     pub(crate) fn seen(&self, conn: ConnId) -> &Seen {
@@ -405,7 +457,11 @@ impl<W: World> Server<W> {
         }
         match completion {
             Completion::Accepted { conn, peer, .. } => {
-                let seen = Seen { peer: Some(peer), ..Seen::default() };
+                let mode = match self.first_bytes_max {
+                    Some(bytes_max) => Mode::Asked(bytes_max as usize),
+                    None => Mode::Streaming,
+                };
+                let seen = Seen { peer: Some(peer), mode, ..Seen::default() };
                 assert!(self.conns.insert(conn, seen).is_none(), "an id given out twice");
                 self.accepted.push(conn);
             }
@@ -416,6 +472,14 @@ impl<W: World> Server<W> {
             Completion::Received { conn, data } => {
                 let seen = self.conns.get_mut(&conn).unwrap();
                 assert!(!data.is_empty() && !seen.paused && seen.ended.is_none());
+                match seen.mode {
+                    Mode::Streaming => {}
+                    Mode::Asked(bytes_max) => {
+                        assert!(data.len() <= bytes_max, "{} of {bytes_max}", data.len());
+                        seen.mode = Mode::Resting;
+                    }
+                    Mode::Resting => panic!("received at rest: {data:?}"),
+                }
                 seen.received.extend(&*data);
                 if self.echo {
                     seen.to_send.extend(&*data);
@@ -423,8 +487,14 @@ impl<W: World> Server<W> {
             }
             Completion::ReceiveEnded { conn, reason } => {
                 let seen = self.conns.get_mut(&conn).unwrap();
-                assert!(!seen.paused);
+                assert!(!seen.paused && seen.mode != Mode::Resting);
                 assert!(seen.ended.replace(reason).is_none(), "ended twice");
+            }
+            Completion::TlsRecord { conn, record_type, bytes } => {
+                let seen = self.conns.get_mut(&conn).unwrap();
+                assert!(!seen.paused && seen.ended.is_none() && seen.mode != Mode::Resting);
+                seen.mode = Mode::Resting;
+                seen.records.push((seen.received.len(), record_type, bytes));
             }
             Completion::Sent { conn, bytes, blocked, buf } => {
                 let seen = self.conns.get_mut(&conn).unwrap();

@@ -9,13 +9,15 @@
 //! Connections are registered once, edge-triggered, for both directions; what the edges said is kept
 //! in flags, so pausing and resuming cost no system call. Listeners and the eventfd are
 //! level-triggered. A wait's end is rounded up to the next millisecond, which is what `epoll_wait`
-//! offers. Measured against io_uring a send costs the same; what is lost is batching on ingest.
+//! offers. Receiving, bounds and TLS are in `receive.rs`. Measured against io_uring a send costs the same; what is lost is batching on ingest.
 
-use crate::io::{
-    Batching, Completion, ConnId, Io, IoConfig, IoCounters, ListenOptions, ListenerId, Nanos,
-    ReceiveEnd, SendBuf,
-};
+mod receive;
+
+use crate::config::{Batching, IoConfig, IoCounters, ListenOptions};
+use crate::io::{Completion, ConnId, Io, ListenerId, Nanos, SendBuf, TlsDirection};
+use crate::kernel_tls::Tls;
 use crate::probe::{Backend, FeatureState, Features, OpenError};
+use crate::receiving::Receiving;
 use crate::recv_pool::RecvPool;
 use crate::slots::Slots;
 use crate::socket;
@@ -25,8 +27,8 @@ use socket2::{SockAddr, SockRef};
 use stable_deref_trait::StableDeref;
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Events fetched per wait.
@@ -42,6 +44,8 @@ const SEND_EVENTS: i32 = libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR;
 
 struct Listener {
     fd: OwnedFd,
+    /// Of the connections it brings.
+    receiving: Receiving,
     resting_until: Option<Nanos>,
 }
 
@@ -50,6 +54,8 @@ struct Conn<L> {
     connecting: bool,
     /// `connect` failed at once; not reported yet.
     refused: Option<i32>,
+    receiving: Receiving,
+    tls: Tls,
     paused: bool,
     receive_over: bool,
     /// The last edge said there is something, and we have not seen the end of it.
@@ -61,6 +67,13 @@ struct Conn<L> {
     writable_owed: bool,
     /// A send whose outcome has not been reported.
     sent: Option<(SendBuf<L>, Result<usize, i32>)>,
+}
+
+impl<L> Conn<L> {
+    /// Something is wanted from the socket, and may be delivered.
+    fn may_receive(&self) -> bool {
+        self.receiving != Receiving::Resting && !self.paused && !self.receive_over
+    }
 }
 
 /// A network through epoll. See the module.
@@ -140,12 +153,19 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
     }
 
     /// Takes a socket in and watches it; drops it again when it cannot be watched.
-    fn insert(&mut self, fd: OwnedFd, connecting: bool) -> io::Result<(u32, u32)> {
+    fn insert(
+        &mut self,
+        fd: OwnedFd,
+        receiving: Receiving,
+        connecting: bool,
+    ) -> io::Result<(u32, u32)> {
         let number = fd.as_raw_fd();
         let conn = Conn {
             fd,
             connecting,
             refused: None,
+            receiving,
+            tls: Tls::default(),
             paused: false,
             receive_over: false,
             readable: false,
@@ -167,7 +187,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
 
     fn queue_if_ready(&mut self, name: (u32, u32)) {
         let Some(conn) = self.conns.find(name.0, name.1) else { return };
-        if conn.readable && !(conn.paused || conn.receive_over || conn.queued || conn.connecting) {
+        if conn.readable && conn.may_receive() && !(conn.queued || conn.connecting) {
             conn.queued = true;
             self.ready.push_back(name);
         }
@@ -286,51 +306,6 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
         self.queue_if_ready(name);
     }
 
-    /// One receive from each ready connection in turn, until none is ready, `limit` is reached or
-    /// the buffers are gone.
-    fn receive(&mut self, completions: &mut Vec<Completion<L>>, limit: usize) {
-        while completions.len() < limit
-            && let Some(name) = self.ready.pop_front()
-        {
-            let Some(conn) = self.conns.find(name.0, name.1) else { continue };
-            conn.queued = false;
-            if conn.paused || conn.receive_over {
-                continue;
-            }
-            let mut socket = &*SockRef::from(&conn.fd);
-            let Some(received) = self.pool.receive_with(|room| socket.read(room)) else {
-                self.counters.receive_buffers_empty += 1;
-                conn.queued = true;
-                self.ready.push_front(name);
-                return;
-            };
-            let end = match received {
-                Ok(Some(data)) => {
-                    // Less than asked for means the socket is empty, and more brings a new edge.
-                    conn.readable = conn.ended || data.len() == self.pool.buffer_bytes();
-                    self.counters.received_bytes += data.len() as u64;
-                    completions.push(Completion::Received { conn: id(name), data });
-                    self.queue_if_ready(name);
-                    continue;
-                }
-                Ok(None) => ReceiveEnd::Eof,
-                Err(error) => match error.raw_os_error().unwrap_or(libc::EIO) {
-                    libc::EAGAIN => {
-                        conn.readable = false;
-                        continue;
-                    }
-                    libc::EINTR => {
-                        self.queue_if_ready(name);
-                        continue;
-                    }
-                    errno => ReceiveEnd::Error(errno),
-                },
-            };
-            conn.receive_over = true;
-            completions.push(Completion::ReceiveEnded { conn: id(name), reason: end });
-        }
-    }
-
     fn accept(&mut self, name: (u32, u32), completions: &mut Vec<Completion<L>>, limit: usize) {
         for _ in 0..ACCEPTS_PER_EVENT_MAX {
             if completions.len() >= limit {
@@ -344,7 +319,10 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
                 return;
             }
             match accept_one(&listener.fd) {
-                Ok(fd) => self.adopt(name, fd, completions),
+                Ok(fd) => {
+                    let receiving = listener.receiving;
+                    self.adopt(name, receiving, fd, completions);
+                }
                 Err(error) => match error.raw_os_error().unwrap_or(libc::EIO) {
                     libc::EAGAIN => return,
                     errno if socket::is_peer_gone(errno) => self.counters.accept_errors += 1,
@@ -354,13 +332,19 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
         }
     }
 
-    fn adopt(&mut self, listener: (u32, u32), fd: OwnedFd, completions: &mut Vec<Completion<L>>) {
+    fn adopt(
+        &mut self,
+        listener: (u32, u32),
+        receiving: Receiving,
+        fd: OwnedFd,
+        completions: &mut Vec<Completion<L>>,
+    ) {
         let (Ok(peer), Ok(local)) = (socket::peer_addr(&fd), socket::local_addr(&fd)) else {
             // A port probe that has already left: nobody to talk to, nothing to report.
             self.counters.accept_gone += 1;
             return;
         };
-        let Ok(name) = self.insert(fd, false) else {
+        let Ok(name) = self.insert(fd, receiving, false) else {
             self.counters.accept_over_limit += 1;
             return;
         };
@@ -454,7 +438,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
         SockRef::from(&fd).set_nonblocking(true)?;
         let number = fd.as_raw_fd();
         let full = |_| io::Error::from_raw_os_error(libc::EMFILE);
-        let name = self.listeners.insert(Listener { fd, resting_until: None }).map_err(full)?;
+        let receiving = Receiving::begin(options.first_receive_bytes_max);
+        let listener = Listener { fd, receiving, resting_until: None };
+        let name = self.listeners.insert(listener).map_err(full)?;
         let token = Token::new(Kind::Accept, name);
         if let Err(error) = self.control(libc::EPOLL_CTL_ADD, number, libc::EPOLLIN, token) {
             self.listeners.remove(name.0, name.1);
@@ -470,8 +456,14 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
         }
     }
 
-    fn connect(&mut self, addr: SocketAddr) -> io::Result<ConnId> {
-        let fd = socket::outgoing(addr, &self.config.connect_socket)?;
+    fn connect_from(
+        &mut self,
+        source: Option<IpAddr>,
+        addr: SocketAddr,
+        first_receive_bytes_max: Option<u32>,
+    ) -> io::Result<ConnId> {
+        let receiving = Receiving::begin(first_receive_bytes_max);
+        let fd = socket::outgoing(source, addr, &self.config.connect_socket)?;
         let socket = SockRef::from(&fd);
         socket.set_nonblocking(true)?;
         let refusal = match socket.connect(&SockAddr::from(addr)) {
@@ -481,7 +473,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
                 errno => Some(errno),
             },
         };
-        let name = self.insert(fd, true)?;
+        let name = self.insert(fd, receiving, true)?;
         if let Some(errno) = refusal
             && let Some(conn) = self.conns.find(name.0, name.1)
         {
@@ -515,14 +507,50 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
 
     fn pause_receive(&mut self, conn: ConnId) {
         if let Some(found) = self.find(conn) {
-            found.paused = true;
+            found.paused = found.receiving != Receiving::Resting;
         }
     }
 
     fn resume_receive(&mut self, conn: ConnId) {
         let Some(found) = self.find(conn) else { return };
+        if found.receiving == Receiving::Resting {
+            found.receiving = Receiving::Streaming;
+        }
         found.paused = false;
         self.queue_if_ready((conn.index, conn.generation));
+    }
+
+    fn receive_once(&mut self, conn: ConnId, bytes_max: u32) {
+        let once = Receiving::once(bytes_max);
+        let Some(found) = self.find(conn) else { return };
+        if found.receive_over {
+            return;
+        }
+        let rests = found.receiving == Receiving::Resting;
+        debug_assert!(rests, "receiving does not rest on {conn:?}");
+        if !rests {
+            self.counters.stale_calls += 1;
+            return;
+        }
+        found.receiving = once;
+        self.queue_if_ready((conn.index, conn.generation));
+    }
+
+    fn attach_tls(&mut self, conn: ConnId) -> io::Result<()> {
+        self.attach(conn)
+    }
+
+    fn set_tls_keys(
+        &mut self,
+        conn: ConnId,
+        direction: TlsDirection,
+        crypto_info: &[u8],
+    ) -> io::Result<()> {
+        self.set_keys(conn, direction, crypto_info)
+    }
+
+    fn send_tls_record(&mut self, conn: ConnId, record_type: u8, bytes: &[u8]) -> io::Result<()> {
+        self.send_record(conn, record_type, bytes)
     }
 
     fn acknowledge_now(&mut self, conn: ConnId) {
