@@ -73,7 +73,7 @@ pub struct ServeArgs {
     /// Address for health, metrics and API [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
-    /// Folder of certificates (accepted, not used by this version)
+    /// Folder of certificates: NAME.crt + NAME.key, or NAME/fullchain.pem + NAME/privkey.pem
     #[arg(long, value_name = "DIR")]
     pub tls_dir: Option<String>,
     /// Number of worker threads; 0 means one per CPU [default: 0]

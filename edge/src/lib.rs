@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certs;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -43,6 +43,16 @@ pub mod event {
         CONFIG_RELOADED = "config_reloaded";
         /// A reload was refused; the running configuration stays.
         CONFIG_REFUSED = "config_refused";
+        /// Certificates were loaded, or one was replaced; handshakes that begin now use the new one.
+        CERT_LOADED = "cert_loaded";
+        /// A certificate cannot be used: the file and why. An earlier one stays.
+        CERT_REFUSED = "cert_refused";
+        /// A certificate is used although something about it is not as it should be.
+        CERT_WARNING = "cert_warning";
+        /// A certificate ends in 30, 7 or 1 days, or has ended.
+        CERT_EXPIRY = "cert_expiry";
+        /// The files of a certificate are gone.
+        CERT_REMOVED = "cert_removed";
         /// A host setting that hurts.
         HOST_FINDING = "host_finding";
         /// A kernel feature is on, off or refused.

@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use edge::certs::{CertSources, CertStore};
 use edge::cli::{Cli, Command, ServeArgs};
 use edge::config::load::check_file;
-use edge::config::{ConfigError, Source, reference};
+use edge::config::{Config, ConfigError, Source, reference};
 use edge::log;
 use edge::server::{self, Setup, StartError};
 
@@ -51,7 +52,10 @@ fn refused(error: ConfigError) -> StartError {
 fn check(file: &Path) -> ExitCode {
     match check_file(file) {
         Ok(loaded) => {
-            for warning in loaded.warnings {
+            for warning in &loaded.warnings {
+                eprintln!("warning: {warning}");
+            }
+            for warning in certificate_warnings(&loaded.config) {
                 eprintln!("warning: {warning}");
             }
             println!("{}: valid", file.display());
@@ -64,9 +68,27 @@ fn check(file: &Path) -> ExitCode {
     }
 }
 
+/// What is wrong with certificate files. No reason to call the configuration invalid: whoever checks may not
+/// be allowed to read keys, and files change on their own.
+fn certificate_warnings(config: &Config) -> Vec<String> {
+    match CertStore::load(&CertSources::of(config)) {
+        Err(error) => vec![error.to_string()],
+        Ok((store, report)) => {
+            let broken = report.failed.into_iter().map(|failure| failure.error);
+            let odd = store.list().into_iter().flat_map(|one| {
+                let name = one.name;
+                one.warnings
+                    .into_iter()
+                    .map(move |warning| format!("certificate {name}: {warning}"))
+            });
+            report.problems.into_iter().chain(broken).chain(odd).collect()
+        }
+    }
+}
+
 fn print_config(file: Option<&Path>) -> Result<(), StartError> {
     let config = match file {
-        None => edge::config::Config::default(),
+        None => Config::default(),
         Some(file) => {
             let source = Source { file: Some(file.to_owned()), ..Source::default() };
             source.with_process_env().load().map_err(refused)?.config

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
-use tls::rustls::server::ResolvesServerCert;
 use uring::{Io, IoConfig, ListenOptions, SocketOptions};
 
+use crate::certs::{CertSources, CertStore};
 use crate::command::{Event, EventSink, Wake, WorkerPort, worker_link};
 use crate::config::{Config, IoChoice, KernelTls};
 use crate::log::event;
@@ -47,7 +47,7 @@ impl Wake for IoWaker {
 /// requires it, or an address cannot be bound.
 pub fn spawn_workers(
     config: Arc<Config>,
-    certs: Option<Arc<dyn ResolvesServerCert>>,
+    certs: Arc<CertStore>,
     events: EventSink,
 ) -> Result<StartedWorkers, StartError> {
     let cpus = match config.workers.cpus.0.as_slice() {
@@ -108,10 +108,7 @@ pub fn spawn_workers(
 }
 
 /// What TLS needs, if there are certificates.
-fn secure(
-    config: &Config,
-    certs: Option<Arc<dyn ResolvesServerCert>>,
-) -> Result<Option<Arc<Secure>>, StartError> {
+fn secure(config: &Config, certs: Arc<CertStore>) -> Result<Option<Arc<Secure>>, StartError> {
     let kernel = match config.tls.kernel {
         KernelTls::Off => kernel_tls_off(),
         KernelTls::Auto | KernelTls::Require => uring::probe_kernel_tls(),
@@ -119,7 +116,9 @@ fn secure(
     if config.tls.kernel == KernelTls::Require && !kernel.is_on() {
         return Err(StartError::KernelTlsRefused(kernel.to_string()));
     }
-    let Some(certs) = certs else { return Ok(None) };
+    if CertSources::of(config).is_empty() {
+        return Ok(None);
+    }
     match config.tls.kernel {
         KernelTls::Off => {}
         KernelTls::Auto | KernelTls::Require => {

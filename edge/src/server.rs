@@ -14,8 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tls::rustls::server::ResolvesServerCert;
-
+use crate::certs::{CertSources, CertStore};
 use crate::command::{EventSink, Events, WorkerHandle};
 use crate::config::{Config, IoChoice, Loaded, Source};
 use crate::control::{self, Control, RunError};
@@ -135,7 +134,7 @@ pub fn run(
     out: &mut dyn Write,
     spawn_workers: impl FnOnce(
         Arc<Config>,
-        Option<Arc<dyn ResolvesServerCert>>,
+        Arc<CertStore>,
         EventSink,
     ) -> Result<StartedWorkers, StartError>,
 ) -> Result<(), StartError> {
@@ -147,7 +146,8 @@ pub fn run(
     // Bound before any worker exists, so that a taken admin port ends the start before a peer connects.
     let admin = config.listen.admin.address().map(bind_admin).transpose()?;
     let (sink, events) = Events::channel();
-    let started = spawn_workers(Arc::clone(&config), None, sink)?;
+    let certs = load_certificates(&config)?;
+    let started = spawn_workers(Arc::clone(&config), Arc::clone(&certs), sink)?;
     if let Some(reason) = &started.io_refused {
         tracing::warn!(
             event = event::IO_FEATURE,
@@ -164,13 +164,26 @@ pub fn run(
         workers: started.handles.len(),
         io: started.io,
     };
-    let control = Arc::new(Control::new(source, config, log, started.handles, fds_max));
+    let control = Arc::new(Control::new(source, config, certs, log, started.handles, fds_max));
     let announce = || {
         // A closed standard output is no reason to stop serving.
         drop(out.write_all(addresses.banner().as_bytes()).and_then(|()| out.flush()));
         tracing::info!(event = event::READY, "{}", addresses.ready_line());
     };
     control::run(control, admin, &events, started.threads, announce).map_err(StartError::Run)
+}
+
+/// Certificates that cannot be used are told one by one; the server starts as long as there is one that can.
+fn load_certificates(config: &Config) -> Result<Arc<CertStore>, StartError> {
+    let sources = CertSources::of(config);
+    let (certs, report) =
+        CertStore::load(&sources).map_err(|error| StartError::Failed(error.to_string()))?;
+    if !sources.is_empty() {
+        let (loaded, failed) = (report.loaded, report.failed_total);
+        let names = certs.figures().names;
+        tracing::info!(event = event::CERT_LOADED, loaded, failed, names, "certificates loaded");
+    }
+    Ok(certs)
 }
 
 fn failed(error: io::Error) -> StartError {

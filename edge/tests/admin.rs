@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use common::{CLIENTS_PER_WORKER, Options, TestServer, Told};
+use edge::certs::{CertSources, CertStore};
 use edge::config::FlushPolicy;
 use edge::control::api::{OPENAPI, ROUTES};
 use serde_json::Value;
@@ -304,6 +306,86 @@ fn a_reload_is_diffed_and_given_to_every_worker() {
     }
     assert_eq!(told, BTreeSet::from([0, 1]));
     server.finish();
+}
+
+/// Writes a pair for these names, valid for the next two thousand years.
+fn put_certificate(dir: &Path, name: &str, hosts: &[&str]) {
+    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(hosts).unwrap();
+    for (extension, text) in [("crt", made.cert.pem()), ("key", made.signing_key.serialize_pem())] {
+        let part = dir.join("part");
+        fs::write(&part, text).unwrap();
+        fs::rename(part, dir.join(format!("{name}.{extension}"))).unwrap();
+    }
+}
+
+#[test]
+fn certificates_are_listed_reloaded_and_watched() {
+    let certs = tempfile::tempdir().unwrap();
+    put_certificate(certs.path(), "a", &["a.test"]);
+    fs::write(certs.path().join("x.crt"), "half").unwrap();
+    let config = |more: &str| {
+        format!("[tls]\ndir = \"{}\"\nwatch_interval_ms = 100\n{more}", certs.path().display())
+    };
+    let (dir, server) = with_file(&config(""));
+
+    let (status, page) = server.ask("get", "/api/v1/certs");
+    assert_eq!((status, &page["total"]), (200, &2.into()));
+    let document: Value = serde_json::from_str(OPENAPI).unwrap();
+    let schema = document.pointer("/components/schemas/Certificate").unwrap();
+    for item in page["items"].as_array().unwrap() {
+        check_schema(&document, schema, item, "certificate");
+    }
+    let states = (&page["items"][0]["state"], &page["items"][1]["state"]);
+    assert_eq!(states, (&"valid".into(), &"broken".into()));
+    assert!(page["items"][1]["error"].as_str().unwrap().contains("x.key: No such file"), "{page}");
+    let (_, found) = server.ask("get", "/api/v1/certs?state=valid&name=a.test");
+    assert_eq!((&found["total"], &found["items"][0]["is_default"]), (&1.into(), &true.into()));
+    assert_eq!(server.ask("get", "/api/v1/certs?state=odd").0, 400);
+
+    // A reload takes a new entry at once and says what it could not take.
+    put_certificate(dir.path(), "b", &["b.test"]);
+    let entry = format!(
+        "[certificate.mine]\ncert = \"{0}/b.crt\"\nkey = \"{0}/b.key\"\n",
+        dir.path().display()
+    );
+    fs::write(dir.path().join("ringcast.toml"), config(&entry)).unwrap();
+    let (_, report) = server.ask("post", "/api/v1/reload");
+    assert_eq!(report["changed"][0]["key"], "certificate.\"mine\"");
+    let done = &report["certificates"];
+    assert_eq!((&done["total"], &done["loaded"]), (&3.into(), &1.into()));
+    assert_eq!((&done["failed_total"], &done["failed"][0]["name"]), (&1.into(), &"x".into()));
+
+    // A renewed pair is found without being asked for.
+    put_certificate(certs.path(), "a", &["a.test", "renewed.test"]);
+    let until = std::time::Instant::now() + common::PATIENCE;
+    while server.ask("get", "/api/v1/certs?name=renewed.test").1["total"] == 0 {
+        assert!(std::time::Instant::now() < until, "the change was never seen");
+    }
+    let (_, _, text) = server.ask_text("get", "/metrics", &[]);
+    for line in [
+        "ringcast_certificates{state=\"valid\"} 2\n",
+        "ringcast_certificates{state=\"broken\"} 1\n",
+        "ringcast_certificate_host_names 3\n",
+        "ringcast_certificates_loaded_total 3\n",
+        "ringcast_certificate_expiry_timestamp_seconds{name=\"mine\"} ",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    server.finish();
+}
+
+#[test]
+fn a_folder_without_one_usable_certificate_is_refused_with_the_reasons() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x.crt"), "half").unwrap();
+    let sources = CertSources { dir: Some(dir.path().to_owned()), ..CertSources::default() };
+    let error = CertStore::load(&sources).unwrap_err().to_string();
+    assert!(
+        error.starts_with("no certificate can be used (tls.dir, [certificate])\n  "),
+        "{error}"
+    );
+    assert!(error.contains("x.key: No such file"), "{error}");
 }
 
 #[test]

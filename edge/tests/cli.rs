@@ -46,6 +46,52 @@ fn check_tells_valid_files_from_others_by_exit_code_and_line() {
 }
 
 #[test]
+fn certificates_that_cannot_be_used_are_warned_about_by_check_and_keep_the_server_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (certs, file) = (dir.path().join("certs"), dir.path().join("r.toml"));
+    fs::create_dir(&certs).unwrap();
+    fs::write(certs.join("x.key"), "half").unwrap();
+    let admin = "[listen]\nrtmp = \"off\"\nrtmps = \"off\"\nadmin = \"off\"\n";
+    fs::write(&file, format!("{admin}[tls]\ndir = \"{}\"\n", certs.display())).unwrap();
+    let path = file.to_str().unwrap();
+    let expected = format!(
+        "no certificate can be used (tls.dir, [certificate])\n  {0}/x.crt: No such file or directory \
+         (os error 2)\n",
+        certs.display()
+    );
+    let checked = ringcast(&["check", path]);
+    assert_eq!(stdout(&checked), format!("{path}: valid\n"));
+    assert_eq!(String::from_utf8_lossy(&checked.stderr), format!("warning: {expected}"));
+    let refused = stderr(&ringcast(&["--config", path]));
+    assert!(refused.ends_with(&format!("ringcast: {expected}")), "{refused}");
+}
+
+#[test]
+fn certificates_are_shown_with_their_end_and_their_hosts() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+    let (cert, key) = (dir.path().join("a.crt"), dir.path().join("a.key"));
+    fs::write(&cert, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let file = dir.path().join("r.toml");
+    let text = format!("[listen]\nrtmps = \"off\"\n[tls]\ndir = \"{}\"\n", dir.path().display());
+    fs::write(&file, text).unwrap();
+    let server = TestServer::start(Options { file: Some(file), ..Options::default() });
+    let shown = stdout(&ringctl(&server, &["certs"]));
+    assert!(shown.contains("a *          valid  4096-01-01T00:00:00Z"), "{shown}");
+    assert!(shown.contains("ECDSA P-256  a.test"), "{shown}");
+    let json = stdout(&ringctl(&server, &["certs", "nobody.test", "--json"]));
+    let page: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(page["total"], 0);
+    fs::write(&key, "half").unwrap();
+    let reloaded = stdout(&ringctl(&server, &["reload"]));
+    assert!(reloaded.starts_with("certificates refused: 1\n  a: "), "{reloaded}");
+    let shown = stdout(&ringctl(&server, &["certs", "--state", "stale"]));
+    assert!(shown.contains("error: a: ") && shown.contains("a.key: there is no PEM"), "{shown}");
+    server.finish();
+}
+
+#[test]
 fn config_prints_the_reference_and_never_a_secret() {
     let reference =
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config.reference.toml"));

@@ -277,5 +277,46 @@ fn what_is_not_served_is_said() {
     let loaded =
         load_with("[listen]\nrtmps = \"0.0.0.0:443\"\n[tls]\ndir = \"/x\"\n", &[]).unwrap();
     assert!(loaded.warnings[0].contains("does not serve rtmps"));
-    assert!(loaded.warnings[1].contains("does not serve TLS"));
+}
+
+#[test]
+fn certificates_are_named_by_their_sections() {
+    let text = "[certificate.\"A b\"]\ncert = \"/c\"\nkey = \"/k\"\ndomains = \"A.test, *.a.test\"\n\
+                [certificate.default]\ncert = \"/d\"\nkey = \"/e\"\n";
+    let config = load(text);
+    assert_eq!(config.certificates["A b"].domains.0, ["a.test", "*.a.test"]);
+    assert!(config.certificates["default"].domains.0.is_empty());
+    assert_eq!(load(&reference::reference(&config)), config);
+    for (text, expected) in [
+        ("[certificate.a]\ncert = \"/c\"\n", ":1: [certificate.\"a\"] needs key, a PEM file"),
+        (
+            "[certificate.a]\ncert = \"/c\"\nkye = \"/k\"\n",
+            ":3: unknown key kye in [certificate.\"a\"]; did you mean key?",
+        ),
+        (
+            "[certificate.a]\ncert = \"/c\"\nkey = \"/k\"\ndomains = \"a b/c\"\n",
+            ":4: domains in [certificate.\"a\"]: \"b/c\": expected a host name, an IP address, or *. and a \
+             domain",
+        ),
+        (
+            "[certificate]\ncert = \"/c\"\n",
+            ":2: unknown key cert in [certificate]; write [certificate.\"cert\"]",
+        ),
+        ("[certificat.a]\n", ":1: unknown section [certificat]; did you mean certificate?"),
+    ] {
+        assert_eq!(problems(text), [expected]);
+    }
+}
+
+#[test]
+fn certificates_turn_rtmps_on_unless_something_else_is_said() {
+    let standard = Listener::Address("0.0.0.0:443".parse().unwrap());
+    assert_eq!(load("[tls]\ndir = \"/x\"\n").listen.rtmps, standard);
+    let entry = "[certificate.a]\ncert = \"/c\"\nkey = \"/k\"\n";
+    assert_eq!(load(entry).listen.rtmps, standard);
+    assert_eq!(load(&format!("[listen]\nrtmps = \"off\"\n{entry}")).listen.rtmps, Listener::Off);
+    let env = [("RINGCAST_LISTEN_RTMPS", "127.0.0.1:8443")];
+    let loaded = load_with(entry, &env).unwrap();
+    assert_eq!(loaded.config.listen.rtmps, Listener::Address("127.0.0.1:8443".parse().unwrap()));
+    assert_eq!(load("").listen.rtmps, Listener::Off);
 }

@@ -111,7 +111,8 @@ fn allocations_of<I: Io<Lease = ring::Lease>>(io: I) -> u64 {
     let (port, _seed) = worker_link(0, events);
     let config = Arc::new(Config::default());
     let mut worker = Worker::new(io, port, Arc::new(Shared::new(1)), config, 1, || 0);
-    let addr = worker.listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default(), false).unwrap();
+    let addr =
+        worker.listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default(), false).unwrap();
     let phase = AtomicU8::new(WARM_UP);
     ALLOCATIONS.set(0);
     let mut turns_counted = 0;

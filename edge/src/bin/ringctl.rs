@@ -59,9 +59,17 @@ enum Command {
         /// Its id as listed by clients, for example 1-4711
         id: String,
     },
+    /// List certificates: state, end, key, host names, and what is wrong
+    Certs {
+        /// Only certificates of this name or for this host name
+        name: Option<String>,
+        /// Only this state: valid, stale, expired, not_yet_valid or broken
+        #[arg(long)]
+        state: Option<String>,
+    },
     /// Let connections end, then stop the server
     Drain,
-    /// Read the configuration again
+    /// Read the configuration and changed certificates again
     Reload,
     /// Show status and streams, refreshed every second, until interrupted
     Top,
@@ -96,6 +104,16 @@ fn run(cli: &Cli) -> Result<(), String> {
         }
         Command::Kick { id } => {
             (Method::DELETE, format!("/api/v1/clients/{}", escape(id, false)), render_fields)
+        }
+        Command::Certs { name, state } => {
+            let query: Vec<_> = [("name", name), ("state", state)]
+                .into_iter()
+                .filter_map(|(key, value)| {
+                    Some(format!("{key}={}", escape(value.as_deref()?, false)))
+                })
+                .chain(["limit=10000".to_owned()])
+                .collect();
+            (Method::GET, format!("/api/v1/certs?{}", query.join("&")), render_certs)
         }
         Command::Drain => (Method::POST, "/api/v1/drain".into(), render_fields),
         Command::Reload => (Method::POST, "/api/v1/reload".into(), render_reload),
@@ -269,6 +287,51 @@ fn render_clients(page: &Value) -> String {
     table(head, rows) + &footer(page)
 }
 
+fn render_certs(page: &Value) -> String {
+    let now_s = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let head = ["certificate", "state", "ends", "in", "key", "host names", "file"];
+    let rows = items(&page["items"]).map(|cert| {
+        let names: Vec<_> = items(&cert["names"]).map(text).collect();
+        let shown = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" ");
+        let more = match names.len().saturating_sub(3) {
+            0 => String::new(),
+            more => format!(" +{more}"),
+        };
+        let left = cert["not_after_unix_s"].as_u64().map(|end| match end.checked_sub(now_s) {
+            Some(left) => duration(&(left * 1_000).into()),
+            None => "over".to_owned(),
+        });
+        [
+            format!(
+                "{}{}",
+                text(&cert["name"]),
+                if cert["is_default"] == true { " *" } else { "" }
+            ),
+            text(&cert["state"]),
+            text(&cert["not_after"]),
+            left.unwrap_or_else(|| "-".to_owned()),
+            text(&cert["key_type"]),
+            shown + &more,
+            text(&cert["cert_file"]),
+        ]
+    });
+    let mut out = table(head, rows);
+    for cert in items(&page["items"]) {
+        for (kind, message) in std::iter::once(("error", &cert["error"]))
+            .filter(|(_, message)| !message.is_null())
+            .chain(items(&cert["warnings"]).map(|warning| ("warning", warning)))
+        {
+            let _ = writeln!(out, "{kind}: {}: {}", text(&cert["name"]), text(message));
+        }
+    }
+    if items(&page["items"]).any(|cert| cert["is_default"] == true) {
+        out.push_str("* for clients that ask for no name or an unknown one\n");
+    }
+    out + &footer(page)
+}
+
 fn render_reload(report: &Value) -> String {
     let mut out = String::new();
     for (key, title) in [("changed", "changed"), ("restart_required", "needs a restart")] {
@@ -280,6 +343,18 @@ fn render_reload(report: &Value) -> String {
     }
     for warning in items(&report["warnings"]) {
         let _ = writeln!(out, "warning: {}", text(warning));
+    }
+    let certificates = &report["certificates"];
+    for (key, title) in [("loaded", "taken"), ("removed", "removed"), ("failed_total", "refused")] {
+        if number(&certificates[key]) > 0 {
+            let _ = writeln!(out, "certificates {title}: {}", certificates[key]);
+        }
+    }
+    for failure in items(&certificates["failed"]) {
+        let _ = writeln!(out, "  {}: {}", text(&failure["name"]), text(&failure["error"]));
+    }
+    for problem in items(&certificates["problems"]) {
+        let _ = writeln!(out, "warning: {}", text(problem));
     }
     if out.is_empty() { "nothing changed\n".to_owned() } else { out }
 }
@@ -375,6 +450,25 @@ mod tests {
         let shown = render_streams(&page);
         assert!(!shown.contains('\u{1b}'), "{shown:?}");
         assert!(shown.contains("a/\u{FFFD}[2J"));
+    }
+
+    #[test]
+    fn a_certificate_shows_its_end_its_names_and_what_is_wrong_with_it() {
+        let page = json!({"total": 1, "items": [{
+            "name": "a", "state": "stale", "is_default": true, "names": ["a", "b", "c", "d", "e"],
+            "not_after": "1970-01-02T00:00:00Z", "not_after_unix_s": 86_400, "key_type": "RSA 2048",
+            "cert_file": "/a.crt", "error": "/a.crt: line 3: damaged", "warnings": ["odd"]
+        }]});
+        let shown = render_certs(&page);
+        for part in [
+            "a *  ",
+            "over",
+            "a b c +2",
+            "error: a: /a.crt: line 3: damaged\n",
+            "warning: a: odd\n",
+        ] {
+            assert!(shown.contains(part), "{part:?} in {shown}");
+        }
     }
 
     #[test]

@@ -3,10 +3,13 @@
 //! All or nothing is guaranteed before this: only a complete, valid configuration gets here. Keys that
 //! need a restart keep their running value in the merged snapshot, so the snapshot never lies.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::{
-    Admin, Config, Limits, Listen, Log, Reload, Section, Shutdown, Tls, VhostSettings, Workers,
+    Admin, CertificateEntry, Config, Limits, Listen, Log, Reload, Section, Shutdown, Tls,
+    VhostSettings, Workers,
 };
 
 /// One changed key.
@@ -55,7 +58,22 @@ pub fn merge(running: &Config, new: Config) -> (Config, Changes) {
     }
     super::for_each_section!(compare);
     compare_vhosts(running, &merged, &mut changes);
+    compare_certificates(running, &merged, &mut changes);
     (merged, changes)
+}
+
+fn compare_certificates(running: &Config, merged: &Config, changes: &mut Changes) {
+    let (old, new) = (&running.certificates, &merged.certificates);
+    let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    for name in names {
+        if old.get(name) != new.get(name) {
+            let shown = |entry: Option<&CertificateEntry>| {
+                entry.map_or_else(|| "absent".to_owned(), |entry| entry.show("cert"))
+            };
+            let (from, to) = (shown(old.get(name)), shown(new.get(name)));
+            changes.changed.push(Change { key: format!("certificate.\"{name}\""), from, to });
+        }
+    }
 }
 
 fn compare_vhosts(running: &Config, merged: &Config, changes: &mut Changes) {

@@ -6,18 +6,22 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::setting::check_host_name;
 use super::suggest::nearest;
-use super::{Config, DEFAULT_VHOST, FlushPolicy, Form, SECTIONS, Section, VHOSTS_MAX};
+use super::{Config, DEFAULT_VHOST, FlushPolicy, Form, Listener, SECTIONS, Section, VHOSTS_MAX};
 
 /// Largest configuration file that is read.
 pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Problems reported at once.
 pub const PROBLEMS_MAX: usize = 50;
+/// Where RTMPS is served if there are certificates and nothing else is said.
+pub const RTMPS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 443);
 /// Prefix of environment variables.
 pub const ENV_PREFIX: &str = "RINGCAST_";
 
@@ -125,8 +129,8 @@ pub fn check_file(path: &Path) -> Result<Loaded, ConfigError> {
 }
 
 #[derive(Default)]
-struct Loader {
-    config: Config,
+pub(super) struct Loader {
+    pub(super) config: Config,
     /// Keys each vhost sets itself, applied over the final defaults.
     vhost_keys: Vec<VhostKey>,
     vhost_names: Vec<String>,
@@ -145,7 +149,7 @@ struct VhostKey {
 }
 
 impl Loader {
-    fn problem(&mut self, place: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn problem(&mut self, place: impl Into<String>, message: impl Into<String>) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(Problem { place: place.into(), message: message.into() });
         }
@@ -183,6 +187,9 @@ impl Loader {
             let name = name.get_ref().as_ref();
             match value.get_ref() {
                 DeValue::Table(keys) if name == "vhost" => self.read_vhosts(keys, &place),
+                DeValue::Table(keys) if name == "certificate" => {
+                    self.read_certificates(keys, &place);
+                }
                 DeValue::Table(keys) => match self.config.section(name).map(Section::keys) {
                     Some(specs) => self.read_section(name, specs, keys, &place),
                     None => self.unknown_section(&at, name),
@@ -193,13 +200,13 @@ impl Loader {
     }
 
     fn unknown_section(&mut self, at: &str, name: &str) {
-        let known = SECTIONS.iter().copied().chain(["vhost"]);
+        let known = SECTIONS.iter().copied().chain(["vhost", "certificate"]);
         let hint = meant(nearest(name, known));
         self.problem(at, format!("unknown section [{name}]{hint}"));
     }
 
     fn unknown_top_level_key(&mut self, at: &str, name: &str) {
-        let hint = if SECTIONS.contains(&name) || name == "vhost" {
+        let hint = if SECTIONS.contains(&name) || name == "vhost" || name == "certificate" {
             format!("; it is a section, write [{name}]")
         } else {
             match section_of_key(name) {
@@ -227,7 +234,7 @@ impl Loader {
     }
 
     /// Finds the key and the text of its value; reports what does not fit.
-    fn read_key(
+    pub(super) fn read_key(
         &mut self,
         title: &str,
         specs: &'static [super::KeySpec],
@@ -359,6 +366,7 @@ impl Loader {
     fn finish(mut self) -> Result<Loaded, ConfigError> {
         self.apply_vhosts();
         self.read_token_file();
+        self.default_rtmps();
         self.check_relations();
         self.warn_about_what_is_not_served();
         if self.problems.is_empty() {
@@ -401,6 +409,14 @@ impl Loader {
 
     fn place_of(&self, section: &str, key: &str) -> String {
         self.places.get(&format!("{section}.{key}")).cloned().unwrap_or_default()
+    }
+
+    /// Certificates are there to be served: on 443 unless a file, variable or flag says otherwise.
+    fn default_rtmps(&mut self) {
+        let wants = self.config.tls.dir.path().is_some() || !self.config.certificates.is_empty();
+        if wants && self.place_of("listen", "rtmps").is_empty() {
+            self.config.listen.rtmps = Listener::Address(RTMPS_DEFAULT);
+        }
     }
 
     /// What no single key can check.
@@ -467,14 +483,11 @@ impl Loader {
                 ));
             }
         }
-        if self.config.tls.dir.path().is_some() {
-            self.warnings.push("tls.dir is set, but this version does not serve TLS".into());
-        }
     }
 }
 
 /// Entries in the order they are written; the parser sorts them by name.
-fn in_order<'t, 'i>(
+pub(super) fn in_order<'t, 'i>(
     table: &'t DeTable<'i>,
 ) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
@@ -514,10 +527,5 @@ fn check_vhost_name(name: &str) -> Result<(), String> {
     if name == DEFAULT_VHOST {
         return Err("the default vhost is configured under [defaults]".into());
     }
-    let bare = name.strip_prefix("*.").unwrap_or(name);
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
-    if bare.is_empty() || name.len() > 253 || !bare.chars().all(fits) {
-        return Err("expected a host name, an IP address, or *. and a domain".into());
-    }
-    Ok(())
+    check_host_name(name)
 }

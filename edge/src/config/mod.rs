@@ -8,6 +8,7 @@
 //! - [`setting`]: types of values, and the macro that declares a section.
 //! - [`sections`]: every key, once.
 
+mod certificates;
 pub mod diff;
 pub mod load;
 pub mod reference;
@@ -17,13 +18,15 @@ mod suggest;
 
 use std::collections::BTreeMap;
 
+pub use certificates::CERTIFICATES_MAX;
 pub use load::{ConfigError, Loaded, Problem, Source};
 pub use sections::{
-    Admin, Limits, Listen, Log, MESSAGE_BYTES_HARD_MAX, Shutdown, Tls, VhostSettings, Workers,
+    Admin, CertificateEntry, Limits, Listen, Log, MESSAGE_BYTES_HARD_MAX, Shutdown, Tls,
+    VhostSettings, Workers,
 };
 pub use setting::{
-    Cpus, DuplicatePublish, FilePath, FlushPolicy, Form, IoChoice, KernelTls, KeySpec, Listener,
-    LogFormat, LogLevel, Networks, Reload, Secret, Section, Setting,
+    Cpus, DuplicatePublish, FilePath, FlushPolicy, Form, HostNames, IoChoice, KernelTls, KeySpec,
+    Listener, LogFormat, LogLevel, Networks, Reload, Secret, Section, Setting,
 };
 
 /// Name of the vhost that takes every host the file does not name.
@@ -52,6 +55,8 @@ pub struct Config {
     pub defaults: VhostSettings,
     /// `[vhost."NAME"]`, inheritance applied; names in lower case.
     pub vhosts: BTreeMap<String, VhostSettings>,
+    /// `[certificate."NAME"]`.
+    pub certificates: BTreeMap<String, CertificateEntry>,
 }
 
 /// Calls a macro with every section but the vhosts: field, type, name in the file.

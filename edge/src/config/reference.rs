@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use super::load::env_name;
 use super::{
-    Admin, Config, KeySpec, Limits, Listen, Log, Reload, SECTIONS, Section, Shutdown, Tls,
-    VhostSettings, Workers,
+    Admin, CertificateEntry, Config, KeySpec, Limits, Listen, Log, Reload, SECTIONS, Section,
+    Shutdown, Tls, VhostSettings, Workers,
 };
 
 const WIDTH_CHARS: usize = 98;
@@ -34,6 +34,7 @@ pub fn reference(config: &Config) -> String {
         }
     }
     vhosts(&mut out, config);
+    certificates(&mut out, config);
     out
 }
 
@@ -78,6 +79,23 @@ fn vhosts(out: &mut String, config: &Config) {
         }
         out.push('\n');
     }
+}
+
+fn certificates(out: &mut String, config: &Config) {
+    out.push('\n');
+    let keys =
+        CertificateEntry::KEYS.iter().map(|spec| format!("{}: {}", spec.name, text(spec.doc)));
+    comment(
+        out,
+        &format!(
+            "{} NAME is free; \"default\" is for clients that ask for no name. Two entries may serve the \
+             same name with keys of two kinds. An entry comes before tls.dir. Not settable by variables. \
+             {} reload: yes.",
+            text(CertificateEntry::DOC),
+            keys.collect::<Vec<_>>().join(" "),
+        ),
+    );
+    super::certificates::write_reference(out, config);
 }
 
 fn text(doc: &[&str]) -> String {

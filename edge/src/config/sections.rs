@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::setting::{
-    Cpus, DuplicatePublish, FilePath, FlushPolicy, IoChoice, KernelTls, Listener, LogFormat,
-    LogLevel, Networks, Secret, sections,
+    Cpus, DuplicatePublish, FilePath, FlushPolicy, HostNames, IoChoice, KernelTls, Listener,
+    LogFormat, LogLevel, Networks, Secret, sections,
 };
 
 /// Largest message RTMP can carry: its length field has 24 bits.
@@ -23,7 +23,7 @@ sections! {
         /// RTMP for publishers and players.
         rtmp: Listener = Listener::Address(SocketAddr::new(ANY_IPV4, 1935)), "", LISTENER, Restart;
         /// RTMP over TLS; plain RTMP is taken here too, the first byte decides. Needs certificates, see [tls].
-        /// 0.0.0.0:443 when tls.dir is given on the command line and nothing is said here.
+        /// 0.0.0.0:443 instead if there are certificates and this key is set nowhere.
         rtmps: Listener = Listener::Off, "", LISTENER, Restart;
         /// Viewers' HTTP. Not served by this version: a warning is logged and the ready line says off.
         http: Listener = Listener::Off, "", LISTENER, Restart;
@@ -39,12 +39,26 @@ sections! {
 
     /// Certificates.
     pub struct Tls {
-        /// Folder of certificates: NAME.crt + NAME.key, or NAME/fullchain.pem + NAME/privkey.pem.
-        /// Read again on change and SIGHUP, for new connections.
-        dir: FilePath = FilePath::default(), "", "a folder, or empty for none", Restart;
         /// Whether the kernel makes the TLS records (kTLS). "auto" where it can; "require" refuses to start
         /// where it cannot: modprobe tls.
         kernel: KernelTls = KernelTls::Auto, "", "\"auto\", \"require\" or \"off\"", Restart;
+        /// Folder of certificates: NAME.crt + NAME.key, or NAME/fullchain.pem + NAME/privkey.pem, or as an
+        /// ACME client keeps them (certbot, acme.sh, lego, Caddy). Host names are read from the certificates;
+        /// the pair named "default" is for clients that ask for no name, else the first by name.
+        dir: FilePath = FilePath::default(), "", "a folder, or empty for none", Live;
+        /// How often certificate files are looked at for changes. A change is taken at the second look that
+        /// finds it the same. Cost: two file status calls for each certificate, at most 5 % of one CPU.
+        watch_interval_ms: u32 = 5_000, "milliseconds", 100..=3_600_000, Live;
+    }
+
+    /// One certificate that is not in tls.dir, or that is to be chosen for other names than its own.
+    pub struct CertificateEntry {
+        /// PEM file: the certificate, then its intermediates.
+        cert: FilePath = FilePath::default(), "", "a file", Live;
+        /// PEM file: its key, PKCS#8, SEC1 or PKCS#1, without a passphrase.
+        key: FilePath = FilePath::default(), "", "a file", Live;
+        /// Host names it is chosen for; empty for those it names itself.
+        domains: HostNames = HostNames::default(), "", "a list like \"a.example, *.a.example\"", Live;
     }
 
     /// Threads that move media.

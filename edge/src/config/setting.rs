@@ -129,6 +129,7 @@ text_setting! {
     Cpus [Text] |value| quoted(&value.to_string());
     Networks [Text] |value| quoted(&value.to_string());
     KernelTls [Text] |value| quoted(value.text());
+    HostNames [Text] |value| quoted(&value.0.join(", "));
     IoChoice [Text] |value| quoted(value.text());
     LogLevel [Text] |value| quoted(value.text());
     LogFormat [Text] |value| quoted(value.text());
@@ -259,6 +260,38 @@ impl fmt::Display for Networks {
         }
         Ok(())
     }
+}
+
+/// Host names, wildcards as `*.parent`, in lower case; empty means those something has by itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HostNames(pub Vec<String>);
+
+impl HostNames {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut names = Vec::new();
+        for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
+            let name = name.to_ascii_lowercase();
+            check_host_name(&name).map_err(|message| format!("{name:?}: {message}"))?;
+            if names.contains(&name) {
+                return Err(format!("{name} is named twice"));
+            }
+            names.push(name);
+        }
+        Ok(Self(names))
+    }
+}
+
+/// Whether a text is a host name, an address, or a wildcard.
+///
+/// # Errors
+/// What was expected.
+pub fn check_host_name(name: &str) -> Result<(), String> {
+    let bare = name.strip_prefix("*.").unwrap_or(name);
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+    if bare.is_empty() || name.len() > 253 || !bare.chars().all(fits) {
+        return Err("expected a host name, an IP address, or *. and a domain".into());
+    }
+    Ok(())
 }
 
 macro_rules! choice {
@@ -516,6 +549,7 @@ macro_rules! sections {
             }),*];
 
             /// Takes one key's value from another instance, secrets included.
+            #[allow(dead_code, reason = "entries, unlike sections, have no key that needs a restart")]
             pub(crate) fn copy_key(&mut self, from: &Self, key: &str) {
                 match key {
                     $(stringify!($key) => self.$key.clone_from(&from.$key),)*

@@ -17,10 +17,11 @@ use serde_json::json;
 
 use super::inspect::{self, NoAnswer};
 use super::{Control, HEARTBEAT_MAX, Phase};
+use crate::certs::CertInfo;
 use crate::command::{ClientInfo, ConnectionId, InspectScope, StreamInfo};
 use crate::config::DEFAULT_VHOST;
 use crate::log::event;
-use crate::metrics::{ConnectionState, Role, openmetrics};
+use crate::metrics::{CertificateState, ConnectionState, Role, openmetrics};
 
 /// Entries of a list when the request does not say.
 pub const LIMIT_DEFAULT: usize = 1_000;
@@ -41,6 +42,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("get", "/api/v1/streams/{app}/{name}"),
     ("get", "/api/v1/clients"),
     ("delete", "/api/v1/clients/{id}"),
+    ("get", "/api/v1/certs"),
     ("post", "/api/v1/reload"),
     ("post", "/api/v1/drain"),
 ];
@@ -64,6 +66,7 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         .route("/api/v1/streams/{*path}", get(stream))
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/clients/{id}", delete(kick))
+        .route("/api/v1/certs", get(certs))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/drain", post(drain))
         .fallback(no_route)
@@ -250,14 +253,23 @@ impl ListQuery {
     }
 
     fn page<T>(&self, all: Vec<T>, missing_workers: Vec<u16>) -> Result<Page<T>, ApiError> {
-        let (offset, limit) = (self.offset.unwrap_or(0), self.limit.unwrap_or(LIMIT_DEFAULT));
-        if limit == 0 || limit > LIMIT_MAX {
-            return Err(ApiError::bad_request(format!("limit must be 1..={LIMIT_MAX}")));
-        }
-        let total = all.len();
-        let items = all.into_iter().skip(offset).take(limit).collect();
-        Ok(Page { total, offset, limit, missing_workers, items })
+        page(all, self.offset, self.limit, missing_workers)
     }
+}
+
+fn page<T>(
+    all: Vec<T>,
+    offset: Option<usize>,
+    limit: Option<usize>,
+    missing_workers: Vec<u16>,
+) -> Result<Page<T>, ApiError> {
+    let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(LIMIT_DEFAULT));
+    if limit == 0 || limit > LIMIT_MAX {
+        return Err(ApiError::bad_request(format!("limit must be 1..={LIMIT_MAX}")));
+    }
+    let total = all.len();
+    let items = all.into_iter().skip(offset).take(limit).collect();
+    Ok(Page { total, offset, limit, missing_workers, items })
 }
 
 /// A part of a list.
@@ -322,6 +334,28 @@ async fn clients(
             && query.matches(c.vhost.as_deref(), c.app.as_deref(), c.stream.as_deref())
     });
     query.page(all.clients, all.missing_workers).map(Json)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CertQuery {
+    state: Option<CertificateState>,
+    name: Option<String>,
+    offset: Option<usize>,
+    limit: Option<usize>,
+}
+
+async fn certs(
+    State(control): Shared,
+    query: Result<Query<CertQuery>, QueryRejection>,
+) -> Result<Json<Page<CertInfo>>, ApiError> {
+    let Query(CertQuery { state, name, offset, limit }) = query?;
+    let mut all = control.certs().list();
+    all.retain(|one| {
+        let is_named = |wanted: &String| one.name == *wanted || one.names.contains(wanted);
+        state.is_none_or(|state| state == one.state) && name.as_ref().is_none_or(is_named)
+    });
+    page(all, offset, limit, Vec::new()).map(Json)
 }
 
 fn parse_role(text: &str) -> Result<Role, ApiError> {

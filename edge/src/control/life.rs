@@ -76,6 +76,7 @@ pub fn run(
             let listener = tokio::net::TcpListener::from_std(listener).map_err(setup)?;
             tokio::spawn(http::serve(listener, Arc::clone(&control)));
         }
+        tokio::spawn(watch_certificates(Arc::clone(&control)));
         let drained = vec![false; threads.len()];
         let signals = Signals::new().map_err(setup)?;
         let notifier = Notifier::from_env();
@@ -85,6 +86,22 @@ pub fn run(
             .run(signals, events)
             .await
     })
+}
+
+/// Looks at the certificate files again and again. Off this thread: with very many files that takes longer
+/// than a tick. However many there are and however slow their disk, it rests nineteen times as long as it
+/// looked.
+async fn watch_certificates(control: Arc<Control>) {
+    let mut looked = Duration::ZERO;
+    loop {
+        let interval = Duration::from_millis(u64::from(control.config().tls.watch_interval_ms));
+        tokio::time::sleep(interval.max(looked * 19)).await;
+        let certs = Arc::clone(control.certs());
+        let begin = Instant::now();
+        // What it found is logged inside; it ends early only by a panic, and then the next look is due.
+        drop(tokio::task::spawn_blocking(move || certs.watch()).await);
+        looked = begin.elapsed();
+    }
 }
 
 struct Signals {

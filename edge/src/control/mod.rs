@@ -21,12 +21,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use crate::certs::{CertSources, CertStore, LoadReport};
 use crate::command::{Command, WorkerHandle};
 use crate::config::diff::{Changes, merge};
 use crate::config::{Config, ConfigError, Source};
 use crate::host;
 use crate::log::{LogHandle, event};
-use crate::metrics::{Outcome, ProcessMetrics, WorkerMetrics, openmetrics};
+use crate::metrics::{
+    CertificateState, Label as _, Outcome, ProcessMetrics, WorkerMetrics, openmetrics,
+};
 
 pub use life::{RunError, run};
 
@@ -82,6 +85,8 @@ pub struct ReloadReport {
     pub changes: Changes,
     /// Things that are probably not meant.
     pub warnings: Vec<String>,
+    /// What looking at the certificate files did.
+    pub certificates: LoadReport,
 }
 
 /// The state of the control thread, shared by its tasks. Its locks are never held across an await.
@@ -89,6 +94,7 @@ pub struct ReloadReport {
 pub struct Control {
     source: Source,
     config: Mutex<Arc<Config>>,
+    certs: Arc<CertStore>,
     log: LogHandle,
     workers: Vec<WorkerHandle>,
     process: ProcessMetrics,
@@ -112,6 +118,7 @@ impl Control {
     pub fn new(
         source: Source,
         config: Arc<Config>,
+        certs: Arc<CertStore>,
         log: LogHandle,
         workers: Vec<WorkerHandle>,
         fds_max: u64,
@@ -126,6 +133,7 @@ impl Control {
         Self {
             source,
             config: Mutex::new(config),
+            certs,
             log,
             workers,
             process,
@@ -211,7 +219,15 @@ impl Control {
         }
         let changed = changes.changed.iter().map(|change| change.key.as_str()).collect::<Vec<_>>();
         tracing::info!(event = event::CONFIG_RELOADED, changed = changed.join(" "), "reloaded");
-        Ok(ReloadReport { changes, warnings: loaded.warnings })
+        // May take a while where thousands of certificates changed; the workers turned meanwhile.
+        let certificates = self.certs.reload_from(CertSources::of(&self.config()));
+        self.feel_pulses(Instant::now());
+        Ok(ReloadReport { changes, warnings: loaded.warnings, certificates })
+    }
+
+    /// The certificates.
+    pub fn certs(&self) -> &Arc<CertStore> {
+        &self.certs
     }
 
     /// Asks the control loop to drain and then stop the process.
@@ -257,8 +273,22 @@ impl Control {
         self.process.uptime.set(self.uptime().as_secs_f64());
         self.process.log_dropped.set_total(self.log.dropped_lines());
         self.process.resident_bytes.set(host::resident_bytes());
+        self.certificate_metrics();
         let workers: Vec<&WorkerMetrics> = self.workers.iter().map(WorkerHandle::metrics).collect();
         openmetrics::render(&self.process, &workers)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact in a float")]
+    fn certificate_metrics(&self) {
+        let figures = self.certs.figures();
+        for &state in CertificateState::ALL {
+            self.process.certificates.of(state).set(figures.states[state.index()]);
+        }
+        self.process.certificate_names.set(figures.names);
+        self.process.certificates_loaded.set_total(figures.loaded_total);
+        self.process.certificates_refused.set_total(figures.refused_total);
+        let soonest = figures.soonest.into_iter().map(|(name, end)| (name, end as f64));
+        self.process.certificate_expiry.set(soonest.collect());
     }
 }
 
@@ -282,7 +312,8 @@ mod tests {
         let (port, seed) = worker_link(0, sink);
         let workers = vec![seed.with_waker(Arc::new(Nobody))];
         let config = Arc::new(Config::default());
-        (Control::new(Source::default(), config, LogHandle::default(), workers, 0), port)
+        let (source, log) = (Source::default(), LogHandle::default());
+        (Control::new(source, config, CertStore::empty(), log, workers, 0), port)
     }
 
     #[test]

@@ -19,8 +19,14 @@ macro_rules! labels {
         $($(#[doc = $value_doc:literal])* $variant:ident = $text:literal,)*
     })*) => {$(
         $(#[doc = $doc])*
-        #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize)]
+        #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize,
+            serde::Deserialize)]
         pub enum $name { $($(#[doc = $value_doc])* #[serde(rename = $text)] $variant,)* }
+
+        impl $name {
+            /// Every value, in index order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+        }
 
         impl Label for $name {
             const NAME: &'static str = $label;
@@ -197,6 +203,19 @@ labels! {
         In = "in",
         /// To peers.
         Out = "out",
+    }
+    /// How a certificate stands.
+    CertificateState "state" {
+        /// Served, and its files are what is served.
+        Valid = "valid",
+        /// Served, but its files have changed since and cannot be used.
+        Stale = "stale",
+        /// Its last day is over. Served where there is no other.
+        Expired = "expired",
+        /// Its first day is to come. Served where there is no other.
+        NotYetValid = "not_yet_valid",
+        /// Not served: its files cannot be used and never could.
+        Broken = "broken",
     }
     /// How something ended.
     Outcome "result" {

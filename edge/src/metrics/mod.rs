@@ -15,12 +15,13 @@ pub mod table;
 use std::array;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub use labels::{
-    CloseReason, ConnectionState, Direction, FlushCause, GraceResult, Label, MediaKind, Outcome,
-    PlayResult, PublishResult, Role, SkipReason, StreamLife, TlsHandshake, TlsMode,
+    CertificateState, CloseReason, ConnectionState, Direction, FlushCause, GraceResult, Label,
+    MediaKind, Outcome, PlayResult, PublishResult, Role, SkipReason, StreamLife, TlsHandshake,
+    TlsMode,
 };
 pub use table::{ProcessMetrics, WorkerMetrics};
 
@@ -232,6 +233,35 @@ impl ErrorCounter {
     /// Errors of all labels.
     pub fn total(&self) -> u64 {
         self.slots.iter().map(|(_, counter)| counter.value()).sum::<u64>() + self.other.value()
+    }
+}
+
+/// A time per name. The names are the operator's, never a peer's, and whoever sets them bounds their
+/// number. Read and written by the control thread.
+#[derive(Default)]
+pub struct NamedTimes(Mutex<Vec<(String, f64)>>);
+
+impl NamedTimes {
+    /// Replaces all: names and Unix times in seconds.
+    pub fn set(&self, times: Vec<(String, f64)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = times;
+    }
+
+    /// Reads all, in the order they were set.
+    pub fn each(&self, mut read: impl FnMut(&str, f64)) {
+        for (name, time) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            read(name, *time);
+        }
+    }
+}
+
+impl fmt::Debug for NamedTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        self.each(|name, time| {
+            map.entry(&name, &time);
+        });
+        map.finish()
     }
 }
 

@@ -8,7 +8,7 @@ use super::labels::Label;
 use super::table::{ProcessMetrics, WorkerMetrics};
 use super::{
     Buckets, Counter, CounterBy, CounterByPair, ErrorCounter, Gauge, GaugeBy, GaugeByPair,
-    Histogram, RealGauge,
+    Histogram, NamedTimes, RealGauge,
 };
 
 /// Content type of [`render`]'s text.
@@ -217,6 +217,17 @@ impl Metric for ErrorCounter {
         }
         let other = real(self.other.value());
         emit(Sample { suffix: "_total", labels: "label=\"other\"".into(), value: other });
+    }
+}
+
+impl Metric for NamedTimes {
+    const KIND: Kind = Kind::Gauge;
+    const LABELS: &'static [&'static str] = &["name"];
+    fn visit(&self, emit: &mut dyn FnMut(Sample)) {
+        self.each(|name, value| {
+            let name = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            emit(Sample { suffix: "", labels: format!("name=\"{name}\""), value });
+        });
     }
 }
 

@@ -6,9 +6,10 @@
 
 use super::openmetrics::{Family, Metric, Scope};
 use super::{
-    Buckets, CloseReason, ConnectionState, Counter, CounterBy, CounterByPair, ErrorCounter,
-    FlushCause, Gauge, GaugeBy, GaugeByPair, GraceResult, Histogram, MediaKind, Outcome,
-    PlayResult, PublishResult, RealGauge, Role, SkipReason, StreamLife, TlsHandshake, TlsMode,
+    Buckets, CertificateState, CloseReason, ConnectionState, Counter, CounterBy, CounterByPair,
+    ErrorCounter, FlushCause, Gauge, GaugeBy, GaugeByPair, GraceResult, Histogram, MediaKind,
+    NamedTimes, Outcome, PlayResult, PublishResult, RealGauge, Role, SkipReason, StreamLife,
+    TlsHandshake, TlsMode,
 };
 
 /// Lag of a subscriber, observed in milliseconds of stream time, exported in seconds.
@@ -169,6 +170,16 @@ metrics! {
     events_dropped: Counter = "ringcast_events_dropped";
     /// Admin requests answered, by success (status below 400) or failure.
     admin_requests: CounterBy<Outcome> = "ringcast_admin_requests";
+    /// Certificates by state. Alert on anything but valid.
+    certificates: GaugeBy<CertificateState> = "ringcast_certificates";
+    /// Host names a certificate is chosen for, wildcards counted once.
+    certificate_names: Gauge = "ringcast_certificate_host_names";
+    /// Certificates read and taken, those of the start included.
+    certificates_loaded: Counter = "ringcast_certificates_loaded";
+    /// Certificates that were refused when their files were read; the earlier one stays.
+    certificates_refused: Counter = "ringcast_certificates_refused";
+    /// When a certificate ends, in Unix time: those twenty that end first.
+    certificate_expiry: NamedTimes = "ringcast_certificate_expiry_timestamp_seconds";
     /// Open file descriptors the process may have.
     fds_max: Gauge = "ringcast_file_descriptors_max";
     /// Resident memory of the process.
