@@ -64,7 +64,7 @@ pub struct ServeArgs {
     /// Address for RTMP [default: 0.0.0.0:1935]
     #[arg(long, value_name = "ADDR")]
     pub rtmp: Option<String>,
-    /// Address for RTMP over TLS (accepted, not served by this version)
+    /// Address for RTMP over TLS [default: 0.0.0.0:443 with --tls-dir, else off]
     #[arg(long, value_name = "ADDR")]
     pub rtmps: Option<String>,
     /// Address for viewers' HTTP (accepted, not served by this version)

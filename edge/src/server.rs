@@ -269,6 +269,14 @@ impl Addresses {
                 );
             }
         }
+        if let Some(address) = self.rtmps {
+            let server = format!("rtmps://{}/live", url_authority(address, 443));
+            out.push_str(&format!(
+                "  Over TLS, by a name of the certificate in place of the address\n\
+                 \x20   OBS      Server: {server}\n\
+                 \x20   ffmpeg   ffmpeg -re -i FILE -c copy -f flv {server}/mystream\n"
+            ));
+        }
         if let Some(address) = self.admin {
             let authority = url_authority(address, 80);
             out.push_str(&format!(
@@ -326,6 +334,10 @@ mod tests {
             addresses.ready_line(),
             "ready rtmp=0.0.0.0:1935 rtmps=off http=off admin=127.0.0.1:9090 workers=2 io=uring ktls=off"
         );
+        (addresses.rtmps, addresses.is_kernel_tls) = (Some("[::]:443".parse().unwrap()), true);
+        let line = addresses.ready_line();
+        assert!(line.contains(" rtmps=[::]:443 ") && line.ends_with(" ktls=on"), "{line}");
+        (addresses.rtmps, addresses.is_kernel_tls) = (None, true);
         (addresses.rtmp, addresses.admin, addresses.io) = (None, None, IoKind::Epoll);
         assert_eq!(
             addresses.ready_line(),

@@ -474,14 +474,19 @@ impl Loader {
     }
 
     fn warn_about_what_is_not_served(&mut self) {
-        for (key, listener) in
-            [("rtmps", self.config.listen.rtmps), ("http", self.config.listen.http)]
+        if let Some(address) = self.config.listen.http.address() {
+            self.warnings.push(format!(
+                "listen.http = {address}: this version does not serve http; nothing listens there"
+            ));
+        }
+        let has_certificates =
+            self.config.tls.dir.path().is_some() || !self.config.certificates.is_empty();
+        if let Some(address) = self.config.listen.rtmps.address()
+            && !has_certificates
         {
-            if let Some(address) = listener.address() {
-                self.warnings.push(format!(
-                    "listen.{key} = {address}: this version does not serve {key}; nothing listens there"
-                ));
-            }
+            self.warnings.push(format!(
+                "listen.rtmps = {address}: there are no certificates (tls.dir); nothing listens there"
+            ));
         }
     }
 }

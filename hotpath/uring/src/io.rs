@@ -94,7 +94,8 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// The dense part of the id, below [`IoConfig::connections_max`](crate::IoConfig::connections_max): fit to index a table.
+    /// The dense part of the id, below
+    /// [`IoConfig::connections_max`](crate::IoConfig::connections_max): fit to index a table.
     pub const fn index(self) -> usize {
         self.index as usize
     }

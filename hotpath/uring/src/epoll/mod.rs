@@ -9,7 +9,8 @@
 //! Connections are registered once, edge-triggered, for both directions; what the edges said is kept
 //! in flags, so pausing and resuming cost no system call. Listeners and the eventfd are
 //! level-triggered. A wait's end is rounded up to the next millisecond, which is what `epoll_wait`
-//! offers. Receiving, bounds and TLS are in `receive.rs`. Measured against io_uring a send costs the same; what is lost is batching on ingest.
+//! offers. Receiving, bounds and TLS are in `receive.rs`. Measured against io_uring a send costs the
+//! same; what is lost is batching on ingest.
 
 mod receive;
 

@@ -457,10 +457,9 @@ impl<W: World> Server<W> {
         }
         match completion {
             Completion::Accepted { conn, peer, .. } => {
-                let mode = match self.first_bytes_max {
-                    Some(bytes_max) => Mode::Asked(bytes_max as usize),
-                    None => Mode::Streaming,
-                };
+                let first = self.first_bytes_max;
+                let mode =
+                    first.map_or(Mode::Streaming, |bytes_max| Mode::Asked(bytes_max as usize));
                 let seen = Seen { peer: Some(peer), mode, ..Seen::default() };
                 assert!(self.conns.insert(conn, seen).is_none(), "an id given out twice");
                 self.accepted.push(conn);
