@@ -20,10 +20,12 @@ pub struct Arena {
     segment_bytes: u32,
     small_bytes: u32,
     index_bytes: u32,
+    small_index_bytes: u32,
     cached_max: usize,
     segments: Vec<Block>,
     small_segments: Vec<Block>,
     indexes: Vec<Block>,
+    small_indexes: Vec<Block>,
 }
 
 impl Arena {
@@ -40,11 +42,13 @@ impl Arena {
         Self {
             segment_bytes: config.segment_bytes,
             small_bytes: config.small_segment_bytes(),
-            index_bytes: index_bytes(config.index_entries_per_segment),
+            index_bytes: index_bytes(config.index_entries(config.segment_bytes)),
+            small_index_bytes: index_bytes(config.index_entries(config.small_segment_bytes())),
             cached_max: segments_cached_max,
             segments: Vec::with_capacity(segments_cached_max),
             small_segments: Vec::with_capacity(segments_cached_max),
-            indexes: Vec::with_capacity(2 * segments_cached_max),
+            indexes: Vec::with_capacity(segments_cached_max),
+            small_indexes: Vec::with_capacity(segments_cached_max),
         }
     }
 
@@ -70,7 +74,8 @@ impl Arena {
         self.cached_max = segments_cached_max;
         self.segments.truncate(segments_cached_max);
         self.small_segments.truncate(segments_cached_max);
-        self.indexes.truncate(2 * segments_cached_max);
+        self.indexes.truncate(segments_cached_max);
+        self.small_indexes.truncate(segments_cached_max);
     }
 
     /// Free segments in the cache, of both sizes.
@@ -83,7 +88,10 @@ impl Arena {
     #[must_use]
     pub fn cached_bytes(&self) -> u64 {
         let bytes = |blocks: &Vec<Block>| blocks.iter().map(|b| u64::from(b.len())).sum::<u64>();
-        bytes(&self.segments) + bytes(&self.small_segments) + bytes(&self.indexes)
+        [&self.segments, &self.small_segments, &self.indexes, &self.small_indexes]
+            .map(bytes)
+            .iter()
+            .sum()
     }
 
     /// A block of exactly `len` bytes; `None` when the allocator has no memory.
@@ -94,6 +102,8 @@ impl Arena {
             self.small_segments.pop()
         } else if len == self.index_bytes {
             self.indexes.pop()
+        } else if len == self.small_index_bytes {
+            self.small_indexes.pop()
         } else {
             None
         };
@@ -103,16 +113,18 @@ impl Arena {
     /// Keeps a block for the next `take`, or frees it when it is of another size or the cache is
     /// full.
     pub(crate) fn put(&mut self, block: Block) {
-        let (cache, max) = if block.len() == self.segment_bytes {
-            (&mut self.segments, self.cached_max)
+        let cache = if block.len() == self.segment_bytes {
+            &mut self.segments
         } else if block.len() == self.small_bytes {
-            (&mut self.small_segments, self.cached_max)
+            &mut self.small_segments
         } else if block.len() == self.index_bytes {
-            (&mut self.indexes, 2 * self.cached_max)
+            &mut self.indexes
+        } else if block.len() == self.small_index_bytes {
+            &mut self.small_indexes
         } else {
             return;
         };
-        if cache.len() < max {
+        if cache.len() < self.cached_max {
             cache.push(block);
         }
     }

@@ -71,6 +71,16 @@ impl RingConfig {
         if quarter < SMALL_SEGMENT_BYTES_MIN { self.segment_bytes } else { quarter }
     }
 
+    /// Messages that fit into a segment of so many bytes: small segments have small indexes.
+    pub(crate) const fn index_entries(&self, segment_bytes: u32) -> u32 {
+        let quarter = self.index_entries_per_segment / 4;
+        if segment_bytes < self.segment_bytes && quarter > 0 {
+            quarter
+        } else {
+            self.index_entries_per_segment
+        }
+    }
+
     /// Slots that media segments leave to preambles, so that a full ring can still announce new
     /// sequence headers. None in tiny rings.
     pub(crate) const fn slots_for_preambles(&self) -> usize {

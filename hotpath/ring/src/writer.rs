@@ -161,7 +161,7 @@ impl Writer {
         };
         if let Some(open) = self.segments.back()
             && bytes <= open.bytes.len() - open.used
-            && open.messages < self.config.index_entries_per_segment
+            && open.messages < self.config.index_entries(open.bytes.len())
         {
             self.reservation = Some(Reservation::Open(bytes));
             return Ok(());
@@ -394,7 +394,7 @@ impl Writer {
             return Err(RingFull::NoSlot { held: self.held_slots() });
         }
         self.check_budget(len)?;
-        let index_len = index_bytes(self.config.index_entries_per_segment);
+        let index_len = index_bytes(self.config.index_entries(len));
         let (bytes, index) = (arena.take(len), arena.take(index_len));
         let (Some(bytes), Some(index)) = (bytes, index) else {
             return Err(RingFull::OutOfMemory);
