@@ -25,15 +25,18 @@ pub(crate) struct RecordCursor {
 pub(crate) struct Advance {
     /// Records whose last byte was in the piece.
     pub(crate) records: usize,
+    /// Bytes of the piece that were counted: all of it, or up to the end of an absurd header.
+    pub(crate) bytes: usize,
     /// A header no TLS peer sends: the rest of such a record is not worth waiting for.
     pub(crate) is_absurd: bool,
 }
 
 impl RecordCursor {
-    /// Bytes until the next decision: the rest of the header, else the rest of the record.
+    /// Bytes until the next decision: the rest of the header, else the rest of the record. Never 0, not
+    /// even behind an absurd header, where nobody should ask.
     pub(crate) fn wanted_bytes(&self) -> usize {
         match self.payload_bytes_left {
-            0 => RECORD_HEADER_BYTES - self.header_bytes,
+            0 => (RECORD_HEADER_BYTES - self.header_bytes).max(1),
             left => left,
         }
     }
@@ -45,6 +48,7 @@ impl RecordCursor {
 
     /// Counts `input`. Stops at an absurd header: the stream has no further meaning.
     pub(crate) fn advance(&mut self, mut input: &[u8]) -> Advance {
+        let all_bytes = input.len();
         let mut seen = Advance::default();
         while !input.is_empty() {
             if self.payload_bytes_left == 0 {
@@ -59,10 +63,11 @@ impl RecordCursor {
                 }
                 let [kind, major, _, high, low] = self.header;
                 self.payload_bytes_left = usize::from(u16::from_be_bytes([high, low]));
-                let is_legal = (20..=23).contains(&kind)
+                let is_legal = (20..=24).contains(&kind)
                     && major == 3
                     && self.payload_bytes_left <= RECORD_WIRE_BYTES_MAX - RECORD_HEADER_BYTES;
                 if !is_legal {
+                    self.payload_bytes_left = 0;
                     seen.is_absurd = true;
                     break;
                 }
@@ -76,6 +81,7 @@ impl RecordCursor {
                 seen.records += 1;
             }
         }
+        seen.bytes = all_bytes - input.len();
         seen
     }
 }
@@ -124,7 +130,9 @@ mod tests {
         for header in [*b"GET /", [3, 0, 0, 0, 0], [22, 2, 0, 0, 5], [23, 3, 3, 0xff, 0xff]] {
             let mut cursor = RecordCursor::default();
             assert!(!cursor.advance(&header[..4]).is_absurd);
-            assert!(cursor.advance(&header[4..]).is_absurd, "{header:?}");
+            let seen = cursor.advance(&[header[4], 1, 2, 3]);
+            assert_eq!((seen.is_absurd, seen.bytes, seen.records), (true, 1, 0), "{header:?}");
+            assert!(cursor.wanted_bytes() > 0 && !cursor.is_at_boundary());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The fuzz targets' bodies on the committed corpus and on random bytes, so that they stay alive between runs.
+//! The fuzz targets' bodies on the committed corpus and on random bytes: they stay alive between runs.
 
 use std::fs;
 use std::path::PathBuf;

@@ -200,6 +200,17 @@ fn close_notify_ends_each_direction_by_itself() {
 }
 
 #[test]
+fn a_close_notify_that_nobody_vouches_for_does_not_close() {
+    let mut session = client();
+    let mut out = Vec::new();
+    session.start(&mut out).unwrap();
+    let (outcome, _) = tell(&mut session, &[21, 3, 3, 0, 2, 1, 0]);
+    assert_eq!(outcome.unwrap(), Progress::Handshaking);
+    assert_eq!(session.encrypt(b"x", &mut out).unwrap_err().label(), "not_ready");
+    assert_eq!(session.handle_end().unwrap_err().label(), "truncated");
+}
+
+#[test]
 fn an_end_without_close_notify_is_truncation() {
     let mut pair = Pair::established(Version::Tls13, Cipher::Aes128Gcm);
     let error = pair.server.handle_end().unwrap_err();
@@ -269,7 +280,7 @@ fn encrypting_is_in_full_records_of_any_length_and_appends() {
     for version in [Version::Tls12, Version::Tls13] {
         let mut pair = Pair::established(version, Cipher::Aes128Gcm);
         for bytes in [0, 1, 1400, 16 * 1024 - 1, 16 * 1024, 16 * 1024 + 1, 200_000] {
-            let plain = (0..bytes).map(|at| at as u8).collect::<Vec<_>>();
+            let plain: Vec<u8> = (0..bytes).map(|at| (at % 251).try_into().unwrap()).collect();
             let mut out = b"before".to_vec();
             pair.server.encrypt(&plain, &mut out).unwrap();
             assert!(out.len() - 6 <= Session::encrypted_bytes(bytes), "{bytes}");

@@ -16,13 +16,15 @@
 //!
 //! Called by one thread; never reads a clock of its own, never touches a socket.
 
+mod steps;
+
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::unbuffered::{ConnectionState, EncryptError};
 use rustls::{AlertDescription, HandshakeKind};
 
 use crate::config::cipher_of;
@@ -35,6 +37,7 @@ use crate::limits::{
     RECORD_WIRE_BYTES_MAX, SERVER_FLIGHT_BYTES_MAX,
 };
 use crate::record::RecordCursor;
+use steps::{Attempt, Next, append, encrypt_once, push_key_update, turn};
 
 /// Room for what may go ahead of a record: the answer to a `KeyUpdate`, an alert.
 const QUEUED_BYTES: usize = 64;
@@ -346,10 +349,10 @@ impl Session {
 
     fn check_can_send(&self) -> Result<()> {
         match self.phase {
-            Phase::Established | Phase::PeerClosed if !self.is_close_sent => Ok(()),
-            Phase::Established | Phase::PeerClosed => Err(refused("sending after close_notify")),
-            Phase::Handshaking => Err(refused("sending before the handshake is complete")),
             Phase::Failed => Err(refused("sending in a session that has failed")),
+            _ if self.facts.is_none() => Err(refused("sending before the handshake is complete")),
+            _ if self.is_close_sent => Err(refused("sending after close_notify")),
+            _ => Ok(()),
         }
     }
 
@@ -369,16 +372,19 @@ impl Session {
             self.is_first_byte_seen = true;
         }
         let seen = self.cursor.advance(input);
-        self.incoming.extend_from_slice(input);
+        // Nothing behind an absurd header has a meaning, so the outcome does not depend on segmentation.
+        self.incoming.extend_from_slice(&input[..seen.bytes]);
         if let Connection::Hello(config) = &self.connection {
             let config = Arc::clone(config);
             if !self.open_server(config, out)? {
                 return Ok(());
             }
         }
-        // A torn record tells the library nothing; only a whole one, or one not worth waiting for, does.
-        if seen.records > 0 || seen.is_absurd {
-            self.run(seen.records, out, plain)?;
+        // Also for a torn record: the library refuses a bad header at its first byte.
+        self.run(seen.records, out, plain)?;
+        if seen.is_absurd && self.phase != Phase::PeerClosed {
+            // The library waits for the payload of some records that nobody may send.
+            return Err(TlsError::new(ErrorKind::Malformed("record header".into())));
         }
         let bytes_max = match self.connection {
             Connection::Client(_) => Self::HELD_BYTES_MAX,
@@ -463,7 +469,7 @@ impl Session {
                     // nobody would send it, and the peer could not follow the new keys.
                     let is_tls13 =
                         self.facts.as_ref().is_some_and(|facts| facts.version == Version::Tls13);
-                    if is_flushed || data_records >= records || !is_tls13 {
+                    if is_flushed || data_records >= records || !is_tls13 || self.is_close_sent {
                         break Ok(());
                     }
                     is_flushed = true;
@@ -540,132 +546,6 @@ impl Session {
 
 fn refused(what: &'static str) -> TlsError {
     TlsError::new(ErrorKind::NotReady(what))
-}
-
-/// What the library said and what to do next.
-struct Turn {
-    discard: usize,
-    next: Next,
-}
-
-enum Next {
-    Again { data_records: usize },
-    Blocked,
-    Traffic,
-    PeerClosed,
-    Failed(rustls::Error),
-}
-
-/// Handles one state of the library.
-fn turn<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    out: &mut Vec<u8>,
-    plain: &mut Vec<u8>,
-) -> Turn {
-    let UnbufferedStatus { mut discard, state } = status;
-    let again = Next::Again { data_records: 0 };
-    let next = match state {
-        Ok(ConnectionState::EncodeTlsData(mut piece)) => {
-            append(out, |room| piece.encode(room));
-            again
-        }
-        // Appended to `out` is as good as sent: the caller sends it in order or closes.
-        Ok(ConnectionState::TransmitTlsData(sent)) => {
-            sent.done();
-            again
-        }
-        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-            let mut data_records = 0;
-            let mut failed = None;
-            while let Some(record) = traffic.next_record() {
-                match record {
-                    Ok(record) => {
-                        discard += record.discard;
-                        plain.extend_from_slice(record.payload);
-                        data_records += 1;
-                    }
-                    Err(error) => {
-                        failed = Some(error);
-                        break;
-                    }
-                }
-            }
-            failed.map_or(Next::Again { data_records }, Next::Failed)
-        }
-        Ok(ConnectionState::BlockedHandshake) => Next::Blocked,
-        Ok(ConnectionState::WriteTraffic(_)) => Next::Traffic,
-        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Next::PeerClosed,
-        // Early data is not enabled, and further states would be new ones.
-        Ok(_) => Next::Failed(rustls::Error::General("unknown state of the library".into())),
-        Err(error) => Next::Failed(error),
-    };
-    Turn { discard, next }
-}
-
-/// Grows `out` by what `encode` says it needs.
-fn append(
-    out: &mut Vec<u8>,
-    mut encode: impl FnMut(&mut [u8]) -> std::result::Result<usize, EncodeError>,
-) {
-    let at = out.len();
-    if let Err(EncodeError::InsufficientSize(need)) = encode(&mut []) {
-        out.resize(at + need.required_size, 0);
-        let bytes = encode(&mut out[at..]).unwrap_or(0);
-        out.truncate(at + bytes);
-    }
-}
-
-/// Moves a waiting answer to a `KeyUpdate` to where the library offers it for sending. Asking for a record
-/// and giving no room for it does so without encrypting anything.
-fn push_key_update<Data>(status: UnbufferedStatus<'_, '_, Data>) {
-    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-        let no_room = traffic.encrypt(&[0], &mut []);
-        debug_assert!(no_room.is_err());
-    }
-}
-
-enum Attempt {
-    Done {
-        bytes: usize,
-    },
-    /// Something else went first.
-    Ahead {
-        bytes: usize,
-    },
-    /// More room is needed.
-    Room {
-        bytes: usize,
-    },
-    Exhausted,
-    Refused,
-}
-
-fn encrypt_once<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    plain: &[u8],
-    room: &mut [u8],
-) -> Attempt {
-    match status.state {
-        Ok(ConnectionState::WriteTraffic(mut traffic)) => match traffic.encrypt(plain, room) {
-            Ok(bytes) => Attempt::Done { bytes },
-            Err(EncryptError::InsufficientSize(need)) => {
-                Attempt::Room { bytes: need.required_size }
-            }
-            Err(EncryptError::EncryptExhausted) => Attempt::Exhausted,
-        },
-        Ok(ConnectionState::EncodeTlsData(mut piece)) => match piece.encode(room) {
-            Ok(bytes) => Attempt::Ahead { bytes },
-            Err(EncodeError::InsufficientSize(need)) => {
-                Attempt::Room { bytes: need.required_size + Session::encrypted_bytes(plain.len()) }
-            }
-            Err(EncodeError::AlreadyEncoded) => Attempt::Refused,
-        },
-        Ok(ConnectionState::TransmitTlsData(sent)) => {
-            sent.done();
-            Attempt::Ahead { bytes: 0 }
-        }
-        _ => Attempt::Refused,
-    }
 }
 
 impl fmt::Debug for Session {
