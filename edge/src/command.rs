@@ -23,6 +23,7 @@ use crossbeam_utils::CachePadded;
 use serde::{Serialize, Serializer};
 use tokio::sync::{Notify, oneshot};
 
+use crate::access::{Decision, Rules};
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
 
@@ -130,6 +131,17 @@ pub enum Command {
     },
     /// Use this configuration for whatever begins from now on.
     ApplyConfig(Arc<Config>),
+    /// Decide by these rules from now on; who publishes or plays already stays.
+    Rules(Arc<Rules>),
+    /// What became of a question handed over by [`Rules::ask`]. Dropping it gives back what a grant holds.
+    Answer {
+        /// The connection that asked; it may be gone.
+        connection: ConnectionId,
+        /// The mark the worker gave the question.
+        ticket: u64,
+        /// Never `Ask`.
+        decision: Box<Decision>,
+    },
     /// Accept nothing more, end every connection cleanly, at the latest `deadline_ms` from now.
     /// The worker reports [`Event::Drained`] when no connection is left and keeps turning until `Stop`.
     Drain {
@@ -472,6 +484,16 @@ impl WorkerHandle {
         pushed.map_err(|_| CommandQueueFull)
     }
 
+    /// As [`WorkerHandle::send`], and gives the command back when the queue is full.
+    ///
+    /// # Errors
+    /// The command.
+    pub fn offer(&self, command: Command) -> Result<(), Command> {
+        let pushed = self.commands.push(command);
+        self.wake.wake();
+        pushed
+    }
+
     /// The worker's counters, for reading.
     pub fn metrics(&self) -> &WorkerMetrics {
         &self.metrics
@@ -501,6 +523,14 @@ pub struct WorkerHandleSeed {
 }
 
 impl WorkerHandleSeed {
+    /// Puts a command into the queue of a worker that has not started: it is taken in the first turn.
+    ///
+    /// # Panics
+    /// If there are [`COMMANDS_MAX`] already: a start needs one or two.
+    pub fn queue(&self, command: Command) {
+        assert!(self.commands.push(command).is_ok(), "a new worker has a full queue");
+    }
+
     /// Completes the handle.
     pub fn with_waker(self, wake: Arc<dyn Wake>) -> WorkerHandle {
         WorkerHandle { index: self.index, commands: self.commands, wake, metrics: self.metrics }

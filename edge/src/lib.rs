@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod address;
 pub mod certs;
 pub mod cli;
 pub mod command;
@@ -16,7 +18,6 @@ pub mod log;
 pub mod metrics;
 pub mod server;
 
-mod access;
 mod connection;
 mod front;
 pub mod registry;

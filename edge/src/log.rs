@@ -73,6 +73,20 @@ pub mod event {
         LOG_DROPPED = "log_dropped";
         /// An operator's request that changes something.
         ADMIN = "admin";
+        /// A domain was made, changed or removed, or given other keys or quotas.
+        DOMAIN = "domain";
+        /// A domain cannot be used as it is configured; everybody is refused there.
+        DOMAIN_FAULT = "domain_fault";
+        /// A stream or an address was forbidden, or its forbid given another end.
+        FORBID = "forbid";
+        /// A forbid was lifted or has ended.
+        RESUME = "resume";
+        /// A hook was asked in vain, or a key set could not be fetched.
+        HOOK_FAILED = "hook_failed";
+        /// A hook is left alone after failures, or asked again.
+        HOOK_BREAKER = "hook_breaker";
+        /// A publisher sends more than its domain allows.
+        BITRATE = "bitrate";
         /// A peer's connect command was accepted.
         CONNECT = "connect";
         /// A peer asked for a name that cannot be used.

@@ -11,8 +11,9 @@ use std::thread;
 
 use uring::{Io, IoConfig, ListenOptions, SocketOptions};
 
+use crate::access::Rules;
 use crate::certs::{CertSources, CertStore};
-use crate::command::{Event, EventSink, Wake, WorkerPort, worker_link};
+use crate::command::{Command, Event, EventSink, Wake, WorkerPort, worker_link};
 use crate::config::{Config, IoChoice, KernelTls};
 use crate::log::event;
 use crate::server::{IoKind, StartError, StartedWorkers};
@@ -47,6 +48,7 @@ impl Wake for IoWaker {
 /// requires it, or an address cannot be bound.
 pub fn spawn_workers(
     config: Arc<Config>,
+    rules: Arc<Rules>,
     certs: Arc<CertStore>,
     events: EventSink,
 ) -> Result<StartedWorkers, StartError> {
@@ -75,6 +77,7 @@ pub fn spawn_workers(
     started.is_kernel_tls = secure.as_ref().is_some_and(|secure| secure.kernel.is_on());
     for index in 0..count {
         let (port, seed) = worker_link(worker_index(index)?, events.clone());
+        seed.queue(Command::Rules(Arc::clone(&rules)));
         let (ready_sender, ready_receiver) = mpsc::channel();
         let start = Start {
             port,

@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crate::access::Rules;
+use crate::access::manager::Manager;
 use crate::certs::{CertSources, CertStore};
 use crate::command::{EventSink, Events, WorkerHandle};
 use crate::config::{Config, IoChoice, Loaded, Source};
@@ -134,6 +136,7 @@ pub fn run(
     out: &mut dyn Write,
     spawn_workers: impl FnOnce(
         Arc<Config>,
+        Arc<Rules>,
         Arc<CertStore>,
         EventSink,
     ) -> Result<StartedWorkers, StartError>,
@@ -145,9 +148,11 @@ pub fn run(
 
     // Bound before any worker exists, so that a taken admin port ends the start before a peer connects.
     let admin = config.listen.admin.address().map(bind_admin).transpose()?;
+    let access = Manager::open(Arc::clone(&config), control::unix_s())
+        .map_err(|error| StartError::Failed(format!("access.store: {error}")))?;
     let (sink, events) = Events::channel();
     let certs = load_certificates(&config)?;
-    let started = spawn_workers(Arc::clone(&config), Arc::clone(&certs), sink)?;
+    let started = spawn_workers(Arc::clone(&config), access.rules(), Arc::clone(&certs), sink)?;
     if let Some(reason) = &started.io_refused {
         tracing::warn!(
             event = event::IO_FEATURE,
@@ -164,7 +169,8 @@ pub fn run(
         workers: started.handles.len(),
         io: started.io,
     };
-    let control = Arc::new(Control::new(source, config, certs, log, started.handles, fds_max));
+    let control =
+        Arc::new(Control::new(source, config, certs, access, log, started.handles, fds_max));
     let announce = || {
         // A closed standard output is no reason to stop serving.
         drop(out.write_all(addresses.banner().as_bytes()).and_then(|()| out.flush()));

@@ -187,7 +187,21 @@ fn the_description_and_the_routes_agree() {
     assert_eq!(described, routes);
 
     let server = TestServer::start(Options::default());
-    for (method, path) in ROUTES.iter().filter(|(_, path)| *path != "/api/v1/drain") {
+    // Those that need a body, or something there must be first, are tried in the tests of access.
+    let is_tried = |(method, path): &&(&str, &str)| {
+        let operation = &document["paths"][*path][*method];
+        let needs_body = !operation["requestBody"].is_null();
+        let is_needed =
+            |parameter: &Value| parameter["in"] == "query" && parameter["required"] == true;
+        let needs_query =
+            operation["parameters"].as_array().is_some_and(|all| all.iter().any(is_needed));
+        *path != "/api/v1/drain"
+            && !needs_body
+            && !needs_query
+            && !path.contains("{domain}")
+            && !path.contains("{target}")
+    };
+    for (method, path) in ROUTES.iter().filter(is_tried) {
         let uri = path.replace("{app}/{name}", "live/eu/cam").replace("{id}", "0-1");
         let (status, _, body) = server.ask_text(method, &uri, &[]);
         let operation = &document["paths"][path][method];

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{
-    Admin, CertificateEntry, Config, Limits, Listen, Log, Reload, Section, Shutdown, Tls,
+    Access, Admin, CertificateEntry, Config, Limits, Listen, Log, Reload, Section, Shutdown, Tls,
     VhostSettings, Workers,
 };
 
@@ -59,6 +59,7 @@ pub fn merge(running: &Config, new: Config) -> (Config, Changes) {
     super::for_each_section!(compare);
     compare_vhosts(running, &merged, &mut changes);
     compare_certificates(running, &merged, &mut changes);
+    compare_domains(running, &merged, &mut changes);
     (merged, changes)
 }
 
@@ -97,5 +98,23 @@ fn compare_vhosts(running: &Config, merged: &Config, changes: &mut Changes) {
                 });
             }
         }
+    }
+}
+
+/// Domains that came, went or differ. What differs inside is not shown: it may be a key.
+fn compare_domains(running: &Config, merged: &Config, changes: &mut Changes) {
+    let mut names: Vec<_> = running.domains.keys().chain(merged.domains.keys()).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let (old, new) = (running.domains.get(name), merged.domains.get(name));
+        if old == new {
+            continue;
+        }
+        let shown =
+            |spec: Option<_>, other| if spec.is_some() { other } else { "absent" }.to_owned();
+        let (from, to) = (shown(old, "present"), shown(new, "present"));
+        let to = if old.is_some() && new.is_some() { "changed".to_owned() } else { to };
+        changes.changed.push(Change { key: format!("domain.\"{name}\""), from, to });
     }
 }

@@ -190,6 +190,9 @@ impl Loader {
                 DeValue::Table(keys) if name == "certificate" => {
                     self.read_certificates(keys, &place);
                 }
+                DeValue::Table(keys) if name == "domain" => {
+                    self.read_domains(keys, &place);
+                }
                 DeValue::Table(keys) => match self.config.section(name).map(Section::keys) {
                     Some(specs) => self.read_section(name, specs, keys, &place),
                     None => self.unknown_section(&at, name),
@@ -200,13 +203,14 @@ impl Loader {
     }
 
     fn unknown_section(&mut self, at: &str, name: &str) {
-        let known = SECTIONS.iter().copied().chain(["vhost", "certificate"]);
+        let known = SECTIONS.iter().copied().chain(["vhost", "domain", "certificate"]);
         let hint = meant(nearest(name, known));
         self.problem(at, format!("unknown section [{name}]{hint}"));
     }
 
     fn unknown_top_level_key(&mut self, at: &str, name: &str) {
-        let hint = if SECTIONS.contains(&name) || name == "vhost" || name == "certificate" {
+        let hint = if SECTIONS.contains(&name) || matches!(name, "vhost" | "domain" | "certificate")
+        {
             format!("; it is a section, write [{name}]")
         } else {
             match section_of_key(name) {
@@ -319,6 +323,14 @@ impl Loader {
         }
     }
 
+    fn read_domains(&mut self, domains: &DeTable<'_>, place: &impl Fn(usize) -> String) {
+        let (found, problems) = super::domains::read(domains);
+        for (offset, message) in problems {
+            self.problem(place(offset), message);
+        }
+        self.config.domains = found;
+    }
+
     fn apply_env(&mut self, env: &[(String, String)]) {
         for (name, value) in env {
             let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
@@ -368,6 +380,7 @@ impl Loader {
         self.read_token_file();
         self.default_rtmps();
         self.check_relations();
+        self.check_domains();
         self.warn_about_what_is_not_served();
         if self.problems.is_empty() {
             let Self { config, warnings, overridden, .. } = self;
@@ -470,6 +483,13 @@ impl Loader {
             Some(place) => self.problem(place, message),
             None if self.problems.is_empty() => self.problem("", message),
             None => {}
+        }
+    }
+
+    /// What needs all domains to be known, and their keys: a file that names a missing key is refused.
+    fn check_domains(&mut self) {
+        for (name, message) in super::domains::faults(&self.config.domains) {
+            self.problem(format!("[domain.\"{name}\"]"), message);
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod certificates;
 pub mod diff;
+mod domains;
 pub mod load;
 pub mod reference;
 pub mod sections;
@@ -18,19 +19,23 @@ mod suggest;
 
 use std::collections::BTreeMap;
 
+use crate::access::spec::DomainSpec;
+
 pub use certificates::CERTIFICATES_MAX;
 pub use load::{ConfigError, Loaded, Problem, Source};
 pub use sections::{
-    Admin, CertificateEntry, Limits, Listen, Log, MESSAGE_BYTES_HARD_MAX, Shutdown, Tls,
+    Access, Admin, CertificateEntry, Limits, Listen, Log, MESSAGE_BYTES_HARD_MAX, Shutdown, Tls,
     VhostSettings, Workers,
 };
 pub use setting::{
     Cpus, DuplicatePublish, FilePath, FlushPolicy, Form, HostNames, IoChoice, KernelTls, KeySpec,
-    Listener, LogFormat, LogLevel, Networks, Reload, Secret, Section, Setting,
+    Listener, LogFormat, LogLevel, Networks, Reload, Secret, Section, Setting, UnknownDomain,
 };
 
 /// Name of the vhost that takes every host the file does not name.
 pub const DEFAULT_VHOST: &str = "default";
+/// Domains of one server, those of the file and those made by the API each.
+pub const DOMAINS_MAX: usize = 10_000;
 /// Vhosts one file may name.
 pub const VHOSTS_MAX: usize = 4_096;
 
@@ -49,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[access]`.
+    pub access: Access,
     /// `[shutdown]`.
     pub shutdown: Shutdown,
     /// `[defaults]`: the default vhost, and what others inherit.
@@ -57,6 +64,8 @@ pub struct Config {
     pub vhosts: BTreeMap<String, VhostSettings>,
     /// `[certificate."NAME"]`.
     pub certificates: BTreeMap<String, CertificateEntry>,
+    /// `[domain."NAME"]`; names in normal form.
+    pub domains: BTreeMap<String, DomainSpec>,
 }
 
 /// Calls a macro with every section but the vhosts: field, type, name in the file.
@@ -64,7 +73,7 @@ macro_rules! for_each_section {
     ($callback:ident) => {
         $callback! {
             listen: Listen, tls: Tls, workers: Workers, log: Log, limits: Limits,
-            admin: Admin, shutdown: Shutdown, defaults: VhostSettings
+            admin: Admin, access: Access, shutdown: Shutdown, defaults: VhostSettings
         }
     };
 }

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use super::load::env_name;
 use super::{
-    Admin, CertificateEntry, Config, KeySpec, Limits, Listen, Log, Reload, SECTIONS, Section,
-    Shutdown, Tls, VhostSettings, Workers,
+    Access, Admin, CertificateEntry, Config, KeySpec, Limits, Listen, Log, Reload, SECTIONS,
+    Section, Shutdown, Tls, VhostSettings, Workers,
 };
 
 const WIDTH_CHARS: usize = 98;
@@ -35,6 +35,7 @@ pub fn reference(config: &Config) -> String {
     }
     vhosts(&mut out, config);
     certificates(&mut out, config);
+    super::domains::reference(&mut out, config);
     out
 }
 
@@ -102,7 +103,7 @@ fn text(doc: &[&str]) -> String {
     doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 
-fn comment(out: &mut String, text: &str) {
+pub(super) fn comment(out: &mut String, text: &str) {
     let mut line = String::from("#");
     for word in text.split_whitespace() {
         if line.len() + 1 + word.len() > WIDTH_CHARS {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::setting::{
     Cpus, DuplicatePublish, FilePath, FlushPolicy, HostNames, IoChoice, KernelTls, Listener,
-    LogFormat, LogLevel, Networks, Secret, sections,
+    LogFormat, LogLevel, Networks, Secret, UnknownDomain, sections,
 };
 
 /// Largest message RTMP can carry: its length field has 24 bits.
@@ -121,6 +121,21 @@ sections! {
         token: Secret = Secret::default(), "", "empty, or at least 16 printable characters", Live;
         /// File whose first line is the token; read again at each reload.
         token_file: FilePath = FilePath::default(), "", "a file, or empty for none", Live;
+    }
+
+    /// Who may publish and play. Domains themselves are written as [domain."NAME"] or made by the API.
+    pub struct Access {
+        /// File that keeps the domains made by the API and all forbids. Without one they last until the
+        /// server ends. It holds keys: only the server's user can read it.
+        store: FilePath = FilePath::default(), "", "a file, or empty for none", Restart;
+        /// What a host meets that is neither a domain nor a vhost of this file, once there is a domain.
+        /// Without any domain every host is the default vhost.
+        unknown_domains: UnknownDomain = UnknownDomain::Refuse, "", "\"refuse\" or \"open\"", Live;
+        /// Questions to hooks that may be under way at one time. More wait their turn; when 1024 wait,
+        /// further ones are decided by the domain's setting for hooks that fail.
+        hooks_in_flight_max: u16 = 64, "questions", 1..=1_024, Restart;
+        /// Time between two fetches of a key set by its URL.
+        jwks_refresh_s: u32 = 300, "seconds", 10..=86_400, Live;
     }
 
     /// Leaving.

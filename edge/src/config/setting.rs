@@ -133,6 +133,7 @@ text_setting! {
     IoChoice [Text] |value| quoted(value.text());
     LogLevel [Text] |value| quoted(value.text());
     LogFormat [Text] |value| quoted(value.text());
+    UnknownDomain [Text] |value| quoted(value.text());
     DuplicatePublish [Text] |value| quoted(value.text());
     FlushPolicy [Text, Integer] |value| value.to_toml_text();
     FilePath [Text] |value| quoted(&value.to_string());
@@ -358,6 +359,13 @@ choice! {
         Text = "text",
         /// One JSON object per line.
         Json = "json",
+    }
+    /// What a host meets that is neither a domain nor a vhost of the configuration.
+    UnknownDomain {
+        /// It is refused, as soon as there is one domain.
+        Refuse = "refuse",
+        /// It is the default vhost.
+        Open = "open",
     }
     /// What happens when somebody publishes a stream that has a publisher.
     DuplicatePublish {

@@ -43,6 +43,19 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("get", "/api/v1/clients"),
     ("delete", "/api/v1/clients/{id}"),
     ("get", "/api/v1/certs"),
+    ("get", "/api/v1/addresses"),
+    ("get", "/api/v1/domains"),
+    ("post", "/api/v1/domains"),
+    ("get", "/api/v1/domains/{domain}"),
+    ("put", "/api/v1/domains/{domain}"),
+    ("delete", "/api/v1/domains/{domain}"),
+    ("post", "/api/v1/domains/{domain}/keys"),
+    ("get", "/api/v1/domains/{domain}/quotas"),
+    ("put", "/api/v1/domains/{domain}/quotas"),
+    ("get", "/api/v1/forbids"),
+    ("post", "/api/v1/forbids"),
+    ("put", "/api/v1/forbids/{target}"),
+    ("delete", "/api/v1/forbids/{target}"),
     ("post", "/api/v1/reload"),
     ("post", "/api/v1/drain"),
 ];
@@ -69,6 +82,9 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         .route("/api/v1/certs", get(certs))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/drain", post(drain))
+        .merge(super::address::routes())
+        .merge(super::domains::routes())
+        .merge(super::forbids::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
 }

@@ -77,6 +77,8 @@ pub fn run(
             tokio::spawn(http::serve(listener, Arc::clone(&control)));
         }
         tokio::spawn(watch_certificates(Arc::clone(&control)));
+        control.report_faults();
+        super::access::start(&control);
         let drained = vec![false; threads.len()];
         let signals = Signals::new().map_err(setup)?;
         let notifier = Notifier::from_env();

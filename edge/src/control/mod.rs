@@ -5,10 +5,15 @@
 //!
 //! - [`life`]: the loop of signals, ticks and worker events; drain and stop.
 //! - [`http`]: the listener, limits, authentication. [`api`]: routes and answers.
+//! - `domains`, `forbids`: further routes. `access`: hooks, key sets and the end of forbids.
 //! - [`inspect`]: asks all workers and puts the pages together.
 //! - [`notify`]: what systemd wants to know.
 
+mod access;
+mod address;
 pub mod api;
+mod domains;
+mod forbids;
 pub mod http;
 pub mod inspect;
 pub mod life;
@@ -21,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use crate::access::manager::Manager;
 use crate::certs::{CertSources, CertStore, LoadReport};
 use crate::command::{Command, WorkerHandle};
 use crate::config::diff::{Changes, merge};
@@ -67,6 +73,7 @@ impl Phase {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Order {
     ApplyConfig,
+    Rules,
     Drain,
     Stop,
 }
@@ -93,6 +100,7 @@ pub struct ReloadReport {
 #[derive(Debug)]
 pub struct Control {
     source: Source,
+    access: Manager,
     config: Mutex<Arc<Config>>,
     certs: Arc<CertStore>,
     log: LogHandle,
@@ -119,6 +127,7 @@ impl Control {
         source: Source,
         config: Arc<Config>,
         certs: Arc<CertStore>,
+        access: Manager,
         log: LogHandle,
         workers: Vec<WorkerHandle>,
         fds_max: u64,
@@ -132,6 +141,7 @@ impl Control {
         let orders = workers.iter().map(|_| VecDeque::new()).collect();
         Self {
             source,
+            access,
             config: Mutex::new(config),
             certs,
             log,
@@ -207,8 +217,12 @@ impl Control {
         };
         let (merged, changes) = merge(&self.config(), loaded.config);
         self.log.set_level(merged.log.level);
-        *locked(&self.config) = Arc::new(merged);
+        let merged = Arc::new(merged);
+        *locked(&self.config) = Arc::clone(&merged);
+        self.access.apply_config(merged);
         self.order(Order::ApplyConfig);
+        self.publish_rules();
+        self.report_faults();
         self.process.config_reloads.of(Outcome::Success).increment();
         self.process.config_loaded_at.set(unix_seconds());
         for warning in &loaded.warnings {
@@ -228,6 +242,18 @@ impl Control {
     /// The certificates.
     pub fn certs(&self) -> &Arc<CertStore> {
         &self.certs
+    }
+
+    /// Gives the rules in force to every worker.
+    fn publish_rules(&self) {
+        self.order(Order::Rules);
+    }
+
+    /// Says which domains cannot be used, and why.
+    fn report_faults(&self) {
+        for (domain, fault) in self.access.faults() {
+            tracing::error!(event = event::DOMAIN_FAULT, domain, "{fault}");
+        }
     }
 
     /// Asks the control loop to drain and then stop the process.
@@ -251,6 +277,7 @@ impl Control {
             while let Some(order) = waiting.front() {
                 let command = match order {
                     Order::ApplyConfig => Command::ApplyConfig(self.config()),
+                    Order::Rules => Command::Rules(self.access.rules()),
                     Order::Drain => Command::Drain { deadline_ms: self.drain_left_ms() },
                     Order::Stop => Command::Stop,
                 };
@@ -272,6 +299,11 @@ impl Control {
     pub fn metrics_text(&self) -> String {
         self.process.uptime.set(self.uptime().as_secs_f64());
         self.process.log_dropped.set_total(self.log.dropped_lines());
+        self.process.hook_questions_refused.set_total(self.access.asks().refused());
+        let (domains, faulty, forbids) = self.access.counts();
+        self.process.domains.set(domains);
+        self.process.domains_faulty.set(faulty);
+        self.process.forbids.set(forbids);
         self.process.resident_bytes.set(host::resident_bytes());
         self.certificate_metrics();
         let workers: Vec<&WorkerMetrics> = self.workers.iter().map(WorkerHandle::metrics).collect();
@@ -290,6 +322,11 @@ impl Control {
         let soonest = figures.soonest.into_iter().map(|(name, end)| (name, end as f64));
         self.process.certificate_expiry.set(soonest.collect());
     }
+}
+
+/// Now, in whole Unix seconds.
+pub(crate) fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn unix_seconds() -> f64 {
@@ -313,7 +350,8 @@ mod tests {
         let workers = vec![seed.with_waker(Arc::new(Nobody))];
         let config = Arc::new(Config::default());
         let (source, log) = (Source::default(), LogHandle::default());
-        (Control::new(source, config, CertStore::empty(), log, workers, 0), port)
+        let access = Manager::open(Arc::clone(&config), 0).unwrap();
+        (Control::new(source, config, CertStore::empty(), access, log, workers, 0), port)
     }
 
     #[test]

@@ -120,6 +120,56 @@ labels! {
         /// The kernel.
         Kernel = "kernel",
     }
+    /// Why a publish or play request was denied.
+    DenyReason "reason" {
+        /// A parameter the scheme needs is missing.
+        NoParam = "no_param",
+        /// A parameter cannot be read.
+        BadParam = "bad_param",
+        /// The address or ticket has expired.
+        Expired = "expired",
+        /// The ticket is not valid yet.
+        NotYet = "not_yet",
+        /// The signature does not match.
+        BadHash = "bad_hash",
+        /// The ticket is for another stream, room, user or application.
+        Ticket = "ticket",
+        /// The ticket does not give this right.
+        NoRight = "no_right",
+        /// The address of the peer is not admitted.
+        Ip = "ip",
+        /// The stream or the peer is forbidden for now.
+        Forbidden = "forbidden",
+        /// No such domain.
+        UnknownDomain = "unknown_domain",
+        /// The domain is for the other role, or for no stream: a play domain without push domain.
+        WrongDomain = "wrong_domain",
+        /// Illegal characters in app or stream name.
+        IllegalName = "illegal_name",
+        /// The domain has as many publishers or players as it may have.
+        Quota = "quota",
+        /// The hook refused.
+        Hook = "hook",
+        /// The hook gave no answer, and the domain is closed without one.
+        HookFailed = "hook_failed",
+        /// The vhost's own switches.
+        Vhost = "vhost",
+        /// The domain cannot be used as it is configured.
+        Misconfigured = "misconfigured",
+    }
+    /// How a question for a hook ended.
+    HookResult "result" {
+        /// The hook said yes.
+        Allowed = "allowed",
+        /// The hook said no.
+        Refused = "refused",
+        /// A kept answer was given.
+        Cached = "cached",
+        /// No usable answer after all tries.
+        Failed = "failed",
+        /// Not asked, because the hook has failed too often.
+        LeftAlone = "left_alone",
+    }
     /// How a publish request ended.
     PublishResult "result" {
         /// A new stream, or a stream that waited.

@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub use labels::{
-    CertificateState, CloseReason, ConnectionState, Direction, FlushCause, GraceResult, Label,
-    MediaKind, Outcome, PlayResult, PublishResult, Role, SkipReason, StreamLife, TlsHandshake,
-    TlsMode,
+    CertificateState, CloseReason, ConnectionState, DenyReason, Direction, FlushCause, GraceResult,
+    HookResult, Label, MediaKind, Outcome, PlayResult, PublishResult, Role, SkipReason, StreamLife,
+    TlsHandshake, TlsMode,
 };
 pub use table::{ProcessMetrics, WorkerMetrics};
 

@@ -7,9 +7,9 @@
 use super::openmetrics::{Family, Metric, Scope};
 use super::{
     Buckets, CertificateState, CloseReason, ConnectionState, Counter, CounterBy, CounterByPair,
-    ErrorCounter, FlushCause, Gauge, GaugeBy, GaugeByPair, GraceResult, Histogram, MediaKind,
-    NamedTimes, Outcome, PlayResult, PublishResult, RealGauge, Role, SkipReason, StreamLife,
-    TlsHandshake, TlsMode,
+    DenyReason, ErrorCounter, FlushCause, Gauge, GaugeBy, GaugeByPair, GraceResult, Histogram,
+    HookResult, MediaKind, NamedTimes, Outcome, PlayResult, PublishResult, RealGauge, Role,
+    SkipReason, StreamLife, TlsHandshake, TlsMode,
 };
 
 /// Lag of a subscriber, observed in milliseconds of stream time, exported in seconds.
@@ -79,6 +79,8 @@ metrics! {
     publishes: CounterBy<PublishResult> = "ringcast_publish";
     /// Play requests by result.
     plays: CounterBy<PlayResult> = "ringcast_play";
+    /// Publish and play requests denied, by reason.
+    access_denied: CounterBy<DenyReason> = "ringcast_access_denied";
     /// Publishers replaced by another one.
     publish_takeovers: Counter = "ringcast_publish_takeovers";
     /// Grace periods begun after the loss of a publisher.
@@ -180,6 +182,16 @@ metrics! {
     certificates_refused: Counter = "ringcast_certificates_refused";
     /// When a certificate ends, in Unix time: those twenty that end first.
     certificate_expiry: NamedTimes = "ringcast_certificate_expiry_timestamp_seconds";
+    /// Questions of workers for hooks, by result.
+    hook_questions: CounterBy<HookResult> = "ringcast_hook_questions";
+    /// Questions for hooks that found the queue full, and were decided without the hook.
+    hook_questions_refused: Counter = "ringcast_hook_questions_refused";
+    /// Domains in force, those of the file and those made by the API.
+    domains: Gauge = "ringcast_domains";
+    /// Domains that cannot be used as they are configured.
+    domains_faulty: Gauge = "ringcast_domains_faulty";
+    /// Streams and addresses forbidden now.
+    forbids: Gauge = "ringcast_forbids";
     /// Open file descriptors the process may have.
     fds_max: Gauge = "ringcast_file_descriptors_max";
     /// Resident memory of the process.

@@ -10,7 +10,7 @@ use uring::Io;
 
 use super::Worker;
 use super::stream::{Grace, LocalPublisher, LocalStream};
-use crate::access::{self, Decision, Role as AccessRole};
+use crate::access::{self, Role as AccessRole};
 use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish};
 use crate::front::Protocol;
 use crate::log;
@@ -267,8 +267,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         };
         let vhost = self.settings.vhost(resolved.path.vhost());
-        if let Decision::Deny(text) = access::decide(&vhost, AccessRole::Publish, &resolved) {
-            self.refuse_publish(index, msid, PublishResult::Denied, &text);
+        if let Some(denial) = access::vhost_denial(&vhost, AccessRole::Publish, &resolved) {
+            self.refuse_publish(index, msid, PublishResult::Denied, &denial.text);
             return;
         }
         let Some(stream) = self.local_stream(&resolved.path) else {
@@ -474,8 +474,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         };
         let vhost = self.settings.vhost(resolved.path.vhost());
-        if let Decision::Deny(text) = access::decide(&vhost, AccessRole::Play, &resolved) {
-            self.refuse_play(index, msid, PlayResult::Denied, &text);
+        if let Some(denial) = access::vhost_denial(&vhost, AccessRole::Play, &resolved) {
+            self.refuse_play(index, msid, PlayResult::Denied, &denial.text);
             return;
         }
         let Some(stream) = self.local_stream(&resolved.path) else {

@@ -34,6 +34,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 reply.send(index.is_some());
             }
             Command::ApplyConfig(config) => self.apply_config(config),
+            Command::Rules(_) | Command::Answer { .. } => {}
             Command::Drain { deadline_ms } => self.begin_drain(deadline_ms),
             Command::Stop => {
                 self.stopping = true;

@@ -76,6 +76,7 @@ impl FakeWorker {
                     Command::ApplyConfig(config) => {
                         let _ = self.told.send(Told::Config(worker, config));
                     }
+                    Command::Rules(_) | Command::Answer { .. } => {}
                     Command::Drain { deadline_ms } => {
                         let _ = self.told.send(Told::Drain(worker, deadline_ms));
                         if self.drain_at_once {
@@ -221,7 +222,7 @@ impl TestServer {
         let drain_at_once = options.drain_at_once;
         let thread = thread::spawn(move || {
             let mut out = Lines { buffer: Vec::new(), sender: lines };
-            server::run(setup, &mut out, |_, _, events| {
+            server::run(setup, &mut out, |_, _, _, events| {
                 let mut started = StartedWorkers {
                     handles: Vec::new(),
                     threads: Vec::new(),

@@ -1,218 +1,10 @@
-//! The `ringctl` program: asks and commands a running Ringcast through its admin address.
-//!
-//! Every command prints for people, or with `--json` exactly what the server answered. Exit codes: 0 done,
-//! 1 the server refused or cannot be reached, 2 wrong usage.
-
-#![forbid(unsafe_code)]
+//! Answers of the server as people read them. Names come from peers: nothing they hold steers the terminal.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
 
-use clap::{Parser, Subcommand};
 use serde_json::Value;
-use ureq::Agent;
-use ureq::http::{Method, Request};
 
-/// Looks after a running Ringcast server.
-#[derive(Parser)]
-#[command(name = "ringctl", version)]
-struct Cli {
-    /// Admin address of the server
-    #[arg(long, global = true, value_name = "ADDR", default_value = "127.0.0.1:9090")]
-    admin: String,
-    /// File with the admin token; RINGCAST_ADMIN_TOKEN is used if absent
-    #[arg(long, global = true, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Print the server's JSON answer
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Show version, uptime, totals and workers
-    Status,
-    /// List streams
-    Streams,
-    /// Show everything about one stream
-    Stream {
-        /// APP/NAME, for example live/mystream
-        path: String,
-        /// Vhost of the stream
-        #[arg(long, default_value = "default")]
-        vhost: String,
-    },
-    /// List connections
-    Clients {
-        /// Only this role: undecided, publisher or subscriber
-        #[arg(long)]
-        role: Option<String>,
-    },
-    /// Close one connection
-    Kick {
-        /// Its id as listed by clients, for example 1-4711
-        id: String,
-    },
-    /// List certificates: state, end, key, host names, and what is wrong
-    Certs {
-        /// Only certificates of this name or for this host name
-        name: Option<String>,
-        /// Only this state: valid, stale, expired, not_yet_valid or broken
-        #[arg(long)]
-        state: Option<String>,
-    },
-    /// Let connections end, then stop the server
-    Drain,
-    /// Read the configuration and changed certificates again
-    Reload,
-    /// Show status and streams, refreshed every second, until interrupted
-    Top,
-}
-
-fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("ringctl: {message}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(cli: &Cli) -> Result<(), String> {
-    let client = Client::new(cli)?;
-    let (method, path, render): (Method, String, fn(&Value) -> String) = match &cli.command {
-        Command::Status => (Method::GET, "/api/v1/status".into(), render_status),
-        Command::Streams => (Method::GET, "/api/v1/streams".into(), render_streams),
-        Command::Stream { path, vhost } => {
-            let path =
-                format!("/api/v1/streams/{}?vhost={}", escape(path, true), escape(vhost, false));
-            (Method::GET, path, render_fields)
-        }
-        Command::Clients { role } => {
-            let query = role
-                .as_ref()
-                .map_or_else(String::new, |role| format!("?role={}", escape(role, false)));
-            (Method::GET, format!("/api/v1/clients{query}"), render_clients)
-        }
-        Command::Kick { id } => {
-            (Method::DELETE, format!("/api/v1/clients/{}", escape(id, false)), render_fields)
-        }
-        Command::Certs { name, state } => {
-            let query: Vec<_> = [("name", name), ("state", state)]
-                .into_iter()
-                .filter_map(|(key, value)| {
-                    Some(format!("{key}={}", escape(value.as_deref()?, false)))
-                })
-                .chain(["limit=10000".to_owned()])
-                .collect();
-            (Method::GET, format!("/api/v1/certs?{}", query.join("&")), render_certs)
-        }
-        Command::Drain => (Method::POST, "/api/v1/drain".into(), render_fields),
-        Command::Reload => (Method::POST, "/api/v1/reload".into(), render_reload),
-        Command::Top => return top(&client, cli.json),
-    };
-    let answer = client.ask(&method, &path)?;
-    if cli.json { print(&format!("{answer}\n")) } else { print(&render(&answer)) }
-}
-
-/// Writes to standard output; a reader that has left is no failure.
-fn print(text: &str) -> Result<(), String> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| error.to_string()),
-    }
-}
-
-struct Client {
-    agent: Agent,
-    base: String,
-    token: Option<String>,
-}
-
-impl Client {
-    fn new(cli: &Cli) -> Result<Self, String> {
-        let token = match &cli.token_file {
-            Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .map_err(|error| format!("{}: {error}", file.display()))?;
-                Some(text.lines().next().unwrap_or_default().trim().to_owned())
-            }
-            None => std::env::var("RINGCAST_ADMIN_TOKEN").ok(),
-        };
-        let agent = Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(10)))
-            .http_status_as_error(false)
-            .proxy(None)
-            .build()
-            .into();
-        let base =
-            format!("http://{}", cli.admin.trim_start_matches("http://").trim_end_matches('/'));
-        Ok(Self { agent, base, token: token.filter(|token| !token.is_empty()) })
-    }
-
-    fn ask(&self, method: &Method, path: &str) -> Result<Value, String> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let request = request.body(()).map_err(|error| error.to_string())?;
-        let mut response = self
-            .agent
-            .run(request)
-            .map_err(|error| format!("cannot ask {}: {error}", self.base))?;
-        let status = response.status();
-        let body: Value = response
-            .body_mut()
-            .read_json()
-            .map_err(|error| format!("{} answered {status} without JSON: {error}", self.base))?;
-        if status.is_success() {
-            return Ok(body);
-        }
-        let message = body["error"]["message"].as_str().unwrap_or("no reason given");
-        Err(format!("{} ({message})", status.as_u16()))
-    }
-}
-
-/// Percent-encodes what may not stand in a path or query; `/` stays in a path.
-fn escape(text: &str, path: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            b'/' if path => out.push('/'),
-            _ => drop(write!(out, "%{byte:02X}")),
-        }
-    }
-    out
-}
-
-fn top(client: &Client, json: bool) -> Result<(), String> {
-    loop {
-        let status = client.ask(&Method::GET, "/api/v1/status")?;
-        let streams = client.ask(&Method::GET, "/api/v1/streams")?;
-        if json {
-            print(&format!("{}\n", serde_json::json!({"status": status, "streams": streams})))?;
-        } else {
-            // Home and clear, as every terminal of the last forty years understands.
-            let screen = format!("{}\n{}", render_status(&status), render_streams(&streams));
-            print(&format!("\x1b[H\x1b[2J{screen}"))?;
-        }
-        thread::sleep(Duration::from_secs(1));
-    }
-}
-
-fn render_status(status: &Value) -> String {
+pub(crate) fn render_status(status: &Value) -> String {
     let mut out = format!(
         "Ringcast {}  {}  up {}\n{} connections: {} publishers, {} subscribers; {} streams\n\
          received {}, sent {}\n",
@@ -240,7 +32,7 @@ fn render_status(status: &Value) -> String {
     out
 }
 
-fn render_streams(page: &Value) -> String {
+pub(crate) fn render_streams(page: &Value) -> String {
     let head = ["vhost", "stream", "state", "video", "audio", "kb/s", "subs", "lag ms", "up"];
     let rows = items(&page["items"]).map(|stream| {
         let bits = ["video_bitrate_bps", "audio_bitrate_bps"].map(|key| number(&stream[key]));
@@ -263,7 +55,7 @@ fn render_streams(page: &Value) -> String {
     table(head, rows) + &footer(page)
 }
 
-fn render_clients(page: &Value) -> String {
+pub(crate) fn render_clients(page: &Value) -> String {
     let head = ["id", "role", "stream", "peer", "in", "out", "lag ms", "skips", "up", "agent"];
     let rows = items(&page["items"]).map(|client| {
         let stream = match (client["app"].as_str(), client["stream"].as_str()) {
@@ -287,7 +79,7 @@ fn render_clients(page: &Value) -> String {
     table(head, rows) + &footer(page)
 }
 
-fn render_certs(page: &Value) -> String {
+pub(crate) fn render_certs(page: &Value) -> String {
     let now_s = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
@@ -332,7 +124,7 @@ fn render_certs(page: &Value) -> String {
     out + &footer(page)
 }
 
-fn render_reload(report: &Value) -> String {
+pub(crate) fn render_reload(report: &Value) -> String {
     let mut out = String::new();
     for (key, title) in [("changed", "changed"), ("restart_required", "needs a restart")] {
         for change in items(&report[key]) {
@@ -359,7 +151,7 @@ fn render_reload(report: &Value) -> String {
     if out.is_empty() { "nothing changed\n".to_owned() } else { out }
 }
 
-fn render_fields(value: &Value) -> String {
+pub(crate) fn render_fields(value: &Value) -> String {
     let mut out = String::new();
     for (name, value) in value.as_object().into_iter().flatten() {
         let _ = writeln!(out, "{name:<20} {}", text(value));
@@ -379,16 +171,16 @@ fn footer(page: &Value) -> String {
     out
 }
 
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-fn number(value: &Value) -> u64 {
+pub(crate) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or(0)
 }
 
 /// A value as people read it. Names come from peers: control characters are made harmless.
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => printable(text),
@@ -396,11 +188,11 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
-fn size(bytes: &Value) -> String {
+pub(crate) fn size(bytes: &Value) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut rest = bytes.as_f64().unwrap_or(0.0);
     let mut unit = 0;
@@ -411,7 +203,7 @@ fn size(bytes: &Value) -> String {
     if unit == 0 { format!("{rest} B") } else { format!("{rest:.1} {}", UNITS[unit]) }
 }
 
-fn duration(ms: &Value) -> String {
+pub(crate) fn duration(ms: &Value) -> String {
     let seconds = number(ms) / 1_000;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours) {
@@ -421,7 +213,10 @@ fn duration(ms: &Value) -> String {
     }
 }
 
-fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+pub(crate) fn table<const N: usize>(
+    head: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
     let rows: Vec<[String; N]> = [head.map(str::to_owned)].into_iter().chain(rows).collect();
     let mut out = String::new();
     let width =
@@ -477,11 +272,5 @@ mod tests {
         assert_eq!(size(&json!(1_572_864)), "1.5 MiB");
         assert_eq!(duration(&json!(61_000)), "1m01s");
         assert_eq!(duration(&json!(90_061_000)), "1d01h");
-    }
-
-    #[test]
-    fn a_path_keeps_its_slashes_and_a_query_does_not() {
-        assert_eq!(escape("a/b c", true), "a/b%20c");
-        assert_eq!(escape("a/b&c", false), "a%2Fb%26c");
     }
 }
