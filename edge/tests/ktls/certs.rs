@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tls::{Cipher, ClientOptions, Roots, Version, rustls};
 
@@ -30,12 +30,16 @@ impl Certs {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Else both have one name, and OpenSSL takes the certificate for its own authority.
+        params.distinguished_name.push(DnType::CommonName, "authority of a test");
         let authority_key = KeyPair::generate().unwrap();
         let authority_pem = params.self_signed(&authority_key).unwrap().pem();
         let issuer = Issuer::new(params, authority_key);
         let key = KeyPair::generate().unwrap();
         let names = [NAME, "localhost", "127.0.0.1"].map(str::to_owned);
-        let cert = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, NAME);
+        let cert = params.signed_by(&key, &issuer).unwrap();
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("served")).unwrap();
         let file = |name: String, text: &str| fs::write(dir.path().join(name), text).unwrap();

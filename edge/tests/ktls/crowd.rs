@@ -34,7 +34,7 @@ fn two_hundred_subscribers_of_every_cipher_and_without_get_every_frame() {
         net.until_started(&players);
         nets.push((net, players));
     }
-    for _ in 0..20 {
+    for _ in 0..12 {
         publishing.send_frames(publisher, &mut source, 2);
         publishing.turn();
         for (net, _) in &mut nets {

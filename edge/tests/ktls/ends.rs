@@ -28,33 +28,30 @@ fn a_goodbye_of_the_client_ends_its_stream_and_is_answered() {
 
 #[test]
 fn a_server_that_stops_says_goodbye_to_everybody() {
-    for how in ways(1) {
-        let mut secured = Secured::start_with(how, "[limits]\n");
-        let tunnels: Vec<Tunnel> = suites()
-            .into_iter()
-            .map(|suite| Tunnel::start(secured.rtmps, secured.certs.client(suite, false)))
-            .collect();
-        let mut publishing = Net::new(tunnels[0].addr);
-        let publisher = publishing.publish("cam");
-        publishing.until_started(&[publisher]);
-        let mut source = Source::new(1);
-        publishing.send_headers(publisher, &source);
-        publishing.send_frames(publisher, &mut source, 5);
-        let mut nets = Vec::new();
-        for tunnel in &tunnels {
-            let mut net = Net::new(tunnel.addr);
-            let player = net.play("cam");
-            net.until_received(&[player], &source);
-            nets.push(net);
-        }
-        secured.server.signal(Signal::TERM);
-        assert!(secured.server.wait_exit().success());
-        wait_for("the ends", || {
-            tunnels.iter().map(|tunnel| tunnel.ends().len()).sum::<usize>() == 7
-        });
-        for tunnel in &tunnels {
-            assert!(tunnel.ends().iter().all(|&end| end == End::Orderly), "{:?}", tunnel.ends());
-        }
+    let mut secured = Secured::start(default_way());
+    let tunnels: Vec<Tunnel> = suites()
+        .into_iter()
+        .map(|suite| Tunnel::start(secured.rtmps, secured.certs.client(suite, false)))
+        .collect();
+    let mut publishing = Net::new(tunnels[0].addr);
+    let publisher = publishing.publish("cam");
+    publishing.until_started(&[publisher]);
+    let mut source = Source::new(1);
+    publishing.send_headers(publisher, &source);
+    publishing.send_frames(publisher, &mut source, 5);
+    publishing.until("all to be sent", |net| net.clients[publisher].is_flushed());
+    let mut nets = Vec::new();
+    for tunnel in &tunnels {
+        let mut net = Net::new(tunnel.addr);
+        let player = net.play("cam");
+        net.until_received(&[player], &source);
+        nets.push(net);
+    }
+    secured.server.signal(Signal::TERM);
+    assert!(secured.server.wait_exit().success());
+    wait_for("the ends", || tunnels.iter().map(|tunnel| tunnel.ends().len()).sum::<usize>() == 7);
+    for tunnel in &tunnels {
+        assert!(tunnel.ends().iter().all(|&end| end == End::Orderly), "{:?}", tunnel.ends());
     }
 }
 

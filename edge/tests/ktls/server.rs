@@ -11,6 +11,10 @@ use uring::TlsStat;
 use crate::certs::Certs;
 use crate::support::server::{How, Server, matrix, wait_for};
 
+/// Nothing is thrown out for being slow: where everything is emulated, everybody is.
+const PATIENT: &str = "[limits]\nfirst_byte_ms_max = 60000\ntls_handshake_ms_max = 60000\n\
+    handshake_ms_max = 60000\n[defaults]\nidle_publisher_ms_max = 0\nstall_ms_max = 60000\n";
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Each kernel interface with so many workers.
@@ -37,18 +41,13 @@ pub(crate) struct Secured {
 impl Secured {
     /// Starts one. In the machine that is there for kernel TLS the server must use it.
     pub(crate) fn start(how: How) -> Self {
-        Self::start_with(how, "")
-    }
-
-    /// The same with more configuration.
-    pub(crate) fn start_with(how: How, settings: &str) -> Self {
         // A test that failed has let go of its server.
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let certs = Certs::new();
         let dir = certs.served();
         let tls =
             format!("[listen]\nrtmps = \"127.0.0.1:0\"\n[tls]\ndir = \"{}\"\n", dir.display());
-        let server = Server::start(how, &format!("{tls}{settings}"));
+        let server = Server::start(how, &format!("{tls}{PATIENT}"));
         // The log follows the ready line that `Server` waits for.
         wait_for("the ready line in the log", || !server.events("ready").is_empty());
         let ready = server.events("ready")[0].to_string();

@@ -46,6 +46,7 @@ impl Tunnel {
             server,
             config,
             links: Vec::new(),
+            buffer: vec![0; 65_536],
             facts: Arc::clone(&facts),
             ends: Arc::clone(&ends),
         };
@@ -84,18 +85,21 @@ struct Carrier {
     server: SocketAddr,
     config: Arc<rustls::ClientConfig>,
     links: Vec<Link>,
+    buffer: Vec<u8>,
     facts: Arc<Mutex<Vec<Facts>>>,
     ends: Arc<Mutex<Vec<End>>>,
 }
 
 impl Carrier {
     fn turn(&mut self) {
-        self.wait();
+        let ready = self.wait();
+        for (link, _) in self.links.iter_mut().zip(ready).filter(|(_, is_ready)| *is_ready) {
+            link.carry(&mut self.buffer);
+        }
         while let Ok((plain, _)) = self.listener.accept() {
             self.links.push(Link::open(plain, self.server, &self.config));
         }
         for link in &mut self.links {
-            link.carry();
             if link.is_established() && !std::mem::replace(&mut link.is_known, true) {
                 let facts = link.session.facts().expect("it is established").clone();
                 self.facts.lock().unwrap().push(facts);
@@ -110,7 +114,8 @@ impl Carrier {
         });
     }
 
-    fn wait(&self) {
+    /// Waits a while; tells for each link whether there is something to do.
+    fn wait(&self) -> Vec<bool> {
         let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
         for link in &self.links {
             let flags = |reads: bool, writes: bool| {
@@ -123,9 +128,12 @@ impl Carrier {
             let sealed = flags(link.reads_sealed(), !link.to_sealed.is_empty());
             fds.extend([PollFd::new(&link.plain, plain), PollFd::new(&link.sealed, sealed)]);
         }
-        let timeout = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+        // The bound is there for the end of the test.
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
         // An interrupted wait is a short one.
         let _ = poll(&mut fds, Some(&timeout));
+        let ends = fds.get(1..).unwrap_or_default();
+        ends.chunks(2).map(|pair| pair.iter().any(|fd| !fd.revents().is_empty())).collect()
     }
 }
 
@@ -178,10 +186,9 @@ impl Link {
         self.end.is_none() && self.to_plain.len() < PENDING_BYTES_MAX
     }
 
-    fn carry(&mut self) {
-        let mut buffer = [0; 65_536];
+    fn carry(&mut self, buffer: &mut [u8]) {
         if self.reads_sealed() {
-            match self.sealed.read(&mut buffer) {
+            match self.sealed.read(buffer) {
                 Ok(0) if self.progress == Progress::PeerClosed => self.end = Some(End::Orderly),
                 Ok(0) => self.end = Some(End::Truncated),
                 Ok(count) => self.open_records(buffer.get(..count).unwrap_or_default()),
@@ -190,7 +197,7 @@ impl Link {
             }
         }
         if self.reads_plain() {
-            match self.plain.read(&mut buffer) {
+            match self.plain.read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Ok(count) if count > 0 => {
                     let plain = buffer.get(..count).unwrap_or_default();
