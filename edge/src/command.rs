@@ -523,14 +523,6 @@ pub struct WorkerHandleSeed {
 }
 
 impl WorkerHandleSeed {
-    /// Puts a command into the queue of a worker that has not started: it is taken in the first turn.
-    ///
-    /// # Panics
-    /// If there are [`COMMANDS_MAX`] already: a start needs one or two.
-    pub fn queue(&self, command: Command) {
-        assert!(self.commands.push(command).is_ok(), "a new worker has a full queue");
-    }
-
     /// Completes the handle.
     pub fn with_waker(self, wake: Arc<dyn Wake>) -> WorkerHandle {
         WorkerHandle { index: self.index, commands: self.commands, wake, metrics: self.metrics }

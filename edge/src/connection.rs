@@ -16,6 +16,9 @@ use rtmp::Millis;
 use rtmp::session::{ConnectRequest, ServerSession};
 use uring::{ConnId, Nanos, SendBuf};
 
+use crate::access::providers::Tracks;
+use crate::access::quota::BitrateMeter;
+use crate::access::{Grant, Role as AccessRole};
 use crate::command::ConnectionId;
 use crate::metrics::{CloseReason, ConnectionState, Role, TlsMode};
 use crate::transport::Transport;
@@ -37,6 +40,27 @@ pub(crate) type StreamIndex = usize;
 pub(crate) struct Publish {
     pub(crate) msid: u32,
     pub(crate) stream: StreamIndex,
+    /// Kinds of media its ticket allows.
+    pub(crate) tracks: Tracks,
+    pub(crate) permit: Option<Box<Permit>>,
+}
+
+/// A permission that binds something, kept as long as it is used: dropping it gives its place in the
+/// quotas back.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    pub(crate) grant: Grant,
+    pub(crate) bitrate: Option<BitrateMeter>,
+    pub(crate) until: Option<Millis>,
+}
+
+/// A request that waits for the control thread's answer.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct PendingAccess {
+    pub(crate) ticket: u64,
+    pub(crate) role: AccessRole,
+    pub(crate) msid: u32,
+    pub(crate) since: Millis,
 }
 
 /// A publish request that waits for another worker's publisher to yield.
@@ -44,6 +68,7 @@ pub(crate) struct Publish {
 pub(crate) struct PendingPublish {
     pub(crate) msid: u32,
     pub(crate) stream: StreamIndex,
+    pub(crate) grant: Grant,
 }
 
 /// A stream the connection plays.
@@ -66,6 +91,7 @@ pub(crate) struct Play {
     pub(crate) ends_at: Option<Position>,
     /// Preamble version the peer has been told by a join.
     pub(crate) preamble_version: u64,
+    pub(crate) permit: Option<Box<Permit>>,
 }
 
 /// What the send in flight carries.
@@ -144,6 +170,7 @@ pub(crate) struct Connection {
     pub(crate) held_input: Vec<u8>,
     pub(crate) publishes: Vec<Publish>,
     pub(crate) pending_publish: Option<PendingPublish>,
+    pub(crate) pending_access: Option<PendingAccess>,
     pub(crate) plays: Vec<Play>,
     /// Serial number of the last play.
     pub(crate) play_serial: u64,
@@ -195,6 +222,7 @@ impl Connection {
             held_input: Vec::new(),
             publishes: Vec::new(),
             pending_publish: None,
+            pending_access: None,
             plays: Vec::new(),
             play_serial: 0,
             closing: None,
@@ -215,7 +243,7 @@ impl Connection {
 
     /// True while the session waits for an answer that comes in a later turn.
     pub(crate) fn is_waiting_for_answer(&self) -> bool {
-        self.pending_publish.is_some()
+        self.pending_publish.is_some() || self.pending_access.is_some()
     }
 
     /// What it plays on a message stream.

@@ -8,7 +8,7 @@
 //!
 //! Sans-IO and bounded: at most [`PROXY_BYTES_MAX`] bytes are ever held, and [`Step::More`] says how many
 //! bytes may be read next without reading beyond the PROXY header, so that a TLS record behind it stays in
-//! the kernel. Bytes of untrusted peers are never taken for a PROXY header.
+//! the kernel. A PROXY header of an untrusted peer is never believed: it is an error that says so.
 //!
 //! PROXY protocol: HAProxy's `proxy-protocol.txt`, versions 1 and 2.
 
@@ -81,14 +81,15 @@ impl fmt::Display for BadProxyHeader {
 #[derive(Debug)]
 pub(crate) struct FrontDoor {
     taken: Vec<u8>,
-    may_be_proxied: bool,
+    is_trusted: bool,
+    has_header: bool,
     client: Option<SocketAddr>,
 }
 
 impl FrontDoor {
     /// `is_trusted`: the peer may speak for others by a PROXY header.
     pub(crate) fn new(is_trusted: bool) -> Self {
-        Self { taken: Vec::new(), may_be_proxied: is_trusted, client: None }
+        Self { taken: Vec::new(), is_trusted, has_header: false, client: None }
     }
 
     /// The client a proxy speaks for, once its header was read.
@@ -102,11 +103,19 @@ impl FrontDoor {
     /// [`BadProxyHeader`]: close the connection, there is nobody to answer.
     pub(crate) fn handle_bytes(&mut self, data: &[u8]) -> Result<Step, BadProxyHeader> {
         self.taken.extend_from_slice(data);
-        if self.may_be_proxied && self.is_proxy_header() {
+        if self.is_trusted && !self.has_header && self.is_proxy_header() {
             match self.read_proxy_header()? {
                 Some(step) => return Ok(step),
-                None => self.may_be_proxied = false,
+                None => self.has_header = true,
             }
+        }
+        // No other protocol begins like this.
+        if self.taken.len() >= FIRST_BYTES && self.is_proxy_header() {
+            let reason = match self.has_header {
+                true => "a second one",
+                false => "of a peer that listen.proxy_from does not name",
+            };
+            return Err(BadProxyHeader(reason.to_owned()));
         }
         let Some(&first) = self.taken.first() else { return Ok(Step::More(FIRST_BYTES)) };
         Ok(Step::Decided { protocol: Protocol::of(first), rest: std::mem::take(&mut self.taken) })
@@ -251,11 +260,23 @@ mod tests {
     }
 
     #[test]
-    fn an_untrusted_peer_speaks_for_itself() {
-        let mut door = FrontDoor::new(false);
-        let step = door.handle_bytes(V1).unwrap();
-        assert_eq!(step, Step::Decided { protocol: Protocol::Http, rest: V1.to_vec() });
-        assert_eq!(door.client(), None);
+    fn a_header_of_an_untrusted_peer_is_refused_by_its_first_bytes() {
+        for header in [V1, &v2([1, 2, 3, 4], 5, 1, b"")] {
+            for bytes in [FIRST_BYTES, header.len()] {
+                let mut door = FrontDoor::new(false);
+                let refusal = door.handle_bytes(&header[..bytes]).unwrap_err();
+                assert!(refusal.to_string().contains("listen.proxy_from"), "{refusal}");
+                assert_eq!(door.client(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn only_one_header_is_believed() {
+        let second = v2([192, 0, 2, 1], 5, 1, b"");
+        let (door, step, _) = read(&[V1, &second].concat(), 600);
+        assert!(step.is_err(), "{step:?}");
+        assert_eq!(door.client(), Some("203.0.113.7:51234".parse().unwrap()));
     }
 
     #[test]

@@ -93,6 +93,8 @@ pub mod event {
         BAD_NAME = "bad_name";
         /// A peer began to publish.
         PUBLISH = "publish";
+        /// A publish or play request was refused by the rules: class and code.
+        ACCESS_DENIED = "access_denied";
         /// A publish request was refused.
         PUBLISH_REFUSED = "publish_refused";
         /// A publisher ended its stream in order.

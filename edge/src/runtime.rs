@@ -13,13 +13,13 @@ use uring::{Io, IoConfig, ListenOptions, SocketOptions};
 
 use crate::access::Rules;
 use crate::certs::{CertSources, CertStore};
-use crate::command::{Command, Event, EventSink, Wake, WorkerPort, worker_link};
+use crate::command::{Event, EventSink, Wake, WorkerPort, worker_link};
 use crate::config::{Config, IoChoice, KernelTls};
 use crate::log::event;
 use crate::server::{IoKind, StartError, StartedWorkers};
 use crate::shared::Shared;
 use crate::transport::Secure;
-use crate::worker::{Flow, Worker};
+use crate::worker::{Clocks, Flow, Worker};
 
 /// Stack of a worker thread, in bytes.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
@@ -77,7 +77,6 @@ pub fn spawn_workers(
     started.is_kernel_tls = secure.as_ref().is_some_and(|secure| secure.kernel.is_on());
     for index in 0..count {
         let (port, seed) = worker_link(worker_index(index)?, events.clone());
-        seed.queue(Command::Rules(Arc::clone(&rules)));
         let (ready_sender, ready_receiver) = mpsc::channel();
         let start = Start {
             port,
@@ -87,6 +86,7 @@ pub fn spawn_workers(
             rtmp,
             rtmps,
             secure: secure.clone(),
+            rules: Arc::clone(&rules),
             events: events.clone(),
         };
         let thread = thread::Builder::new()
@@ -155,6 +155,7 @@ struct Start {
     rtmp: Option<SocketAddr>,
     rtmps: Option<SocketAddr>,
     secure: Option<Arc<Secure>>,
+    rules: Arc<Rules>,
     events: EventSink,
 }
 
@@ -241,8 +242,9 @@ impl Start {
             self.port,
             self.shared,
             Arc::clone(&self.config),
+            self.rules,
             random,
-            thread_cpu_nanos,
+            Clocks { cpu_nanos: thread_cpu_nanos, unix_s: unix_seconds },
         );
         if let Some(secure) = self.secure {
             worker.set_secure(secure);
@@ -287,6 +289,12 @@ fn thread_cpu_nanos() -> u64 {
     // A thread's CPU time is never negative.
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// Unix time, in seconds; 0 while the clock stands before 1970.
+fn unix_seconds() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// A seed for handshake randoms: unpredictable enough to tell connections apart, no secret.

@@ -178,6 +178,12 @@ impl Abuser {
         }
     }
 
+    /// Whether it leaves TLS out where the server wants it: those do who do not get as far as RTMP.
+    pub(crate) fn is_raw(&self) -> bool {
+        use Behaviour::{Flood, Garbage, Silent, SlowHandshake};
+        matches!(self.behaviour, SlowHandshake | Silent | Garbage | Flood)
+    }
+
     /// Most bytes of one segment.
     pub(crate) fn send_bytes_max(&self) -> usize {
         if self.behaviour == Behaviour::OneByte { 1 } else { usize::MAX }

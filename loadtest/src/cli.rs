@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, with its defaults and bounds.
 
 use crate::abuse::Behaviour;
+use crate::arrivals::Ramp;
 use crate::num::MediaClock;
 use crate::plan::Popularity;
 use crate::source::CodecTag;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     ///   swarm play --publish --players 1000 --ramp 500 --pid $(pidof ringcast)
     ///   swarm play --publish --streams 50 --players 2000 --popularity zipf:1.1
     ///   swarm play --publish --slo 'p99_latency<500ms,stall<0.1%'
+    ///   swarm play --publish --players 100 --storm 2000 --bitrate 8M --gop 4
+    ///   swarm play --publish --url rtmps://127.0.0.1/live --insecure
     #[command(verbatim_doc_comment)]
     Play(PlayArgs),
     /// Join and leave all the time, and count what fails
@@ -50,12 +53,17 @@ pub(crate) enum Command {
     /// Example: swarm abuse --each 20 --seconds 10
     #[command(verbatim_doc_comment)]
     Abuse(AbuseArgs),
-    /// TLS handshakes (not in this version)
+    /// TLS handshakes per second, full and resumed
+    ///
+    /// Each connection shakes hands and leaves; --parallel of them at a time.
+    /// Example: swarm tls --url rtmps://127.0.0.1:1936/live --insecure --pid $(pidof ringcast)
+    #[command(verbatim_doc_comment)]
     Tls(TlsArgs),
     /// Print two numbers: subscribers per core without a stall, and p99 from join to keyframe
     ///
-    /// Needs a running server and, for the first number, its process.
-    /// Example: swarm canonical --pid $(pidof ringcast)
+    /// Needs a running server. Its process is found by its port if it runs on this machine as the same
+    /// user; otherwise say --pid.
+    /// Example: swarm canonical
     #[command(verbatim_doc_comment)]
     Canonical(CanonicalArgs),
     /// Run a scenario file
@@ -73,16 +81,31 @@ pub(crate) enum Command {
 /// Flags of every command that makes a load.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
-    /// Server and app: rtmp://HOST:PORT/APP/NAME, of which PORT and NAME may be left out; several
-    /// streams are called NAME-0, NAME-1 ...
+    /// Server and app: rtmp://HOST:PORT/APP/NAME or rtmps://…, of which PORT and NAME may be left
+    /// out; several streams are called NAME-0, NAME-1 ...
     #[arg(long, default_value = "rtmp://127.0.0.1/live")]
     pub(crate) url: String,
+    /// rtmps: trust any certificate
+    #[arg(long, conflicts_with = "ca")]
+    pub(crate) insecure: bool,
+    /// rtmps: trust the authorities of this PEM file instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// rtmps: the name to ask for and to find in the certificate; by default the host of --url
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_name: Option<String>,
+    /// rtmps: let connections go on with sessions of earlier ones
+    #[arg(long)]
+    pub(crate) tls_resume: bool,
     /// Allow addresses outside this machine
     #[arg(long)]
     pub(crate) i_own_this_network: bool,
     /// Connect to this many consecutive loopback addresses in turn, so that ports last
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) spread: u32,
+    /// Connect from these addresses in turn: A-B, several with commas; each has 28,000 ports and more
+    #[arg(long, value_name = "LIST")]
+    pub(crate) sources: Option<String>,
     /// How long players play (publishers alone: publish), seconds
     #[arg(long, value_parser = seconds)]
     pub(crate) seconds: Option<f64>,
@@ -104,9 +127,10 @@ pub(crate) struct Common {
     /// Clock inside the media; wall when publishers and players run on different machines
     #[arg(long, value_enum, default_value_t = ClockArg::Monotonic)]
     pub(crate) clock: ClockArg,
-    /// Process of the server: its CPU (with ksoftirqd), memory and context switches are reported
-    #[arg(long)]
-    pub(crate) pid: Option<u32>,
+    /// Process of the server: its CPU (with ksoftirqd), memory and context switches are reported;
+    /// several, with commas, are added up
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pub(crate) pid: Vec<u32>,
     /// Metrics page of a Ringcast server, for system calls per MB
     #[arg(long, value_name = "URL")]
     pub(crate) metrics: Option<String>,
@@ -189,6 +213,22 @@ pub(crate) struct PlayArgs {
     /// Players that come per second; 0: all at once
     #[arg(long, value_name = "RATE", default_value_t = 500.0, value_parser = not_negative)]
     pub(crate) ramp: f64,
+    /// How they come: linear, step:N (N at once, then a pause that keeps the rate) or poisson
+    #[arg(long, value_name = "SHAPE", default_value = "linear", value_parser = ramp_shape)]
+    pub(crate) ramp_shape: Ramp,
+    /// Join storm: so many more, all at once, at --disturb-at
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) storm: u64,
+    /// So many more that never read, at --disturb-at
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = stalled)]
+    pub(crate) stalled: u32,
+    /// When the disturbance begins, seconds after the first player; by default half of --seconds
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) disturb_at: Option<f64>,
+    /// How long the others' latency counts as disturbed; by default 2 s after a storm, and to the end
+    /// with --stalled
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) disturb_for: Option<f64>,
     #[command(flatten)]
     pub(crate) view: ViewArgs,
     #[command(flatten)]
@@ -202,6 +242,9 @@ pub(crate) struct ChurnArgs {
     /// Players that come per second
     #[arg(long, default_value_t = 100.0, value_parser = positive)]
     pub(crate) rate: f64,
+    /// How they come: linear, step:N or poisson
+    #[arg(long, value_name = "SHAPE", default_value = "linear", value_parser = ramp_shape)]
+    pub(crate) ramp_shape: Ramp,
     /// Seconds each stays, on average
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     pub(crate) stay: f64,
@@ -238,9 +281,25 @@ pub(crate) struct AbuseArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TlsArgs {
-    /// Ignored: the command says that it is not there yet
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub(crate) rest: Vec<String>,
+    /// Connections that shake hands at the same time
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = parallel)]
+    pub(crate) parallel: u64,
+    /// Which handshakes: each kind has --seconds
+    #[arg(long, value_enum, default_value_t = HandshakeArg::Both)]
+    pub(crate) handshake: HandshakeArg,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Kinds of TLS handshakes.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum HandshakeArg {
+    /// With certificate and key exchange
+    Full,
+    /// Going on with an earlier session
+    Resumed,
+    /// Full ones, then resumed ones
+    Both,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -367,6 +426,30 @@ fn bits(text: &str) -> Result<f64, String> {
     if value <= 1e9 { Ok(value) } else { Err("at most 1000M".into()) }
 }
 
+/// Most connections that shake hands at a time, and most viewers that stall.
+const PARALLEL_MAX: u64 = 10_000;
+const STALLED_MAX: u32 = 100_000;
+
+fn parallel(text: &str) -> Result<u64, String> {
+    let count = text.parse().ok().filter(|count| (1..=PARALLEL_MAX).contains(count));
+    count.ok_or_else(|| format!("a number from 1 to {PARALLEL_MAX}"))
+}
+
+fn stalled(text: &str) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|count| *count <= STALLED_MAX);
+    count.ok_or_else(|| format!("a number up to {STALLED_MAX}"))
+}
+
+fn ramp_shape(text: &str) -> Result<Ramp, String> {
+    let size = text.strip_prefix("step:").map(str::parse::<u64>);
+    match (text, size) {
+        ("linear", _) => Ok(Ramp::Linear),
+        ("poisson", _) => Ok(Ramp::Poisson),
+        (_, Some(Ok(size))) if size > 0 => Ok(Ramp::Step(size)),
+        _ => Err("expected linear, step:N or poisson".into()),
+    }
+}
+
 fn popularity(text: &str) -> Result<Popularity, String> {
     match text.split_once(':') {
         None if text == "even" => Ok(Popularity::Even),
@@ -399,6 +482,14 @@ mod tests {
         assert_eq!(cpu_list("0,2-4"), Ok(CpuList(vec![0, 2, 3, 4])));
         assert_eq!(cpu_list("none"), Ok(CpuList(vec![])));
         assert!(cpu_list("3-1").is_err() && cpu_list("a").is_err() && cpu_list("0-9999").is_err());
+    }
+
+    #[test]
+    fn ramps_have_a_shape() {
+        assert_eq!(ramp_shape("linear"), Ok(Ramp::Linear));
+        assert_eq!(ramp_shape("step:100"), Ok(Ramp::Step(100)));
+        assert_eq!(ramp_shape("poisson"), Ok(Ramp::Poisson));
+        assert!(ramp_shape("step:0").is_err() && ramp_shape("step").is_err());
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 mod abuse;
 mod account;
+mod arrivals;
 mod cli;
 mod commands;
 mod compare;
@@ -31,6 +32,7 @@ mod probe;
 mod publisher;
 mod report;
 mod run;
+mod secure;
 mod shard;
 mod slo;
 mod source;

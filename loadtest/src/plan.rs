@@ -1,7 +1,9 @@
 //! What a run does, decided before it begins: who connects when, on which thread, to which stream.
 
-use crate::num::{SECOND_NS, seconds_ns, spread};
+use crate::arrivals::{Arrivals, Disturbance};
+use crate::num::{SECOND_NS, spread};
 use crate::player::Judging;
+use crate::secure::Security;
 use crate::source::{FlvFile, SyntheticConfig};
 use crate::target::Target;
 use rtmp::session::{ClientConfig, ClientRole};
@@ -61,35 +63,6 @@ impl Audience {
     }
 }
 
-/// Players that come one after another.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Arrivals {
-    /// How many; those of all threads.
-    pub(crate) count: u64,
-    /// Per second; 0: all at once.
-    pub(crate) rate: f64,
-    /// How long each stays on average, spread over half to one and a half of it; `None`: to the end.
-    pub(crate) stay_ns: Option<u64>,
-}
-
-impl Arrivals {
-    /// When player `index` comes, since the first may.
-    pub(crate) fn at_ns(&self, index: u64) -> u64 {
-        if self.rate > 0.0 { seconds_ns(index as f64 / self.rate) } else { 0 }
-    }
-
-    /// How long player `index` stays.
-    pub(crate) fn stay_ns(&self, index: u64) -> u64 {
-        let factor = 0.5 + spread(index.wrapping_mul(7));
-        self.stay_ns.map_or(u64::MAX, |stay_ns| crate::num::whole(stay_ns as f64 * factor))
-    }
-
-    /// When the last one comes.
-    pub(crate) fn ramp_ns(&self) -> u64 {
-        self.at_ns(self.count.saturating_sub(1))
-    }
-}
-
 /// Hostile peers, by what they do.
 pub(crate) type Hostile = Vec<crate::abuse::Behaviour>;
 
@@ -103,11 +76,20 @@ pub(crate) struct Plan {
     pub(crate) arrivals: Arrivals,
     pub(crate) audience: Audience,
     pub(crate) hostile: Hostile,
+    /// What happens to those who watch, once they do.
+    pub(crate) disturbance: Option<Disturbance>,
+    /// Connections that only shake hands, over and over, and whether they wait for tickets.
+    pub(crate) shakers: u64,
+    pub(crate) shakers_resume: bool,
+    /// TLS, where the target has it.
+    pub(crate) security: Option<Security>,
     pub(crate) judging: Judging,
     /// When the first connects, by our clock.
     pub(crate) start_ns: u64,
     /// When the first player connects.
     pub(crate) play_ns: u64,
+    /// When hostile peers connect.
+    pub(crate) hostile_ns: u64,
     /// When players are done.
     pub(crate) end_ns: u64,
     /// Length of a sample.
@@ -173,16 +155,5 @@ mod tests {
         for (count, expected) in counts.iter().zip([1200u32, 600, 400, 300]) {
             assert!(count.abs_diff(expected) <= 5, "{counts:?}");
         }
-    }
-
-    #[test]
-    fn arrivals_follow_the_rate() {
-        let arrivals = Arrivals { count: 11, rate: 10.0, stay_ns: Some(SECOND_NS) };
-        assert_eq!(arrivals.at_ns(5), SECOND_NS / 2);
-        assert_eq!(arrivals.ramp_ns(), SECOND_NS);
-        let stays: Vec<_> = (0..100).map(|index| arrivals.stay_ns(index)).collect();
-        assert!(stays.iter().all(|stay| (SECOND_NS / 2..SECOND_NS * 3 / 2).contains(stay)));
-        let at_once = Arrivals { count: 9, rate: 0.0, stay_ns: None };
-        assert_eq!((at_once.ramp_ns(), at_once.stay_ns(3)), (0, u64::MAX));
     }
 }

@@ -1,8 +1,8 @@
 //! One player: joins a stream, throws the media away and keeps what can be told from its heads.
 //!
 //! ```text
-//!  connect ─ handshake ─ connect command ─ play ─ Play.Start ─ first byte ─ first keyframe ─ …
-//!  started   Handshake                    asked   PlayStart    FirstByte    FirstKeyframe
+//!  connect ─ (TLS) ─ handshake ─ connect command ─ play ─ Play.Start ─ first byte ─ first keyframe
+//!  started           Handshake                    asked   PlayStart    FirstByte    FirstKeyframe
 //! ```
 //!
 //! Media is never copied but for the first [`HEAD_BYTES`] of a message, in which its marker is; the
@@ -34,6 +34,21 @@ pub(crate) struct Judging {
     pub(crate) check_every: u32,
     /// From when on all players are there.
     pub(crate) steady_ns: u64,
+    /// From when to when those who watch are disturbed.
+    pub(crate) disturbed: Option<(u64, u64)>,
+}
+
+impl Judging {
+    /// The part of the run, as far as a disturbance divides it, in which somebody who was there before
+    /// it measures latency now.
+    fn part(&self, now_ns: u64) -> Option<Measure> {
+        let (begin_ns, end_ns) = self.disturbed?;
+        Some(match now_ns {
+            _ if now_ns < begin_ns => Measure::LatencyBefore,
+            _ if now_ns < end_ns => Measure::LatencyDuring,
+            _ => Measure::LatencyAfter,
+        })
+    }
 }
 
 /// Why a player's connection is over, in words for the report.
@@ -123,6 +138,8 @@ impl Head {
 #[derive(Debug)]
 pub(crate) struct Player {
     session: ClientSession,
+    /// It came in a join storm: it disturbs, and says nothing about those who watch.
+    is_storm: bool,
     started_ns: u64,
     connected_ns: u64,
     handshake_done: bool,
@@ -149,9 +166,15 @@ pub(crate) struct Player {
 
 impl Player {
     /// A player that calls connect now.
-    pub(crate) fn new(config: Arc<ClientConfig>, random: u64, now_ns: u64) -> Player {
+    pub(crate) fn new(
+        config: Arc<ClientConfig>,
+        is_storm: bool,
+        random: u64,
+        now_ns: u64,
+    ) -> Player {
         Player {
             session: ClientSession::new(config, random, millis(now_ns)),
+            is_storm,
             started_ns: now_ns,
             connected_ns: 0,
             handshake_done: false,
@@ -172,10 +195,9 @@ impl Player {
         }
     }
 
-    /// TCP is up: the handshake goes out.
-    pub(crate) fn on_connected(&mut self, now_ns: u64, tally: &mut Tally, out: &mut Vec<u8>) {
+    /// TCP, and TLS where there is any, is up: the handshake goes out.
+    pub(crate) fn on_connected(&mut self, now_ns: u64, out: &mut Vec<u8>) {
         self.connected_ns = now_ns;
-        tally.record(Measure::Connect, now_ns.saturating_sub(self.started_ns));
         self.session.take_replies(out);
     }
 
@@ -315,7 +337,9 @@ impl Player {
         }
         if is_key && !self.has_keyframe {
             self.has_keyframe = true;
-            tally.record(Measure::FirstKeyframe, now_ns.saturating_sub(self.started_ns));
+            let first =
+                if self.is_storm { Measure::StormFirstKeyframe } else { Measure::FirstKeyframe };
+            tally.record(first, now_ns.saturating_sub(self.started_ns));
             tally.record(Measure::PlayToKeyframe, now_ns.saturating_sub(self.asked_ns));
         }
     }
@@ -349,7 +373,15 @@ impl Player {
             return;
         }
         tally.record(Measure::Latency, latency_ns);
-        if now_ns >= judging.steady_ns {
+        if self.is_storm {
+            return;
+        }
+        let is_steady = now_ns >= judging.steady_ns;
+        let part = judging.part(now_ns);
+        if let Some(part) = part.filter(|part| is_steady || *part != Measure::LatencyBefore) {
+            tally.record(part, latency_ns);
+        }
+        if is_steady {
             tally.record(Measure::LatencySteady, latency_ns);
             self.slope.on_latency(now_ns, as_ms(latency_ns));
         }

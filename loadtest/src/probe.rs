@@ -60,61 +60,72 @@ pub(crate) struct Look {
 #[derive(Debug)]
 pub(crate) struct Probe {
     root: PathBuf,
-    pid: Option<u32>,
+    /// Processes of the server; what they use is added up.
+    pids: Vec<u32>,
     metrics: Option<MetricsUrl>,
     ksoftirqd: Vec<PathBuf>,
 }
 
 impl Probe {
-    /// Looks at the process `pid` and the page `metrics`, where given.
+    /// Looks at the processes `pids` and the page `metrics`, where given.
     ///
     /// # Errors
     /// There is no such process, or the address makes no sense.
-    pub(crate) fn new(pid: Option<u32>, metrics: Option<&str>) -> Result<Probe, String> {
-        Probe::under(Path::new("/"), pid, metrics)
+    pub(crate) fn new(pids: &[u32], metrics: Option<&str>) -> Result<Probe, String> {
+        Probe::under(Path::new("/"), pids, metrics)
     }
 
     /// The same below another root, for tests.
-    fn under(root: &Path, pid: Option<u32>, metrics: Option<&str>) -> Result<Probe, String> {
+    fn under(root: &Path, pids: &[u32], metrics: Option<&str>) -> Result<Probe, String> {
         let root = root.join("proc");
-        if let Some(pid) = pid
-            && !root.join(pid.to_string()).join("stat").exists()
-        {
+        let is_gone = |pid: &&u32| !root.join(pid.to_string()).join("stat").exists();
+        if let Some(pid) = pids.iter().find(is_gone) {
             return Err(format!("--pid {pid}: no such process"));
         }
         let metrics = metrics.map(MetricsUrl::parse).transpose()?;
-        let ksoftirqd = if pid.is_some() { ksoftirqd(&root) } else { Vec::new() };
-        Ok(Probe { root, pid, metrics, ksoftirqd })
+        let ksoftirqd = if pids.is_empty() { Vec::new() } else { ksoftirqd(&root) };
+        Ok(Probe { root, pids: pids.to_vec(), metrics, ksoftirqd })
     }
 
     /// Whether there is anything to look at.
     pub(crate) fn sees_process(&self) -> bool {
-        self.pid.is_some()
+        !self.pids.is_empty()
     }
 
     /// Whether the server is still there, as far as one can tell.
     pub(crate) fn is_alive(&self) -> bool {
-        self.pid.is_none_or(|pid| self.root.join(pid.to_string()).join("statm").exists())
+        self.pids.iter().all(|pid| self.root.join(pid.to_string()).join("statm").exists())
     }
 
-    /// The server's own counters, summed over their labels; empty if it does not tell.
-    pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
-        self.metrics.as_ref().and_then(MetricsUrl::fetch).unwrap_or_default()
+    /// The server's own metrics; empty if it does not tell.
+    pub(crate) fn page(&self) -> Page {
+        Page(self.metrics.as_ref().and_then(MetricsUrl::fetch).unwrap_or_default())
+    }
+
+    /// For how long each of these CPUs has been busy since the machine's start, interrupts included.
+    pub(crate) fn cpus_busy_ns(&self, cpus: &[usize]) -> Vec<u64> {
+        let text = fs::read_to_string(self.root.join("stat")).unwrap_or_default();
+        let busy_ns = |cpu: &usize| {
+            let name = format!("cpu{cpu} ");
+            busy_ns(&columns_ns(text.lines().find(|line| line.starts_with(&name)).unwrap_or("")))
+        };
+        cpus.iter().map(busy_ns).collect()
     }
 
     /// Looks now. What cannot be read is zero.
     pub(crate) fn look(&self) -> Look {
         let mut look = Look { at_ns: now_ns(), ..Look::default() };
-        if let Some(pid) = self.pid {
+        for pid in &self.pids {
             let process = self.root.join(pid.to_string());
-            look.server_cpu_ns = process_cpu_ns(&process);
-            look.rss_bytes = rss_bytes(&process).unwrap_or(0);
-            look.context_switches = context_switches(&process);
-            look.ksoftirqd_cpu_ns = self.ksoftirqd.iter().map(|thread| thread_cpu_ns(thread)).sum();
+            look.server_cpu_ns += process_cpu_ns(&process);
+            look.rss_bytes += rss_bytes(&process).unwrap_or(0);
+            look.context_switches += context_switches(&process);
         }
-        let columns = machine_ns(&self.root);
+        look.ksoftirqd_cpu_ns = self.ksoftirqd.iter().map(|thread| thread_cpu_ns(thread)).sum();
+        let text = fs::read_to_string(self.root.join("stat")).unwrap_or_default();
+        let columns = columns_ns(text.lines().next().unwrap_or_default());
         look.softirq_ns = columns[SOFTIRQ];
-        look.busy_ns = columns.iter().sum::<u64>() - columns[IDLE] - columns[IOWAIT];
+        look.busy_ns = busy_ns(&columns);
         look
     }
 }
@@ -163,14 +174,60 @@ const IDLE: usize = 3;
 const IOWAIT: usize = 4;
 const SOFTIRQ: usize = 6;
 
-fn machine_ns(root: &Path) -> [u64; COLUMNS] {
-    let text = fs::read_to_string(root.join("stat")).unwrap_or_default();
-    let line = text.lines().next().unwrap_or_default();
+fn columns_ns(line: &str) -> [u64; COLUMNS] {
     let mut columns = [0; COLUMNS];
     for (column, field) in columns.iter_mut().zip(line.split_whitespace().skip(1)) {
         *column = field.parse::<u64>().unwrap_or(0) * TICK_NS;
     }
     columns
+}
+
+fn busy_ns(columns: &[u64; COLUMNS]) -> u64 {
+    columns.iter().sum::<u64>() - columns[IDLE] - columns[IOWAIT]
+}
+
+/// The process that serves `address` on this machine: whose child nobody else is who listens there
+/// too (a server with a master process works in its child). `None`: nobody, several, or not to be seen
+/// by this user.
+pub(crate) fn listener(address: SocketAddr) -> Option<u32> {
+    let root = Path::new("/proc");
+    let sockets: Vec<String> = ["net/tcp", "net/tcp6"]
+        .iter()
+        .flat_map(|table| listening_inodes(&root.join(table), address.port()))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    if sockets.is_empty() {
+        return None;
+    }
+    let entries = fs::read_dir(root).ok()?.flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let holds = |pid: &u32| {
+        let open = fs::read_dir(root.join(format!("{pid}/fd"))).into_iter().flatten().flatten();
+        let mut names = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+        names.any(|name| name.to_str().is_some_and(|name| sockets.iter().any(|one| one == name)))
+    };
+    let holders: Vec<u32> = pids.filter(holds).collect();
+    let parents: Vec<u32> = holders.iter().filter_map(|pid| parent(root, *pid)).collect();
+    let mut workers = holders.iter().filter(|pid| !parents.contains(pid));
+    workers.next().copied().filter(|_| workers.next().is_none())
+}
+
+/// Inodes of the sockets that listen on a port, whatever the address.
+fn listening_inodes(table: &Path, port: u16) -> Vec<u64> {
+    const LISTENING: &str = "0A";
+    let text = fs::read_to_string(table).unwrap_or_default();
+    let inode = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
+        let is_it = u16::from_str_radix(local_port, 16).ok()? == port;
+        (is_it && *fields.get(3)? == LISTENING).then(|| fields.get(9)?.parse().ok())?
+    };
+    text.lines().skip(1).filter_map(inode).collect()
+}
+
+fn parent(root: &Path, pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(root.join(format!("{pid}/stat"))).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[derive(Clone, Debug)]
@@ -190,7 +247,7 @@ impl MetricsUrl {
         Ok(MetricsUrl { authority: authority.into(), address, path: format!("/{path}") })
     }
 
-    fn fetch(&self) -> Option<BTreeMap<String, f64>> {
+    fn fetch(&self) -> Option<String> {
         let mut stream = TcpStream::connect_timeout(&self.address, METRICS_WAIT).ok()?;
         stream.set_read_timeout(Some(METRICS_WAIT)).ok()?;
         stream.set_write_timeout(Some(METRICS_WAIT)).ok()?;
@@ -201,25 +258,39 @@ impl MetricsUrl {
         stream.take(METRICS_BYTES_MAX).read_to_end(&mut answer).ok()?;
         let text = String::from_utf8_lossy(&answer);
         let (head, body) = text.split_once("\r\n\r\n")?;
-        head.lines().next()?.contains(" 200 ").then(|| sums(body))
+        head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
     }
 }
 
-/// Sums of an OpenMetrics page over all labels. Lines of chunked transfer are no metrics.
-fn sums(page: &str) -> BTreeMap<String, f64> {
-    let mut sums = BTreeMap::new();
-    for line in page.lines().filter(|line| !line.starts_with('#')) {
-        let name_end = line.find(['{', ' ']).unwrap_or(line.len());
-        let values = match line.rfind('}') {
-            Some(end) => &line[end + 1..],
-            None => &line[name_end..],
-        };
-        let value = values.split_whitespace().next().and_then(|value| value.parse::<f64>().ok());
-        if let (Some(value), true) = (value, name_end > 0) {
-            *sums.entry(line[..name_end].to_owned()).or_insert(0.0) += value;
-        }
+/// An OpenMetrics page. Lines of chunked transfer are no metrics.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Page(String);
+
+impl Page {
+    fn values(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+            let name_end = line.find(['{', ' ']).filter(|&end| end > 0)?;
+            let values = match line.rfind('}') {
+                Some(end) => &line[end + 1..],
+                None => &line[name_end..],
+            };
+            Some((&line[..name_end], values.split_whitespace().next()?.parse().ok()?))
+        })
     }
-    sums
+
+    /// Every metric, summed over its labels.
+    pub(crate) fn sums(&self) -> BTreeMap<String, f64> {
+        let mut sums = BTreeMap::new();
+        for (name, value) in self.values() {
+            *sums.entry(name.to_owned()).or_insert(0.0) += value;
+        }
+        sums
+    }
+
+    /// The largest value of a metric over its labels.
+    pub(crate) fn largest(&self, name: &str) -> Option<f64> {
+        self.values().filter(|(one, _)| *one == name).map(|(_, value)| value).reduce(f64::max)
+    }
 }
 
 #[cfg(test)]
@@ -228,12 +299,21 @@ mod tests {
 
     #[test]
     fn our_own_process_can_be_looked_at() {
-        let probe = Probe::new(Some(std::process::id()), None).unwrap();
+        let probe = Probe::new(&[std::process::id()], None).unwrap();
         let look = probe.look();
         assert!(look.rss_bytes > 100_000);
         assert!(look.server_cpu_ns > 0);
         assert!(probe.is_alive());
-        assert!(Probe::new(Some(u32::MAX), None).is_err());
+        assert!(Probe::new(&[u32::MAX], None).is_err());
+    }
+
+    #[test]
+    fn the_process_behind_an_address_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(super::listener(address), Some(std::process::id()));
+        drop(listener);
+        assert_eq!(super::listener(address), None);
     }
 
     #[test]
@@ -245,12 +325,16 @@ mod tests {
         fs::write(process.join("statm"), "900 100 5 1 0 20 0").unwrap();
         let switches = "voluntary_ctxt_switches:\t5\nnonvoluntary_ctxt_switches:\t2\n";
         fs::write(process.join("task/7/status"), switches).unwrap();
-        fs::write(root.join("proc/stat"), "cpu  1 2 3 4 5 6 70 8\n").unwrap();
-        let look = Probe::under(&root, Some(7), None).unwrap().look();
+        let stat = "cpu  1 2 3 4 5 6 70 8\ncpu1 1 0 0 9 9 0 0 0\ncpu11 5 0 0 9 9 0 2 0\n";
+        fs::write(root.join("proc/stat"), stat).unwrap();
+        let probe = Probe::under(&root, &[7, 7], None).unwrap();
+        let look = probe.look();
+        assert_eq!(probe.cpus_busy_ns(&[11, 1, 2]), [7 * TICK_NS, TICK_NS, 0]);
         fs::remove_dir_all(&root).unwrap();
-        assert_eq!(look.server_cpu_ns, 42 * TICK_NS);
-        assert_eq!(look.rss_bytes, 100 * PAGE_BYTES);
-        assert_eq!(look.context_switches, 7);
+        // Two processes, which happen to be the same.
+        assert_eq!(look.server_cpu_ns, 2 * 42 * TICK_NS);
+        assert_eq!(look.rss_bytes, 2 * 100 * PAGE_BYTES);
+        assert_eq!(look.context_switches, 2 * 7);
         assert_eq!(look.softirq_ns, 70 * TICK_NS);
         assert_eq!(look.busy_ns, (1 + 2 + 3 + 6 + 70 + 8) * TICK_NS);
     }
@@ -259,7 +343,9 @@ mod tests {
     fn metrics_are_summed_over_their_labels() {
         let page =
             "# TYPE a counter\na_total{worker=\"0\"} 2\na_total{worker=\"1\"} 3.5 17\nb 1\n# EOF\n";
-        let sums = sums(page);
+        let page = Page(page.to_owned());
+        let sums = page.sums();
+        assert_eq!((page.largest("a_total"), page.largest("a")), (Some(3.5), None));
         assert_eq!(sums["a_total"], 5.5);
         assert_eq!(sums["b"], 1.0);
         assert_eq!(sums.len(), 2);

@@ -15,6 +15,9 @@ use std::fmt::Write as _;
 const SHAPE: u32 = 1;
 /// A busier thread of ours makes the result doubtful, percent.
 const OWN_CPU_PERCENT_MAX: f64 = 85.0;
+/// So does a CPU of ours that has less than the rest of this to spare: several threads and the
+/// receiving side of the kernel share it.
+const OWN_CORE_BUSY_PERCENT_MAX: f64 = 95.0;
 /// So does being later than this with what was due, milliseconds.
 const LATE_MS_MAX: f64 = 10.0;
 /// And so is more than this of other work on the machine, percent of a core.
@@ -50,6 +53,7 @@ impl Report {
         server_counters(&outcome.metrics, &mut metrics);
         let own = outcome.samples.iter().map(|sample| sample.own_cpu_percent_max());
         metrics.insert("own_cpu_percent_max".into(), own.fold(0.0, f64::max));
+        own_cores(&outcome.samples, &mut metrics);
         let others = outcome.samples.iter().map(|sample| sample.others_percent);
         let count = outcome.samples.len().max(1) as f64;
         metrics.insert("others_cpu_percent".into(), others.sum::<f64>() / count);
@@ -126,7 +130,7 @@ impl Report {
 
 /// Sections of the text, and what the names in them begin with.
 const SECTIONS: [(&str, &[&str]); 5] = [
-    ("joining", &["connect", "handshake", "play_", "publish_", "first_"]),
+    ("joining", &["connect", "tls", "handshake", "play_", "publish_", "first_", "storm_"]),
     (
         "watching",
         &["latency", "stall", "lag", "skew", "bitrate", "received", "players", "messages"],
@@ -192,10 +196,29 @@ fn counts(outcome: &Outcome, metrics: &mut Metrics) {
     for (name, value) in entries {
         metrics.insert(name.into(), value as f64);
     }
+    if counts.publishing_ns > 0 {
+        let blocked = ratio(counts.publisher_blocked_ns as f64, counts.publishing_ns as f64);
+        metrics.insert("publisher_blocked_percent".into(), 100.0 * blocked);
+    }
+    if counts.tls_full + counts.tls_resumed > 0 {
+        metrics.insert("tls_full".into(), counts.tls_full as f64);
+        metrics.insert("tls_resumed".into(), counts.tls_resumed as f64);
+    }
     let loss = ratio(gauge.lost as f64, (gauge.lost + numbered) as f64);
     metrics.insert("loss_percent".into(), 100.0 * loss);
     let last = outcome.samples.last().map_or(0.0, |sample| sample.at_s);
     metrics.insert("seconds".into(), last);
+}
+
+/// How busy our busiest CPU was while all players were there, or at all if there was no such time.
+fn own_cores(samples: &[Sample], metrics: &mut Metrics) {
+    let has_steady = samples.iter().any(|sample| sample.is_steady);
+    let counted = samples.iter().filter(|sample| sample.is_steady || !has_steady);
+    let busy: Vec<f64> = counted.filter_map(|sample| sample.own_core_busy_percent).collect();
+    if !busy.is_empty() {
+        let mean = busy.iter().sum::<f64>() / busy.len() as f64;
+        metrics.insert("own_core_busy_percent".into(), mean);
+    }
 }
 
 fn players(outcome: &Outcome, metrics: &mut Metrics) {
@@ -285,6 +308,13 @@ fn doubts(metrics: &Metrics) -> Vec<String> {
             "the generator is the bottleneck: a thread used {cpu:.0} % of its core; add --cpus"
         ));
     }
+    let busy = of("own_core_busy_percent");
+    if busy > OWN_CORE_BUSY_PERCENT_MAX {
+        doubts.push(format!(
+            "the generator is the bottleneck: a CPU it runs on was busy for {busy:.0} % of the time, \
+             by whomever; add --cpus"
+        ));
+    }
     let late = of("late_ms_p99");
     if late > LATE_MS_MAX {
         doubts.push(format!(
@@ -357,9 +387,13 @@ pub(crate) fn sample_json(sample: &Sample) -> Value {
         "received_mbps": sample.received_bytes as f64 * 8e-6 / sample.seconds,
         "stalls": sample.stalls,
         "lost": gauge.lost,
+        "tls_full": sample.tls_full,
+        "tls_resumed": sample.tls_resumed,
         "own_cpu_percent": sample.own_cpu_percent,
+        "own_core_busy_percent": sample.own_core_busy_percent,
         "others_cpu_percent": sample.others_percent,
         "late_ms_p99": sample.late_ms_p99,
+        "flush_widened_ms": sample.flush_widened_ms,
         "server_cpu_percent": sample.server.map(|server| server.cpu_percent),
         "ksoftirqd_percent": sample.server.map(|server| server.ksoftirqd_percent),
         "softirq_percent": sample.server.map(|server| server.softirq_percent),

@@ -12,7 +12,7 @@ use crate::link::NoLease;
 use crate::num::{MS_NS, SECOND_NS, as_seconds, now_ns, ratio};
 use crate::plan::{LINGER_NS, Plan};
 use crate::player::Summary;
-use crate::probe::{Look, Probe};
+use crate::probe::{Look, Page, Probe};
 use crate::shard::{Duty, Gauge, News, Part, Shard};
 use crate::tally::{Measure, Tally};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,8 @@ use std::thread;
 use std::time::Duration;
 use uring::{IoConfig, Opened, SocketOptions, affinity};
 
+/// The metric of Ringcast that tells how far load has widened the flush window, seconds.
+const FLUSH_WIDENED: &str = "ringcast_flush_window_widened_seconds";
 /// After the end, until silent threads are given up.
 const GIVE_UP_NS: u64 = 5 * SECOND_NS;
 /// Samples kept; longer runs have longer intervals.
@@ -46,12 +48,20 @@ pub(crate) struct Sample {
     pub(crate) stalls: u64,
     pub(crate) failed: u64,
     pub(crate) joined: u64,
+    /// TLS handshakes, full and resumed.
+    pub(crate) tls_full: u64,
+    pub(crate) tls_resumed: u64,
     /// CPU of our threads, those of players first, then of publishers; percent of a core.
     pub(crate) own_cpu_percent: Vec<f64>,
+    /// The busiest of the CPUs our threads are pinned to, with all that ran there and its interrupts;
+    /// `None` when they are not pinned.
+    pub(crate) own_core_busy_percent: Option<f64>,
     /// What the machine did beside the server and us, percent of a core. Without a process to look
     /// at the server is among it.
     pub(crate) others_percent: f64,
     pub(crate) late_ms_p99: Option<f64>,
+    /// By how much the server says it has widened its flush window; `None` if it does not.
+    pub(crate) flush_widened_ms: Option<f64>,
     /// Percent of a core; `None` without a process to look at.
     pub(crate) server: Option<ServerUse>,
 }
@@ -115,6 +125,24 @@ pub(crate) struct Outcome {
     pub(crate) notes: BTreeSet<String>,
 }
 
+impl Outcome {
+    /// Adds a later run against the same server.
+    pub(crate) fn then(mut self, later: Outcome) -> Outcome {
+        let offset_s = self.samples.last().map_or(0.0, |sample| sample.at_s);
+        self.tally.add(&later.tally);
+        self.samples.extend(
+            later.samples.into_iter().map(|one| Sample { at_s: one.at_s + offset_s, ..one }),
+        );
+        self.summaries.extend(later.summaries);
+        self.gauge.add(&later.gauge);
+        self.players_max = self.players_max.max(later.players_max);
+        self.metrics = later.metrics;
+        self.server_alive &= later.server_alive;
+        self.notes.extend(later.notes);
+        self
+    }
+}
+
 /// Runs the plan; `watch` sees each sample and says whether to go on.
 ///
 /// # Errors
@@ -152,22 +180,25 @@ struct Started {
     notes: Vec<String>,
 }
 
-/// One thread for all publishers, if any, and one per CPU for players.
+/// One thread for all publishers, if any, and one per CPU for players; a join storm has its own.
 fn start(
     plan: &Arc<Plan>,
     stop: &Arc<AtomicBool>,
     sender: &Sender<(usize, News)>,
 ) -> Result<Vec<thread::JoinHandle<Started>>, String> {
     let of = plan.cpus.len() as u64;
-    let mut duties: Vec<_> = (0..of)
-        .zip(&plan.cpus)
-        .map(|(first, &cpu)| (Duty::Play { first, of }, cpu, format!("play-{first}")))
-        .collect();
+    let numbered = || (0..of).zip(&plan.cpus);
+    let mut duties: Vec<(Duty, Option<usize>, String)> = Vec::new();
+    if plan.arrivals.count > 0 || !plan.hostile.is_empty() || plan.shakers > 0 {
+        let play = |(first, &cpu)| (Duty::Play { first, of }, cpu, format!("play-{first}"));
+        duties.extend(numbered().map(play));
+    }
+    if plan.disturbance.is_some_and(|disturbance| disturbance.storm > 0) {
+        let storm = |(first, &cpu)| (Duty::Storm { first, of }, cpu, format!("storm-{first}"));
+        duties.extend(numbered().map(storm));
+    }
     if plan.publish.is_some() {
         duties.push((Duty::Publish, plan.publisher_cpu, "publish".into()));
-    }
-    if plan.arrivals.count == 0 && plan.hostile.is_empty() {
-        duties.retain(|(duty, ..)| *duty == Duty::Publish);
     }
     let mut threads = Vec::new();
     for (number, (duty, cpu, name)) in duties.into_iter().enumerate() {
@@ -238,6 +269,9 @@ struct Reporter<'a> {
     last_ticks: Vec<Option<u64>>,
     gauges: Vec<Gauge>,
     look: Look,
+    /// The CPUs our threads are pinned to, and for how long each has been busy.
+    cpus: Vec<usize>,
+    cpus_busy_ns: Vec<u64>,
     base_taken: bool,
     metrics_before: Option<BTreeMap<String, f64>>,
     gone: Vec<bool>,
@@ -245,7 +279,13 @@ struct Reporter<'a> {
 
 impl<'a> Reporter<'a> {
     fn new(plan: &'a Plan, probe: &'a Probe, threads: usize) -> Reporter<'a> {
+        let mut cpus: Vec<usize> = plan.cpus.iter().copied().flatten().collect();
+        cpus.extend(plan.publisher_cpu.filter(|_| plan.publish.is_some()));
+        cpus.sort_unstable();
+        cpus.dedup();
         Reporter {
+            cpus_busy_ns: probe.cpus_busy_ns(&cpus),
+            cpus,
             plan,
             probe,
             outcome: Outcome {
@@ -323,6 +363,7 @@ impl<'a> Reporter<'a> {
         if !self.base_taken && now_ns() >= self.base_at_ns() {
             self.base_taken = true;
             self.look = self.probe.look();
+            self.cpus_busy_ns = self.probe.cpus_busy_ns(&self.cpus);
             self.outcome.rss_base_bytes = self.probe.sees_process().then_some(self.look.rss_bytes);
         }
     }
@@ -360,22 +401,37 @@ impl<'a> Reporter<'a> {
         }
         let before = self.look;
         self.look = self.probe.look();
+        let wall_ns = self.look.at_ns.saturating_sub(before.at_ns);
+        let core_busy = self.take_cores(wall_ns);
         let server = ServerUse::between(&before, &self.look);
         let begin_ns = end_ns - self.plan.interval_ns;
         let is_steady = begin_ns >= self.plan.judging.steady_ns;
-        self.take_metrics(is_steady);
+        let page = self.probe.page();
+        self.take_metrics(is_steady, &page);
         let mut gauge = Gauge::default();
         self.gauges.iter().for_each(|one| gauge.add(one));
         self.outcome.gauge = gauge;
         self.outcome.players_max = self.outcome.players_max.max(gauge.playing);
-        Some(sample_of(self.plan, &pending, gauge, (end_ns, is_steady), server, self.probe))
+        let mut sample =
+            sample_of(self.plan, &pending, gauge, (end_ns, is_steady), server, self.probe);
+        sample.own_core_busy_percent = core_busy;
+        sample.flush_widened_ms = page.largest(FLUSH_WIDENED).map(|seconds| seconds * 1e3);
+        Some(sample)
     }
 
-    fn take_metrics(&mut self, is_steady: bool) {
+    /// How busy the busiest of our CPUs has been since the last time, percent.
+    fn take_cores(&mut self, wall_ns: u64) -> Option<f64> {
+        let now = self.probe.cpus_busy_ns(&self.cpus);
+        let before = std::mem::replace(&mut self.cpus_busy_ns, now);
+        let grown = before.iter().zip(&self.cpus_busy_ns).map(|(b, a)| a.saturating_sub(*b));
+        grown.max().map(|busy_ns| (100.0 * ratio(busy_ns as f64, wall_ns as f64)).min(100.0))
+    }
+
+    fn take_metrics(&mut self, is_steady: bool, page: &Page) {
         if !is_steady {
             return;
         }
-        let now = self.probe.metrics();
+        let now = page.sums();
         match &self.metrics_before {
             None => self.metrics_before = Some(now),
             Some(before) => {
@@ -388,6 +444,7 @@ impl<'a> Reporter<'a> {
         }
     }
 
+    /// The rest of an outcome.
     fn finish(mut self) -> Outcome {
         self.outcome.server_alive = self.probe.is_alive();
         self.outcome
@@ -417,7 +474,11 @@ fn sample_of(
         stalls: counts.stalls,
         failed: counts.failed,
         joined: counts.joined,
+        tls_full: counts.tls_full,
+        tls_resumed: counts.tls_resumed,
         own_cpu_percent: pending.cpu_percent.clone(),
+        own_core_busy_percent: None,
+        flush_widened_ms: None,
         late_ms_p99: tally.quantile_ms(Measure::Late, 0.99),
         others_percent: (server.machine_percent - known).max(0.0),
         server: probe.sees_process().then_some(server),

@@ -12,131 +12,32 @@
 //!
 //! Shares nothing with other threads but the plan, a stop flag and the channel to the reporter.
 
-use crate::abuse::{Abuser, Behaviour};
+mod actor;
+mod arrive;
+mod news;
+
+use crate::abuse::Behaviour;
 use crate::link::{Link, NoLease};
-use crate::num::{Prng, now_ns, spread, whole};
-use crate::plan::{Media, Plan};
-use crate::player::{Player, Reason, Summary};
+use crate::num::{Prng, now_ns};
+use crate::plan::Plan;
+use crate::player::{Reason, Summary};
 use crate::probe;
-use crate::publisher::Publisher;
-use crate::source::{FlvLoop, Source, Synthetic};
+use crate::secure::Step;
 use crate::tally::{Measure, Tally};
+use actor::Actor;
+pub(crate) use news::{Duty, Gauge, News, Part};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use uring::{Completion, ConnId, Io, Nanos, ReceiveEnd};
 
-/// Connections begun in one turn; the rest follows in the next.
-const ARRIVALS_PER_TURN_MAX: usize = 64;
 /// Longest wait, so that the stop flag is seen.
 const WAIT_NS_MAX: u64 = 50_000_000;
-/// Connections a flood opens in one run, all flooding peers together.
-const FLOOD_MAX: u32 = 5_000;
 /// Players of which a summary is kept.
 const SUMMARIES_MAX: usize = 1_000_000;
-
-/// Which part of the plan a thread does.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Duty {
-    /// All publishers.
-    Publish,
-    /// Every `of`th player from `first` on; the first thread also does the hostile peers.
-    Play { first: u64, of: u64 },
-}
-
-/// What is open at a moment.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Gauge {
-    /// Players that play.
-    pub(crate) playing: u64,
-    /// Players, whatever they do.
-    pub(crate) players: u64,
-    /// Publishers whose stream is open.
-    pub(crate) publishing: u64,
-    /// Hostile peers.
-    pub(crate) hostile: u64,
-    /// Since the beginning: marked messages received, and what became of the others.
-    pub(crate) received: u64,
-    pub(crate) lost: u64,
-    pub(crate) duplicated: u64,
-    pub(crate) reordered: u64,
-}
-
-impl Gauge {
-    /// Adds another thread's.
-    pub(crate) fn add(&mut self, other: &Gauge) {
-        self.playing += other.playing;
-        self.players += other.players;
-        self.publishing += other.publishing;
-        self.hostile += other.hostile;
-        self.received += other.received;
-        self.lost += other.lost;
-        self.duplicated += other.duplicated;
-        self.reordered += other.reordered;
-    }
-
-    fn add_accounts(&mut self, player: &Player) {
-        for account in &player.accounts {
-            self.received += account.received;
-            self.lost += account.lost;
-            self.duplicated += account.duplicated;
-            self.reordered += account.reordered;
-        }
-    }
-}
-
-/// One thread's part of a sample.
-#[derive(Debug)]
-pub(crate) struct Part {
-    /// Number of the interval.
-    pub(crate) tick: u64,
-    pub(crate) tally: Tally,
-    pub(crate) gauge: Gauge,
-    /// CPU time of the thread in the interval, and the interval.
-    pub(crate) cpu_ns: u64,
-    pub(crate) wall_ns: u64,
-}
-
-/// What a thread tells the reporter.
-#[derive(Debug)]
-pub(crate) enum News {
-    /// An interval is over.
-    Part(Box<Part>),
-    /// The thread's work is done; `part` is what was left.
-    Done { part: Box<Part>, summaries: Vec<Summary> },
-    /// The thread cannot go on.
-    Failed(String),
-}
-
-#[derive(Debug)]
-enum Actor {
-    Player(Box<Player>),
-    Publisher(Box<Publisher>),
-    Abuser(Box<Abuser>),
-}
-
-impl Actor {
-    /// When it wants to act by itself; `u64::MAX`: not.
-    fn due_ns(&self) -> u64 {
-        match self {
-            Actor::Player(player) => player.leave_ns,
-            Actor::Publisher(publisher) => publisher.due_ns().unwrap_or(u64::MAX),
-            Actor::Abuser(abuser) => abuser.due_ns,
-        }
-    }
-
-    const fn role(&self) -> &'static str {
-        match self {
-            Actor::Player(_) => "player",
-            Actor::Publisher(_) => "publisher",
-            Actor::Abuser(_) => "hostile",
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -144,6 +45,13 @@ struct Entry {
     actor: Actor,
     /// Its due time is in the timers.
     scheduled: bool,
+}
+
+/// Somebody who is to come again at once.
+#[derive(Copy, Clone, Debug)]
+enum Again {
+    Hostile(Behaviour),
+    Shaker,
 }
 
 /// A thread's loop. See the file's head.
@@ -164,12 +72,19 @@ pub(crate) struct Shard<I> {
     gone: Gauge,
     summaries: Vec<Summary>,
     prng: Prng,
-    /// The next player to come.
+    /// Plain bytes of one received piece, where TLS is spoken.
+    plain: Vec<u8>,
+    /// The next player to come, and the one that comes no more.
     next_player: u64,
+    players_end: u64,
     /// The next publisher and the next hostile peer.
     next_other: usize,
+    /// Handshakes kept going.
+    next_shaker: u64,
+    /// Connections begun, for addresses in turn.
+    opened: u64,
     floods: u32,
-    again: Vec<Behaviour>,
+    again: Vec<Again>,
     end_ns: u64,
     tick: u64,
     tick_begun_ns: u64,
@@ -186,9 +101,12 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         news: Sender<(usize, News)>,
         stop: Arc<AtomicBool>,
     ) -> Shard<I> {
-        let (first, linger_ns) = match duty {
-            Duty::Publish => (u64::MAX, crate::plan::LINGER_NS),
-            Duty::Play { first, .. } => (first, 0),
+        let count = plan.arrivals.count;
+        let storm = plan.disturbance.map_or(0, |disturbance| disturbance.storm);
+        let (first, players_end, linger_ns) = match duty {
+            Duty::Publish => (u64::MAX, 0, crate::plan::LINGER_NS),
+            Duty::Play { first, .. } => (first, count, 0),
+            Duty::Storm { first, .. } => (count + first, count + storm, 0),
         };
         Shard {
             io,
@@ -202,8 +120,12 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
             gone: Gauge::default(),
             summaries: Vec::new(),
             prng: Prng::new(plan.seed ^ first.wrapping_mul(0x9e37_79b9)),
+            plain: Vec::new(),
             next_player: first,
+            players_end,
             next_other: 0,
+            next_shaker: first,
+            opened: first.wrapping_add(plan.seed),
             floods: 0,
             again: Vec::new(),
             end_ns: plan.end_ns.saturating_add(linger_ns),
@@ -253,116 +175,6 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
             .fold(u64::MAX, u64::min)
     }
 
-    fn next_arrival_ns(&self) -> u64 {
-        let plan = &self.plan;
-        let is_other_left = match self.duty {
-            Duty::Publish => plan.publish.is_some() && self.next_other < plan.streams,
-            Duty::Play { first, .. } => first == 0 && self.next_other < plan.hostile.len(),
-        };
-        let other_ns = match (is_other_left, self.duty) {
-            (false, _) => u64::MAX,
-            (true, Duty::Publish) => plan.start_ns,
-            (true, Duty::Play { .. }) => plan.play_ns,
-        };
-        let player_ns = if self.next_player < plan.arrivals.count {
-            plan.play_ns.saturating_add(plan.arrivals.at_ns(self.next_player))
-        } else {
-            u64::MAX
-        };
-        player_ns.min(other_ns)
-    }
-
-    /// Begins the connections whose time has come.
-    fn arrive(&mut self, now: u64) {
-        for behaviour in std::mem::take(&mut self.again) {
-            self.open_hostile(behaviour, now);
-        }
-        for _ in 0..ARRIVALS_PER_TURN_MAX {
-            let due_ns = self.next_arrival_ns();
-            if due_ns > now {
-                return;
-            }
-            // Players that come all at once are late by design.
-            if self.plan.arrivals.rate > 0.0 {
-                self.tally.record(Measure::Late, now - due_ns);
-            }
-            let index = self.next_other;
-            match self.duty {
-                Duty::Publish => {
-                    self.next_other += 1;
-                    self.open_publisher(index, now);
-                }
-                Duty::Play { first: 0, .. } if index < self.plan.hostile.len() => {
-                    self.next_other += 1;
-                    self.open_hostile(self.plan.hostile[index], now);
-                }
-                Duty::Play { of, .. } => {
-                    let player = self.next_player;
-                    self.next_player += of;
-                    self.open_player(player, now);
-                }
-            }
-        }
-    }
-
-    fn open_publisher(&mut self, index: usize, now: u64) {
-        let plan = Arc::clone(&self.plan);
-        let Some(media) = &plan.publish else { return };
-        let random = self.prng.next();
-        let (source, frame_ns) = match media {
-            Media::Synthetic(config) => {
-                let frame_ns = whole(1e9 / config.fps);
-                (Source::Synthetic(Synthetic::new(config.clone(), random)), frame_ns)
-            }
-            Media::Flv(file) => (Source::Flv(FlvLoop::new(Arc::clone(file))), 33_000_000),
-        };
-        let phase_ns = whole(spread(index as u64) * frame_ns as f64);
-        let config = Arc::clone(&plan.publisher_config[index]);
-        let publisher = Publisher::new(config, source, plan.judging.clock, random, now);
-        let actor = Actor::Publisher(Box::new(publisher.with_phase(phase_ns)));
-        self.open(plan.target.address(index as u64), actor);
-    }
-
-    fn open_player(&mut self, index: u64, now: u64) {
-        let plan = Arc::clone(&self.plan);
-        let stream = plan.audience.stream_of(index);
-        let random = self.prng.next();
-        let mut player = Player::new(Arc::clone(&plan.player_config[stream]), random, now);
-        player.leave_ns = now.saturating_add(plan.arrivals.stay_ns(index));
-        self.open(plan.target.address(index), Actor::Player(Box::new(player)));
-    }
-
-    fn open_hostile(&mut self, behaviour: Behaviour, now: u64) {
-        let plan = Arc::clone(&self.plan);
-        if behaviour == Behaviour::Flood {
-            if self.floods >= FLOOD_MAX {
-                return;
-            }
-            self.floods += 1;
-        }
-        let random = self.prng.next();
-        let abuser = Abuser::new(behaviour, &plan.player_config[0], random, now);
-        self.tally.note_hostile(behaviour.name(), "opened");
-        self.open(plan.target.address(random), Actor::Abuser(Box::new(abuser)));
-    }
-
-    fn open(&mut self, addr: SocketAddr, actor: Actor) {
-        self.tally.counts.started += 1;
-        let conn = match self.io.connect(addr) {
-            Ok(conn) => conn,
-            Err(error) => return self.note_end(actor, &format!("connect: {error}")),
-        };
-        let mut link = Link::new(conn);
-        if let Actor::Abuser(abuser) = &actor {
-            link.send_bytes_max = abuser.send_bytes_max();
-        }
-        if self.entries.len() <= conn.index() {
-            self.entries.resize_with(conn.index() + 1, || None);
-        }
-        self.entries[conn.index()] = Some(Entry { link, actor, scheduled: false });
-        self.schedule(conn);
-    }
-
     fn entry(&mut self, conn: ConnId) -> Option<&mut Entry> {
         self.entries.get_mut(conn.index())?.as_mut().filter(|entry| entry.link.conn() == conn)
     }
@@ -391,20 +203,19 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
                 continue;
             }
             entry.scheduled = false;
+            let out = &mut entry.link.pending;
             match &mut entry.actor {
                 Actor::Player(player) => {
-                    player.leave(&mut entry.link.pending);
+                    player.leave(out);
                     self.tally.counts.left += 1;
                     self.close_planned(conn, now);
                     continue;
                 }
-                Actor::Publisher(publisher) => {
-                    publisher.on_due(now, &mut self.tally, &mut entry.link.pending);
-                }
-                Actor::Abuser(abuser) => abuser.on_due(now, &mut entry.link.pending),
+                Actor::Publisher(publisher) => publisher.on_due(now, &mut self.tally, out),
+                Actor::Abuser(abuser) => abuser.on_due(now, out),
+                Actor::Shaker(shaker) => shaker.is_done = true,
             }
-            entry.link.flush(&mut self.io);
-            self.schedule(conn);
+            self.after_event(conn, now);
         }
     }
 
@@ -416,43 +227,39 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         let link = &mut entry.link;
         let outcome = match completion {
             Completion::Connected { result: Ok(()), .. } => {
-                match &mut entry.actor {
-                    Actor::Player(player) => {
-                        player.on_connected(now, &mut self.tally, &mut link.pending);
-                    }
-                    Actor::Publisher(publisher) => publisher.on_connected(now, &mut link.pending),
-                    Actor::Abuser(abuser) => abuser.on_connected(now, &mut link.pending),
+                if let Actor::Player(_) = entry.actor {
+                    self.tally.record(Measure::Connect, now.saturating_sub(link.started_ns));
                 }
-                Ok(())
-            }
-            Completion::Connected { result: Err(errno), .. } => {
-                Err(format!("connect: {}", errno_text(errno)))
-            }
-            Completion::Received { data, .. } => {
-                let (tally, out) = (&mut self.tally, &mut link.pending);
-                match &mut entry.actor {
-                    Actor::Player(player) => player.on_bytes(&data, &self.plan.judging, tally, out),
-                    Actor::Publisher(publisher) => publisher.on_bytes(&data, tally, out),
-                    Actor::Abuser(abuser) => {
-                        abuser.on_bytes(&data, now, out);
+                match &mut link.secure {
+                    Some(secure) => secure.on_connected(now),
+                    None => {
+                        entry.actor.on_connected(now, &mut link.pending);
                         Ok(())
                     }
                 }
             }
+            Completion::Connected { result: Err(errno), .. } => {
+                Err(format!("connect: {}", errno_text(errno)))
+            }
+            Completion::Received { data, .. } => self.on_received(conn, &data, now),
             Completion::ReceiveEnded { reason: ReceiveEnd::Eof, .. } => {
                 Err("closed by the server".into())
             }
             Completion::ReceiveEnded { reason: ReceiveEnd::Error(errno), .. }
             | Completion::SendFailed { errno, .. } => Err(errno_text(errno)),
             Completion::Sent { bytes, blocked, buf, .. } => {
-                link.on_sent(bytes, blocked, buf);
+                link.on_sent(bytes, blocked, buf, now);
                 Ok(())
             }
             Completion::Writable { .. } => {
-                link.on_writable();
+                let blocked_ns = link.on_writable(now);
+                if let (Actor::Publisher(_), true) = (&entry.actor, blocked_ns > 0) {
+                    self.tally.record_blocked(blocked_ns);
+                }
                 Ok(())
             }
-            Completion::Accepted { .. } | Completion::Woken => Ok(()),
+            // Nobody listens here, and no key is given to the kernel.
+            _ => Ok(()),
         };
         match outcome {
             Ok(()) => self.after_event(conn, now),
@@ -460,22 +267,57 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         }
     }
 
+    /// Hands bytes of the server to the actor, through TLS where there is any.
+    fn on_received(&mut self, conn: ConnId, data: &[u8], now: u64) -> Result<(), Reason> {
+        let Some(entry) = self.entries.get_mut(conn.index()).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        let (actor, tally, judging) = (&mut entry.actor, &mut self.tally, &self.plan.judging);
+        let out = &mut entry.link.pending;
+        let Some(secure) = &mut entry.link.secure else {
+            return actor.on_bytes(data, now, judging, tally, out);
+        };
+        let was_established = secure.is_established();
+        self.plain.clear();
+        let step = secure.on_bytes(data, &mut self.plain, now)?;
+        let mut has_tickets = was_established;
+        if let Step::Established { took_ns, is_resumed, brings_tickets } = step {
+            tally.record_secured(took_ns, is_resumed);
+            actor.on_connected(now, out);
+            has_tickets = !brings_tickets;
+        }
+        if let (Actor::Shaker(shaker), true) = (&mut *actor, has_tickets) {
+            shaker.on_records();
+        }
+        if !self.plain.is_empty() {
+            actor.on_bytes(&self.plain, now, judging, tally, out)?;
+        }
+        if step == Step::Closed { Err("closed by the server".into()) } else { Ok(()) }
+    }
+
     /// Sends what an event left to send, and does what an actor asks for by its flags.
     fn after_event(&mut self, conn: ConnId, now: u64) {
         let Some(entry) = self.entries.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
-        entry.link.flush(&mut self.io);
-        if let Actor::Abuser(abuser) = &mut entry.actor {
-            if std::mem::take(&mut abuser.is_deaf) {
-                self.io.pause_receive(conn);
+        let again = match &mut entry.actor {
+            Actor::Abuser(abuser) => {
+                if std::mem::take(&mut abuser.is_deaf) {
+                    self.io.pause_receive(conn);
+                }
+                abuser.is_done.then_some(Again::Hostile(abuser.behaviour))
             }
-            if abuser.is_done {
-                self.again.push(abuser.behaviour);
-                return self.close_planned(conn, now);
-            }
+            Actor::Shaker(shaker) => shaker.is_done.then_some(Again::Shaker),
+            _ => None,
+        };
+        if let Some(again) = again {
+            self.again.push(again);
+            return self.close_planned(conn, now);
         }
-        self.schedule(conn);
+        match entry.link.flush(&mut self.io) {
+            Ok(()) => self.schedule(conn),
+            Err(reason) => self.close_failed(conn, &reason, now),
+        }
     }
 
     /// Ends a connection as intended: what it has to say still goes out.
@@ -483,11 +325,11 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         let Some(mut entry) = self.entries.get_mut(conn.index()).and_then(Option::take) else {
             return;
         };
-        entry.link.flush(&mut self.io);
+        entry.link.say_goodbye();
+        // Nobody waits for what cannot be sent any more.
+        let _ = entry.link.flush(&mut self.io);
         self.io.close(conn);
-        if let Actor::Player(player) = &mut entry.actor {
-            self.keep_summary(player, now);
-        }
+        self.keep(&mut entry, now);
     }
 
     /// Ends a connection that has failed.
@@ -495,10 +337,10 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         let Some(mut entry) = self.entries.get_mut(conn.index()).and_then(Option::take) else {
             return;
         };
+        // The alert that says why, if there is one.
+        let _ = entry.link.flush(&mut self.io);
         self.io.close(conn);
-        if let Actor::Player(player) = &mut entry.actor {
-            self.keep_summary(player, now);
-        }
+        self.keep(&mut entry, now);
         self.note_end(entry.actor, reason);
     }
 
@@ -509,11 +351,19 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         }
     }
 
-    fn keep_summary(&mut self, player: &mut Player, now: u64) {
-        self.gone.add_accounts(player);
-        let summary = player.finish(now, &mut self.tally);
-        if self.summaries.len() < SUMMARIES_MAX {
-            self.summaries.push(summary);
+    /// What outlives a connection.
+    fn keep(&mut self, entry: &mut Entry, now: u64) {
+        let blocked_ns = entry.link.take_blocked(now);
+        match &mut entry.actor {
+            Actor::Player(player) => {
+                self.gone.add_accounts(player);
+                let summary = player.finish(now, &mut self.tally);
+                if self.summaries.len() < SUMMARIES_MAX {
+                    self.summaries.push(summary);
+                }
+            }
+            Actor::Publisher(_) if blocked_ns > 0 => self.tally.record_blocked(blocked_ns),
+            _ => {}
         }
     }
 
@@ -521,12 +371,18 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
     fn on_tick(&mut self, now: u64) {
         let mut silent: Vec<(ConnId, Reason)> = Vec::new();
         for entry in self.entries.iter_mut().flatten() {
-            let checked = match &mut entry.actor {
-                Actor::Player(player) => player.on_tick(now),
-                Actor::Publisher(publisher) => publisher.on_tick(now),
-                Actor::Abuser(_) => Ok(()),
-            };
+            let checked = entry.actor.on_tick(now);
             silent.extend(checked.err().map(|reason| (entry.link.conn(), reason)));
+            if let Actor::Publisher(publisher) = &entry.actor {
+                let wall_ns = now.saturating_sub(self.tick_begun_ns);
+                self.tally.counts.publishing_ns +=
+                    if publisher.is_publishing() { wall_ns } else { 0 };
+                // Told as it goes on, so that a server that takes nothing at all shows.
+                match entry.link.take_blocked(now) {
+                    0 => {}
+                    blocked_ns => self.tally.record_blocked(blocked_ns),
+                }
+            }
         }
         for (conn, reason) in silent {
             self.close_failed(conn, &reason, now);
@@ -564,6 +420,7 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
                     gauge.publishing += u64::from(publisher.is_publishing());
                 }
                 Actor::Abuser(_) => gauge.hostile += 1,
+                Actor::Shaker(_) => {}
             }
         }
         gauge
@@ -582,6 +439,7 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
                 Actor::Abuser(abuser) => {
                     self.tally.note_hostile(abuser.behaviour.name(), "open at the end");
                 }
+                Actor::Shaker(_) => {}
             }
             self.close_planned(conn, now);
         }

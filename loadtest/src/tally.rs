@@ -20,7 +20,11 @@ const LABEL_CHARS_MAX: usize = 80;
 pub(crate) enum Measure {
     /// From the connect call to the TCP connection.
     Connect,
-    /// From there to the end of the RTMP handshake.
+    /// From there to the end of a full TLS handshake.
+    Tls,
+    /// The same of one that went on with an earlier session.
+    TlsResumed,
+    /// From TCP, or TLS where there is any, to the end of the RTMP handshake.
     Handshake,
     /// From the play command to `Play.Start`.
     PlayStart,
@@ -41,8 +45,18 @@ pub(crate) enum Measure {
     LatencyAudio,
     /// The same of video once all players are there.
     LatencySteady,
+    /// Video latency of those who watched before a disturbance began, until then.
+    LatencyBefore,
+    /// The same while it lasted.
+    LatencyDuring,
+    /// The same afterwards.
+    LatencyAfter,
+    /// From the connect call to the first complete keyframe of those who came in a join storm.
+    StormFirstKeyframe,
     /// By how much the server moved audio against video.
     Skew,
+    /// How long a publisher's socket took nothing.
+    PublisherBlocked,
     /// A stall of playback.
     Stall,
     /// How late we did what was due.
@@ -53,8 +67,10 @@ pub(crate) enum Measure {
 
 impl Measure {
     /// All of them, in order.
-    pub(crate) const ALL: [Measure; 15] = [
+    pub(crate) const ALL: [Measure; 22] = [
         Measure::Connect,
+        Measure::Tls,
+        Measure::TlsResumed,
         Measure::Handshake,
         Measure::PlayStart,
         Measure::PublishStart,
@@ -65,7 +81,12 @@ impl Measure {
         Measure::Latency,
         Measure::LatencyAudio,
         Measure::LatencySteady,
+        Measure::LatencyBefore,
+        Measure::LatencyDuring,
+        Measure::LatencyAfter,
+        Measure::StormFirstKeyframe,
         Measure::Skew,
+        Measure::PublisherBlocked,
         Measure::Stall,
         Measure::Late,
         Measure::Turn,
@@ -75,6 +96,8 @@ impl Measure {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Measure::Connect => "connect",
+            Measure::Tls => "tls",
+            Measure::TlsResumed => "tls_resumed",
             Measure::Handshake => "handshake",
             Measure::PlayStart => "play_start",
             Measure::PublishStart => "publish_start",
@@ -85,7 +108,12 @@ impl Measure {
             Measure::Latency => "latency",
             Measure::LatencyAudio => "latency_audio",
             Measure::LatencySteady => "latency_steady",
+            Measure::LatencyBefore => "latency_before",
+            Measure::LatencyDuring => "latency_during",
+            Measure::LatencyAfter => "latency_after",
+            Measure::StormFirstKeyframe => "storm_first_keyframe",
             Measure::Skew => "skew",
+            Measure::PublisherBlocked => "publisher_blocked",
             Measure::Stall => "stall",
             Measure::Late => "late",
             Measure::Turn => "turn",
@@ -114,6 +142,13 @@ pub(crate) struct Counts {
     pub(crate) published_messages: u64,
     /// Messages publishers could not send because the server took no more.
     pub(crate) publisher_skipped: u64,
+    /// Time during which sockets of publishers took nothing, and during which streams were open; both
+    /// summed over publishers.
+    pub(crate) publisher_blocked_ns: u64,
+    pub(crate) publishing_ns: u64,
+    /// TLS handshakes: full ones, and those that resumed a session.
+    pub(crate) tls_full: u64,
+    pub(crate) tls_resumed: u64,
     /// Complete audio and video messages received.
     pub(crate) messages: u64,
     /// Those without a marker, sequence headers not counted.
@@ -139,6 +174,10 @@ impl Counts {
         self.published_bytes += other.published_bytes;
         self.published_messages += other.published_messages;
         self.publisher_skipped += other.publisher_skipped;
+        self.publisher_blocked_ns += other.publisher_blocked_ns;
+        self.publishing_ns += other.publishing_ns;
+        self.tls_full += other.tls_full;
+        self.tls_resumed += other.tls_resumed;
         self.messages += other.messages;
         self.unmarked += other.unmarked;
         self.checked += other.checked;
@@ -182,6 +221,23 @@ impl Tally {
         let us = (ns.saturating_add(500) / 1000).min(TIME_US_MAX);
         // The histogram grows on demand and the value is bounded: there is no other failure.
         let _ = self.times[measure as usize].record(us);
+    }
+
+    /// A TLS handshake is over.
+    pub(crate) fn record_secured(&mut self, ns: u64, is_resumed: bool) {
+        if is_resumed {
+            self.counts.tls_resumed += 1;
+            self.record(Measure::TlsResumed, ns);
+        } else {
+            self.counts.tls_full += 1;
+            self.record(Measure::Tls, ns);
+        }
+    }
+
+    /// A publisher's socket took nothing for so long.
+    pub(crate) fn record_blocked(&mut self, ns: u64) {
+        self.counts.publisher_blocked_ns += ns;
+        self.record(Measure::PublisherBlocked, ns);
     }
 
     /// The times of a measure, microseconds.

@@ -11,6 +11,28 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 pub(crate) enum Scheme {
     /// Plain TCP.
     Rtmp,
+    /// TLS over TCP.
+    Rtmps,
+}
+
+impl Scheme {
+    const ALL: [Scheme; 2] = [Scheme::Rtmp, Scheme::Rtmps];
+
+    /// As it is written in front of an address.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Scheme::Rtmp => "rtmp",
+            Scheme::Rtmps => "rtmps",
+        }
+    }
+
+    /// The port an address means that names none.
+    const fn port(self) -> u16 {
+        match self {
+            Scheme::Rtmp => 1935,
+            Scheme::Rtmps => 443,
+        }
+    }
 }
 
 /// A server, and what to ask of it.
@@ -19,8 +41,12 @@ pub(crate) struct Target {
     pub(crate) scheme: Scheme,
     /// `host:port` as written, for `tcUrl`.
     pub(crate) authority: String,
+    /// Host as written, without port and brackets: whom a certificate must name.
+    pub(crate) host: String,
     /// Addresses that reach the server; connections take them in turn. Never empty.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Addresses of ours that connections come from, in turn; empty: the system chooses.
+    pub(crate) sources: Vec<IpAddr>,
     pub(crate) app: String,
     /// Name of the stream, or what the names of several start with. Query included.
     pub(crate) name: String,
@@ -36,8 +62,6 @@ impl fmt::Display for TargetError {
     }
 }
 
-/// What `rtmp://` means without a port.
-const RTMP_PORT: u16 = 1935;
 /// The stream name when the address has none.
 const NAME: &str = "swarm";
 /// Most addresses a target is spread over.
@@ -52,17 +76,15 @@ impl Target {
         let error = |what: &str| TargetError(format!("{url}: {what}"));
         let (scheme, rest) =
             url.split_once("://").ok_or_else(|| error("expected rtmp://HOST[:PORT]/APP[/NAME]"))?;
-        let scheme = match scheme {
-            "rtmp" => Scheme::Rtmp,
-            "rtmps" => return Err(error("rtmps is not in this version; use rtmp")),
-            _ => return Err(error("unknown scheme; use rtmp")),
-        };
+        let scheme = Scheme::ALL.into_iter().find(|one| one.text() == scheme);
+        let scheme = scheme.ok_or_else(|| error("unknown scheme; use rtmp or rtmps"))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (app, name) = path.split_once('/').unwrap_or((path, ""));
         if authority.is_empty() || app.is_empty() {
             return Err(error("expected rtmp://HOST[:PORT]/APP[/NAME]"));
         }
-        let addresses = resolve(authority).map_err(|cause| error(&cause))?;
+        let (host, port) = host_and_port(authority, scheme);
+        let addresses = resolve(host, port).map_err(|cause| error(&cause))?;
         if !own_network && !addresses.iter().all(|address| address.ip().is_loopback()) {
             return Err(error(
                 "not an address of this machine; add --i-own-this-network if you may load it",
@@ -72,7 +94,9 @@ impl Target {
         Ok(Target {
             scheme,
             authority: authority.into(),
+            host: host.into(),
             addresses,
+            sources: Vec::new(),
             app: app.into(),
             name: name.into(),
         })
@@ -104,16 +128,45 @@ impl Target {
         Ok(())
     }
 
-    /// The address of connection number `index`.
-    pub(crate) fn address(&self, index: u64) -> SocketAddr {
+    /// Lets connections come from these addresses in turn, `A`, `A-B` or several of them with commas
+    /// between: each has a range of ports of its own.
+    ///
+    /// # Errors
+    /// Not such a list, too many, or not of the family of the server's address.
+    pub(crate) fn come_from(&mut self, list: &str) -> Result<(), TargetError> {
+        let error = |what: &str| TargetError(format!("--sources {list}: {what}"));
+        let mut sources = Vec::new();
+        for part in list.split(',') {
+            let range = part.split_once('-').unwrap_or((part, part));
+            let parse = |text: &str| text.trim().parse::<IpAddr>();
+            let (Ok(first), Ok(last)) = (parse(range.0), parse(range.1)) else {
+                return Err(error("expected addresses like 127.0.0.1-127.0.0.50"));
+            };
+            sources.extend(between(first, last).ok_or_else(|| error("no range of addresses"))?);
+            if sources.len() > ADDRESSES_MAX as usize {
+                return Err(error("at most 65536 addresses"));
+            }
+        }
+        let is_v4 = self.addresses[0].is_ipv4();
+        if sources.iter().any(|source| source.is_ipv4() != is_v4) {
+            return Err(error("not of the family of the server's address"));
+        }
+        self.sources = sources;
+        Ok(())
+    }
+
+    /// Both ends of connection number `index`: where it comes from, if that is ours to say, and where
+    /// it goes. All pairs come in turn.
+    pub(crate) fn ends(&self, index: u64) -> (Option<IpAddr>, SocketAddr) {
+        let nth = |of: u64, index: u64| usize::try_from(index % of.max(1)).unwrap_or(0);
         let count = self.addresses.len() as u64;
-        self.addresses[usize::try_from(index % count).unwrap_or(0)]
+        let source = self.sources.get(nth(self.sources.len() as u64, index / count));
+        (source.copied(), self.addresses[nth(count, index)])
     }
 
     /// The value of `tcUrl`.
     pub(crate) fn tc_url(&self) -> String {
-        let Scheme::Rtmp = self.scheme;
-        format!("rtmp://{}/{}", self.authority, self.app)
+        format!("{}://{}/{}", self.scheme.text(), self.authority, self.app)
     }
 
     /// The name of stream `index` among `count`: as given when it is the only one, else numbered,
@@ -129,17 +182,37 @@ impl Target {
     }
 }
 
-fn resolve(authority: &str) -> Result<Vec<SocketAddr>, String> {
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let found = if has_port {
-        authority.to_socket_addrs()
-    } else {
-        (authority.trim_matches(['[', ']']), RTMP_PORT).to_socket_addrs()
-    };
+/// Takes `HOST`, `HOST:PORT`, `[V6]` or `[V6]:PORT` apart.
+fn host_and_port(authority: &str, scheme: Scheme) -> (&str, u16) {
+    let split = authority.rsplit_once(':').filter(|(host, _)| {
+        // The colons of an address in brackets are no separators.
+        !host.starts_with('[') || host.ends_with(']')
+    });
+    let (host, port) = split
+        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        .unwrap_or((authority, scheme.port()));
+    (host.trim_matches(['[', ']']), port)
+}
+
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let found = (host, port).to_socket_addrs();
     let addresses: Vec<_> = found.map_err(|error| error.to_string())?.collect();
     // One server has one address unless it is spread: a name with two would halve what each gets.
     let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
     first.map(|&address| vec![address]).ok_or_else(|| "the host has no address".into())
+}
+
+/// All addresses from one to another; `None` if they are none of one range, or too many.
+fn between(first: IpAddr, last: IpAddr) -> Option<Vec<IpAddr>> {
+    match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            let (first, last) = (first.to_bits(), last.to_bits());
+            let count = last.checked_sub(first)?;
+            (count < ADDRESSES_MAX)
+                .then(|| (first..=last).map(|bits| Ipv4Addr::from_bits(bits).into()).collect())
+        }
+        (first, last) => (first == last).then(|| vec![first]),
+    }
 }
 
 #[cfg(test)]
@@ -159,10 +232,20 @@ mod tests {
     #[test]
     fn port_and_name_have_defaults() {
         let target = Target::parse("rtmp://127.0.0.1/live", false).unwrap();
-        assert_eq!(target.address(0).port(), 1935);
+        assert_eq!(target.ends(0).1.port(), 1935);
         assert_eq!(target.stream_name(7, 9), "swarm-7");
         let v6 = Target::parse("rtmp://[::1]/live", false).unwrap();
-        assert_eq!(v6.address(3), "[::1]:1935".parse().unwrap());
+        assert_eq!(v6.ends(3), (None, "[::1]:1935".parse().unwrap()));
+        let secure = Target::parse("rtmps://[::1]:8443/live", false).unwrap();
+        assert_eq!(secure.addresses, ["[::1]:8443".parse().unwrap()]);
+        assert_eq!(
+            (secure.host.as_str(), secure.tc_url()),
+            ("::1", "rtmps://[::1]:8443/live".into())
+        );
+        assert_eq!(
+            Target::parse("rtmps://127.0.0.1/live", false).unwrap().addresses[0].port(),
+            443
+        );
     }
 
     #[test]
@@ -175,7 +258,6 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_said_clearly() {
         for (url, word) in [
-            ("rtmps://127.0.0.1/live", "not in this version"),
             ("http://127.0.0.1/live", "unknown scheme"),
             ("127.0.0.1", "expected"),
             ("rtmp://127.0.0.1", "expected"),
@@ -190,9 +272,31 @@ mod tests {
     fn a_spread_target_takes_addresses_in_turn_and_stays_on_loopback() {
         let mut target = Target::parse("rtmp://127.0.0.1/live", false).unwrap();
         target.spread(3).unwrap();
-        let ips: Vec<_> = (0..4).map(|index| target.address(index).ip().to_string()).collect();
+        let ips: Vec<_> = (0..4).map(|index| target.ends(index).1.ip().to_string()).collect();
         assert_eq!(ips, ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.1"]);
         let mut end = Target::parse("rtmp://127.255.255.254/live", false).unwrap();
         assert!(end.spread(3).is_err());
+    }
+
+    #[test]
+    fn all_pairs_of_addresses_come_in_turn() {
+        let mut target = Target::parse("rtmp://127.0.0.1/live", false).unwrap();
+        target.spread(2).unwrap();
+        target.come_from("127.0.1.1-127.0.1.2,127.0.9.9").unwrap();
+        let pairs: std::collections::BTreeSet<_> = (0..6).map(|index| target.ends(index)).collect();
+        assert_eq!(pairs.len(), 6);
+        assert_eq!(target.ends(2).0, Some("127.0.1.2".parse().unwrap()));
+        assert_eq!(target.ends(0), target.ends(6));
+    }
+
+    #[test]
+    fn sources_are_addresses_of_the_servers_family() {
+        let mut target = Target::parse("rtmp://127.0.0.1/live", false).unwrap();
+        for list in ["", "127.0.0.9-127.0.0.1", "::1", "here", "127.0.0.1-127.9.9.9", "::1-::9"] {
+            assert!(target.come_from(list).is_err(), "{list}");
+        }
+        let mut v6 = Target::parse("rtmp://[::1]/live", false).unwrap();
+        v6.come_from("::1").unwrap();
+        assert_eq!(v6.ends(5).0, Some("::1".parse().unwrap()));
     }
 }

@@ -4,15 +4,21 @@
 mod support;
 
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use support::secure::front;
 use support::{Fault, serve};
 
 /// A run that lasts about a second and a half, and how it ended.
 fn swarm(command: &str, addr: SocketAddr, flags: &str) -> (Value, Output) {
-    let url = format!("rtmp://{addr}/live");
+    run(command, &format!("rtmp://{addr}/live"), flags)
+}
+
+fn run(command: &str, url: &str, flags: &str) -> (Value, Output) {
     let output = Command::new(env!("CARGO_BIN_EXE_swarm"))
-        .args([command, "--url", &url, "--json", "--cpus", "none", "--seconds", "1"])
+        .args([command, "--url", url, "--json", "--cpus", "none", "--seconds", "1"])
         .args(flags.split_whitespace())
         .output()
         .unwrap();
@@ -161,6 +167,115 @@ fn several_streams_have_an_audience_each() {
 }
 
 #[test]
+fn a_join_storm_is_told_apart_from_those_who_watch() {
+    let flags = "--storm 20 --disturb-at 0.5 --disturb-for 0.2 --seconds 2";
+    let (result, output) = watch(Fault::None, flags);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!((metric(&result, "joined"), metric(&result, "failed")), (25.0, 0.0));
+    assert!(metric(&result, "storm_first_keyframe_ms_p99") > 0.0);
+    let count = |name: &str| -> f64 {
+        let points = result["histograms"][name].as_array().into_iter().flatten();
+        points.map(|point| point[1].as_f64().unwrap()).sum()
+    };
+    assert_eq!((count("storm_first_keyframe_ms"), count("first_keyframe_ms")), (20.0, 5.0));
+    // Five watch 30 pictures a second for 1.3 s, 25 would see 900: who came in the storm is no witness.
+    let after = count("latency_after_ms");
+    assert!((1.0..=225.0).contains(&after), "{after}");
+    assert!(count("latency_during_ms") > 0.0);
+}
+
+#[test]
+fn viewers_that_stall_are_no_failure_of_those_who_watch() {
+    let (result, output) = watch(Fault::None, "--stalled 3 --disturb-at 0.2");
+    assert!(output.status.success());
+    assert_eq!(result["hostile"]["never-reads: opened"], 3);
+    assert_eq!((metric(&result, "joined"), metric(&result, "failed")), (5.0, 0.0));
+}
+
+#[test]
+fn ramps_bring_everybody_whatever_their_shape() {
+    for shape in ["linear", "step:2", "poisson"] {
+        let (result, _) = watch(Fault::None, &format!("--ramp 100 --ramp-shape {shape}"));
+        assert_eq!(metric(&result, "joined"), 5.0, "{shape}");
+    }
+}
+
+#[test]
+fn connections_come_from_the_addresses_they_are_told_to() {
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let noted = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            noted.lock().unwrap().insert(client.peer_addr().unwrap().ip().to_string());
+        }
+    });
+    swarm("play", addr, "--players 6 --ramp 0 --sources 127.0.7.1-127.0.7.3");
+    let seen: Vec<String> = seen.lock().unwrap().iter().cloned().collect();
+    assert_eq!(seen, ["127.0.7.1", "127.0.7.2", "127.0.7.3"]);
+}
+
+#[test]
+fn a_server_that_takes_nothing_blocks_its_publisher() {
+    let flags = "--bitrate 400M --audio-bitrate 0 --fps 60";
+    let (result, _) = swarm("publish", serve(Fault::Deaf), flags);
+    assert!(metric(&result, "publisher_blocked_percent") > 50.0);
+    assert!(metric(&result, "publisher_blocked_ms_max") > 100.0);
+    let (result, _) = swarm("publish", serve(Fault::None), "--bitrate 500k");
+    assert!(metric(&result, "publisher_blocked_percent") < 50.0);
+}
+
+#[test]
+fn rtmps_is_published_and_played_like_rtmp() {
+    let front = front(serve(Fault::None), 2);
+    let url = format!("rtmps://{}/live", front.addr);
+    for trust in ["--insecure".to_owned(), format!("--ca {} --tls-resume", front.ca().display())] {
+        let (result, output) = run("play", &url, &format!("{WATCH} --lead 1.5 {trust}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!((metric(&result, "joined"), metric(&result, "published")), (5.0, 1.0));
+        for name in ["lost", "corrupt", "failed", "unmarked"] {
+            assert_eq!(metric(&result, name), 0.0, "{name}");
+        }
+        assert_eq!(metric(&result, "tls_full") + metric(&result, "tls_resumed"), 6.0);
+        assert!(metric(&result, "tls_ms_p50") > 0.0);
+    }
+}
+
+#[test]
+fn a_certificate_nobody_vouches_for_is_a_named_failure() {
+    let front = front(serve(Fault::None), 2);
+    let url = format!("rtmps://{}/live", front.addr);
+    let ca = front.ca();
+    for flags in [String::new(), format!("--ca {} --tls-name other.test", ca.display())] {
+        let (result, _) = run("play", &url, &format!("--players 2 {flags}"));
+        let closes = result["closes"].as_object().unwrap();
+        assert!(closes.keys().all(|reason| reason.starts_with("player: tls: ")), "{closes:?}");
+        assert_eq!((metric(&result, "failed"), metric(&result, "joined")), (2.0, 0.0));
+    }
+}
+
+#[test]
+fn handshakes_are_counted_full_and_resumed() {
+    let front = self::front(serve(Fault::None), 2);
+    let url = format!("rtmps://{}/live", front.addr);
+    let flags = "--insecure --parallel 4";
+    let (result, output) = run("tls", &url, flags);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for kind in ["tls_full", "tls_resumed"] {
+        assert!(metric(&result, &format!("{kind}_per_s")) > 1.0, "{kind}");
+    }
+    assert!(metric(&result, "tls_resumed_ms_p50") > 0.0);
+    let (result, _) = run("tls", &url, &format!("{flags} --handshake full"));
+    assert_eq!(metric(&result, "tls_resumed"), 0.0);
+    let without = self::front(serve(Fault::None), 0);
+    let (result, _) = run("tls", &format!("rtmps://{}/live", without.addr), flags);
+    assert_eq!(metric(&result, "tls_resumed"), 0.0);
+    let notes = result["notes"].as_array().unwrap();
+    assert!(notes.iter().any(|note| note == "the server let no session be resumed"), "{notes:?}");
+}
+
+#[test]
 fn results_can_be_written_drawn_and_compared() {
     let folder = std::env::temp_dir().join(format!("swarm-test-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -180,8 +295,14 @@ fn results_can_be_written_drawn_and_compared() {
 #[test]
 fn what_cannot_be_done_is_a_clear_usage_error() {
     for (flags, word) in [
-        ("tls", "not in this version"),
-        ("play --url rtmps://127.0.0.1/live", "not in this version"),
+        ("tls", "no rtmps:// address"),
+        ("play --url http://127.0.0.1/live", "unknown scheme"),
+        ("play --insecure", "need an rtmps:// address"),
+        ("play --url rtmps://127.0.0.1/live --ca /nowhere", "/nowhere"),
+        ("play --url rtmps://127.0.0.1/live --tls-name a/b", "no host name"),
+        ("play --sources here", "expected addresses"),
+        ("play --disturb-at 3", "need --storm or --stalled"),
+        ("play --storm 3 --disturb-at 30", "over by then"),
         ("play --url rtmp://192.0.2.1/live", "--i-own-this-network"),
         ("abuse --url rtmp://192.0.2.1/live", "--i-own-this-network"),
         ("play --slo latency", "expected NAME<VALUE"),

@@ -182,7 +182,7 @@ detect_host() {
   read -ra words <<<"$HOST_CPUS"
   HOST_CPU_COUNT=${#words[@]}
   words=("$ROOT"/sys/devices/system/node/node[0-9]*)
-  [[ ! -e ${words[0]} ]] || HOST_NODES=${#words[@]}
+  [[ ! -e ${words[0]-} ]] || HOST_NODES=${#words[@]}
   detect_container
   detect_machine
   detect_nics

@@ -19,6 +19,7 @@ use live::subscriber::Subscriber;
 use ring::{Lease, Position};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{self, AddressFamily, SocketType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use uring::{Completion, ConnId, Io, IoConfig, ListenOptions, SendBuf, StableDeref, Uring};
 
 use super::crowd::{Crowd, pin_sender};
@@ -30,6 +31,10 @@ use crate::media::GOP_FRAMES;
 
 /// Sockets of the catalogue's cases.
 const SOCKETS: [usize; 2] = [10, 100];
+/// Sockets of a small case whose full size is larger.
+const SMALL_MAX: usize = 50;
+/// Open files beside the two ends of each connection.
+const FILES_OTHER: u64 = 100;
 
 /// The three loops.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -82,6 +87,29 @@ pub fn build_uring<const FRAMES: u32>(size: Size) -> Result<Box<dyn Work>, Skipp
 /// As [`build`].
 pub fn build_fan_out<const FRAMES: u32>(size: Size) -> Result<Box<dyn Work>, Skipped> {
     build(Loop::FanOut, size.pick(SOCKETS[0], SOCKETS[1]), FRAMES, size)
+}
+
+/// [`Loop::FanOut`] to exactly so many sockets (50 at most in the small case), a flush for each frame.
+///
+/// # Errors
+/// As [`build`]; also when this process may not open two files for each socket.
+pub fn build_fan_out_to<const COUNT: usize>(size: Size) -> Result<Box<dyn Work>, Skipped> {
+    let count = size.pick(COUNT.min(SMALL_MAX), COUNT);
+    allow_files(2 * count as u64 + FILES_OTHER)?;
+    build(Loop::FanOut, count, 1, size)
+}
+
+/// Raises the limit of open files, the hard one too where that is allowed.
+fn allow_files(needed: u64) -> Result<(), Skipped> {
+    let limit = getrlimit(Resource::Nofile);
+    let is_enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
+    let wanted = Rlimit { current: Some(needed), maximum: limit.maximum };
+    let raised = match (is_enough(limit.current), is_enough(limit.maximum)) {
+        (true, _) => return Ok(()),
+        (false, true) => setrlimit(Resource::Nofile, wanted),
+        (false, false) => setrlimit(Resource::Nofile, Rlimit { maximum: Some(needed), ..wanted }),
+    };
+    raised.map_err(|error| Skipped(format!("{needed} open files needed: {error}")))
 }
 
 /// The wire image of one GOP, cut into flushes.

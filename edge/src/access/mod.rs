@@ -45,7 +45,6 @@ use rtmp::session::ConnectRequest;
 use self::providers::Tracks;
 use crate::command::ConnectionId;
 use crate::config::DuplicatePublish;
-use crate::worker::VhostRules;
 
 pub use crate::metrics::DenyReason;
 pub use hook::{HookAnswer, HookQuestion};
@@ -191,16 +190,6 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
-}
-
-/// What the vhost's own switches say.
-pub(crate) fn vhost_denial(vhost: &VhostRules, role: Role, resolved: &Resolved) -> Option<Denial> {
-    let (allowed, verb) = match role {
-        Role::Publish => (vhost.may_publish, "publishing"),
-        Role::Play => (vhost.may_play, "playing"),
-    };
-    let text = || format!("{verb} is not allowed on {}", resolved.path.vhost());
-    (!allowed).then(|| Denial::new(DenyReason::Vhost, 0, text()))
 }
 
 #[cfg(test)]

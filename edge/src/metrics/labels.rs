@@ -93,6 +93,10 @@ labels! {
         ConnectionLimit = "connection_limit",
         /// A memory or size limit was reached.
         MemoryLimit = "memory_limit",
+        /// A publisher exceeded the bit rate of its domain for too long.
+        BitrateLimit = "bitrate_limit",
+        /// The permission a hook gave has ended.
+        LifetimeOver = "lifetime_over",
         /// Closed by an operator.
         Kicked = "kicked",
         /// Closed because the server drains.

@@ -6,7 +6,7 @@ use uring::Io;
 
 use super::stream::Player;
 use super::{SENDS_PER_TURN_MAX, TICK_MS, Worker};
-use crate::connection::{Play, Sending};
+use crate::connection::{Permit, Play, Sending};
 use crate::metrics::FlushCause;
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
@@ -183,7 +183,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     // Subscribers come and go.
 
-    pub(super) fn begin_play(&mut self, index: usize, msid: u32, stream: usize) {
+    pub(super) fn begin_play(
+        &mut self,
+        index: usize,
+        msid: u32,
+        stream: usize,
+        permit: Option<Box<Permit>>,
+    ) {
         let now = self.now;
         let asked_at = self.now_nanos;
         let worker = usize::from(self.index);
@@ -206,6 +212,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             has_joined: false,
             ends_at: None,
             preamble_version: 0,
+            permit,
         });
         if local.players.is_empty() {
             self.watched.push(stream);

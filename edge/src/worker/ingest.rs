@@ -1,16 +1,14 @@
 //! What peers send: bytes into sessions, media into publishers, commands into answers.
 
-use live::path::{Resolved, resolve};
 use live::publisher::{Progress, Publisher};
 use rtmp::session::{
-    ConnectRequest, DataMessage, Event, MediaPart, PlayError, PlayRequest, PublishError,
-    PublishRequest, StatusLevel,
+    ConnectRequest, DataMessage, Event, MediaPart, PlayError, PublishError, StatusLevel,
 };
 use uring::Io;
 
 use super::Worker;
 use super::stream::{Grace, LocalPublisher, LocalStream};
-use crate::access::{self, Role as AccessRole};
+use crate::access::Grant;
 use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish};
 use crate::front::Protocol;
 use crate::log;
@@ -160,7 +158,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Event::Data(data) => self.on_data(index, &data),
             Event::Connect(request) => self.on_connect(index, request),
             Event::Publish(request) => self.on_publish(index, &request),
-            Event::Play(request) => self.on_play(index, &request),
+            Event::Play(request) => self.on_play(index, request.msid, &request.name),
             Event::MediaAborted { csid, msid, .. } => {
                 let now = self.now;
                 if let Some((_, publisher, arena)) = self.publisher_of(index, msid) {
@@ -189,6 +187,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     fn on_media(&mut self, index: usize, part: &MediaPart<'_>) {
         let now = self.now;
+        if !self.may_send(index, part) {
+            return;
+        }
         let Some((stream, publisher, arena)) = self.publisher_of(index, part.msid) else { return };
         publisher.heard_at = now;
         match publisher.writer.handle_media(arena, part, now) {
@@ -196,6 +197,18 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Ok(Progress::Partial | Progress::Dropped) => {}
             Err(_) => self.close(index, CloseReason::MemoryLimit),
         }
+    }
+
+    /// Whether the publisher's ticket has the right for this kind of media.
+    fn may_send(&self, index: usize, part: &MediaPart<'_>) -> bool {
+        let Some(connection) = self.connections.get(index).and_then(Option::as_deref) else {
+            return false;
+        };
+        let tracks = connection.publishes.iter().find(|p| p.msid == part.msid).map(|p| p.tracks);
+        tracks.is_some_and(|tracks| match part.audio_or_video {
+            rtmp::session::MediaKind::Audio => tracks.audio,
+            rtmp::session::MediaKind::Video => tracks.video,
+        })
     }
 
     fn on_data(&mut self, index: usize, data: &DataMessage<'_>) {
@@ -244,48 +257,30 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         connection.connect = Some(request);
     }
 
-    fn resolve_name(&self, index: usize, name: &str) -> Option<Resolved> {
-        let connection = self.connections.get(index)?.as_deref()?;
-        let connect = connection.connect.as_deref()?;
-        match resolve(&connect.app, connect.tc_url.as_deref(), name) {
-            Ok(mut resolved) => {
-                self.settings.place_in_vhost(&mut resolved);
-                Some(resolved)
-            }
-            Err(error) => {
-                tracing::warn!(event = "bad_name", conn = %connection.id, error = %error);
-                None
-            }
-        }
-    }
-
-    fn on_publish(&mut self, index: usize, request: &PublishRequest) {
-        let msid = request.msid;
-        let Some(resolved) = self.resolve_name(index, &request.name) else {
-            let text = "the stream name cannot be used";
-            self.refuse_publish(index, msid, PublishResult::BadName, text);
-            return;
-        };
-        let vhost = self.settings.vhost(resolved.path.vhost());
-        if let Some(denial) = access::vhost_denial(&vhost, AccessRole::Publish, &resolved) {
-            self.refuse_publish(index, msid, PublishResult::Denied, &denial.text);
-            return;
-        }
-        let Some(stream) = self.local_stream(&resolved.path) else {
+    /// Publishes under a permission.
+    pub(super) fn publish_as(&mut self, index: usize, msid: u32, mut grant: Grant) {
+        let vhost = self.settings.vhost(grant.path.vhost());
+        let Some(stream) = self.local_stream(&grant.path) else {
             self.refuse_publish(index, msid, PublishResult::Limit, "too many streams");
             return;
         };
         let Some(id) = self.connection(index).map(|connection| connection.id) else { return };
         let Some(local) = self.streams.get(stream) else { return };
         let phase = local.entry.phase();
-        let claim = local.entry.claim(id, vhost.duplicate_publish);
+        if let Some(denial) = grant.over_quota.take().filter(|_| phase != StreamPhase::Live) {
+            self.forget_stream_if_unneeded(stream);
+            self.refuse_over_quota(index, msid, &denial);
+            return;
+        }
+        let duplicate_publish = grant.duplicate_publish.unwrap_or(vhost.duplicate_publish);
+        let claim = local.entry.claim(id, duplicate_publish);
         match claim {
             Claim::Granted(writer) => {
                 let result = match phase {
                     StreamPhase::Grace => PublishResult::Resumed,
                     _ => PublishResult::Accepted,
                 };
-                self.begin_publish(index, msid, stream, writer, result);
+                self.begin_publish(index, (msid, grant), stream, writer, result);
             }
             Claim::Busy => {
                 self.forget_stream_if_unneeded(stream);
@@ -297,7 +292,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
             Claim::Pending { owner } => {
                 if let Some(connection) = self.connection(index) {
-                    connection.pending_publish = Some(PendingPublish { msid, stream });
+                    connection.pending_publish = Some(PendingPublish { msid, stream, grant });
                 }
                 if let Some(local) = self.streams.get_mut(stream) {
                     local.claims += 1;
@@ -313,7 +308,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
     }
 
-    fn refuse_publish(&mut self, index: usize, msid: u32, result: PublishResult, text: &str) {
+    pub(super) fn refuse_publish(
+        &mut self,
+        index: usize,
+        msid: u32,
+        result: PublishResult,
+        text: &str,
+    ) {
         self.port.metrics().publishes.of(result).increment();
         let code = match result {
             PublishResult::Denied => PublishError::Denied,
@@ -330,7 +331,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     fn begin_publish(
         &mut self,
         index: usize,
-        msid: u32,
+        (msid, grant): (u32, Grant),
         stream: usize,
         writer: Option<Box<Publisher>>,
         result: PublishResult,
@@ -358,12 +359,15 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let path = local.entry.path().clone();
         let metrics = self.port.metrics();
         metrics.publishes.of(result).increment();
+        let (tracks, user) = (grant.tracks, grant.user.clone());
+        let permit = self.permit(index, grant);
         if let Some(connection) = self.connection(index) {
             connection.session.accept_publish(msid);
-            connection.publishes.push(Publish { msid, stream });
+            connection.publishes.push(Publish { msid, stream, tracks, permit });
             connection.role = Role::Publisher;
             tracing::info!(event = "publish", conn = %connection.id, peer = %connection.peer,
-                stream = %path, result = crate::metrics::Label::text(result));
+                stream = %path, result = crate::metrics::Label::text(result),
+                user = user.as_deref());
             connection.last_path = Some(path);
         }
         self.port.metrics().connections_total.of(Role::Publisher).increment();
@@ -387,8 +391,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         match local.entry.poll_claim(id) {
             ClaimPoll::Pending => {}
             ClaimPoll::Granted(writer) => {
-                self.end_claim(index);
-                self.begin_publish(index, msid, stream, writer, PublishResult::Takeover);
+                let Some(grant) = self.end_claim(index) else { return };
+                let result = PublishResult::Takeover;
+                self.begin_publish(index, (msid, grant), stream, writer, result);
                 self.resume_input(index);
                 self.pump(index);
             }
@@ -401,14 +406,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
     }
 
-    /// Forgets a pending publish of this connection, granted or given up.
-    pub(super) fn end_claim(&mut self, index: usize) {
+    /// Forgets a pending publish of this connection, granted or given up; returns its permission.
+    pub(super) fn end_claim(&mut self, index: usize) -> Option<Grant> {
         self.claims.retain(|&claimant| claimant != index);
-        let Some(connection) = self.connection(index) else { return };
-        let Some(pending) = connection.pending_publish.take() else { return };
+        let pending = self.connection(index)?.pending_publish.take()?;
         if let Some(local) = self.streams.get_mut(pending.stream) {
             local.claims -= 1;
         }
+        Some(pending.grant)
     }
 
     /// Ends the local publisher's session because a newcomer may take the stream over.
@@ -466,19 +471,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     // Playing.
 
-    fn on_play(&mut self, index: usize, request: &PlayRequest) {
-        let msid = request.msid;
-        let Some(resolved) = self.resolve_name(index, &request.name) else {
-            let text = "the stream name cannot be used";
-            self.refuse_play(index, msid, PlayResult::NotFound, text);
-            return;
-        };
-        let vhost = self.settings.vhost(resolved.path.vhost());
-        if let Some(denial) = access::vhost_denial(&vhost, AccessRole::Play, &resolved) {
-            self.refuse_play(index, msid, PlayResult::Denied, &denial.text);
-            return;
-        }
-        let Some(stream) = self.local_stream(&resolved.path) else {
+    /// Plays under a permission.
+    pub(super) fn play_as(&mut self, index: usize, msid: u32, grant: Grant) {
+        let vhost = self.settings.vhost(grant.path.vhost());
+        let Some(stream) = self.local_stream(&grant.path) else {
             self.refuse_play(index, msid, PlayResult::Limit, "too many streams");
             return;
         };
@@ -493,15 +489,17 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         self.stop_play(index, msid);
-        self.begin_play(index, msid, stream);
+        let path = grant.path.clone();
+        let permit = self.permit(index, grant);
+        self.begin_play(index, msid, stream, permit);
         let result = if is_waiting { PlayResult::Waiting } else { PlayResult::Accepted };
         self.port.metrics().plays.of(result).increment();
         self.port.metrics().connections_total.of(Role::Subscriber).increment();
         if let Some(connection) = self.connection(index) {
             connection.role = Role::Subscriber;
-            connection.last_path = Some(resolved.path.clone());
             tracing::info!(event = "play", conn = %connection.id, peer = %connection.peer,
-                stream = %resolved.path, result = crate::metrics::Label::text(result));
+                stream = %path, result = crate::metrics::Label::text(result));
+            connection.last_path = Some(path);
         }
         self.try_join(index, msid);
     }

@@ -34,7 +34,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 reply.send(index.is_some());
             }
             Command::ApplyConfig(config) => self.apply_config(config),
-            Command::Rules(_) | Command::Answer { .. } => {}
+            Command::Rules(rules) => self.rules = rules,
+            Command::Answer { connection, ticket, decision } => {
+                self.on_answer(connection, ticket, *decision);
+            }
             Command::Drain { deadline_ms } => self.begin_drain(deadline_ms),
             Command::Stop => {
                 self.stopping = true;

@@ -17,6 +17,7 @@
 //! the sweep by its share of the table. No lock, no await and no log line per message. The worker
 //! is generic over [`Io`] and reads no clock of its own, so the simulation runs this very code.
 
+mod access;
 mod fanout;
 mod ingest;
 mod inspect;
@@ -38,6 +39,7 @@ use rtmp::session::ServerSession;
 use slab::Slab;
 use uring::{Completion, Io, ListenOptions, ListenerId, Nanos, ReceiveEnd};
 
+use crate::access::Rules;
 use crate::command::{ConnectionId, Event, WorkerPort};
 use crate::config::Config;
 use crate::connection::Connection;
@@ -79,6 +81,15 @@ pub enum Flow {
     Stopped,
 }
 
+/// Clocks besides that of the `Io`.
+#[derive(Copy, Clone, Debug)]
+pub struct Clocks {
+    /// CPU time consumed by the worker's thread, in nanoseconds: for the busy ratio.
+    pub cpu_nanos: fn() -> u64,
+    /// Unix time in seconds: for addresses and tickets that expire.
+    pub unix_s: fn() -> u64,
+}
+
 /// A listener, and how connections that come in by it are read at first.
 #[derive(Copy, Clone, Debug)]
 struct Entrance {
@@ -93,6 +104,11 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     port: WorkerPort,
     shared: Arc<Shared>,
     settings: Settings,
+    /// Who may publish and play.
+    rules: Arc<Rules>,
+    /// Mark of the last question handed over.
+    tickets: u64,
+    clocks: Clocks,
     arena: Arena,
     listeners: Vec<Entrance>,
     /// Certificates and keys; `None` when TLS is not served.
@@ -148,15 +164,15 @@ impl<I: Io<Lease = ring::Lease>> std::fmt::Debug for Worker<I> {
 }
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
-    /// A worker without listeners. `random` seeds handshakes; `cpu_nanos` tells the thread's
-    /// consumed CPU time for the busy ratio.
+    /// A worker without listeners. `random` seeds handshakes.
     pub fn new(
         io: I,
         port: WorkerPort,
         shared: Arc<Shared>,
         config: Arc<Config>,
+        rules: Arc<Rules>,
         random: u64,
-        cpu_nanos: fn() -> u64,
+        clocks: Clocks,
     ) -> Self {
         let settings = Settings::new(config);
         let now_nanos = io.now();
@@ -191,7 +207,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             random,
             spare: Vec::new(),
             completions: Vec::new(),
-            load: sweep::Load::new(cpu_nanos),
+            load: sweep::Load::new(clocks.cpu_nanos),
+            rules,
+            tickets: 0,
+            clocks,
             receives: 0,
             skip_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
             error_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),

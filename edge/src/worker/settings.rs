@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use live::flush::FlushPolicy;
-use live::path::Resolved;
 use live::publisher::PublisherConfig;
 use live::subscriber::SubscriberConfig;
 use ring::RingConfig;
 use rtmp::limits::ReaderLimits;
 use rtmp::session::SessionConfig;
 
-use crate::config::{self, Config, DEFAULT_VHOST, DuplicatePublish};
+use crate::config::{self, Config, DuplicatePublish};
 
 /// How long a joiner or a returning publisher waits for a keyframe, in milliseconds.
 const KEYFRAME_WAIT_MS_MAX: u32 = 5_000;
@@ -23,8 +22,6 @@ const PREAMBLE_REPLY_BYTES: usize = live::preamble::PREAMBLE_BYTES_MAX + 4 * 102
 /// Rules of one vhost.
 #[derive(Clone, Debug)]
 pub(crate) struct VhostRules {
-    pub(crate) may_publish: bool,
-    pub(crate) may_play: bool,
     pub(crate) flush: FlushPolicy,
     pub(crate) grace_ms: u64,
     pub(crate) play_wait_ms: u64,
@@ -93,23 +90,10 @@ impl Settings {
         self.flush_ms_max
     }
 
-    /// The rules for a stream of this vhost (see [`Settings::place_in_vhost`]).
+    /// The rules for a stream of this vhost, as the access rules named it.
     pub(crate) fn vhost(&self, vhost: &str) -> Arc<VhostRules> {
         let (name, _) = self.config.vhost(vhost);
         Arc::clone(self.rules.get(name).unwrap_or(&self.defaults))
-    }
-
-    /// Replaces the host a peer asked for by the vhost that answers: every host the file does not
-    /// name is the default vhost, so that one stream has one identity under all its addresses. Hosts
-    /// under a wildcard stay apart from each other.
-    pub(crate) fn place_in_vhost(&self, resolved: &mut Resolved) {
-        let (name, _) = self.config.vhost(resolved.path.vhost());
-        if name == DEFAULT_VHOST || !name.starts_with("*.") {
-            // A name from the configuration in normal form; otherwise the host stays as it is.
-            if let Ok(path) = resolved.path.with_vhost(name) {
-                resolved.path = path;
-            }
-        }
     }
 
     pub(crate) fn session_config(&self, connection_id: String) -> SessionConfig {
@@ -158,8 +142,6 @@ impl Settings {
 
 fn rules(config: &Config, vhost: &config::VhostSettings) -> VhostRules {
     VhostRules {
-        may_publish: vhost.publish,
-        may_play: vhost.play,
         flush: match vhost.flush {
             config::FlushPolicy::Frame => FlushPolicy::Frame,
             config::FlushPolicy::Immediate => FlushPolicy::Immediate,

@@ -139,6 +139,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             self.close(index, reason);
             return;
         }
+        self.sweep_access(index);
+        if self.sweep_permits(index) {
+            return;
+        }
         self.check_lags(index);
         self.sweep_plays(index);
         self.pump(index);

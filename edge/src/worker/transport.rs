@@ -20,6 +20,9 @@ use crate::transport::{Handshake, Kernel, SEAL_BYTES_MAX, Transport};
 const ALERT: u8 = 21;
 /// Record type of a handshake message.
 const HANDSHAKE: u8 = 22;
+/// Sealed bytes that may wait for one peer: a handshake flight with the longest of chains, or thousands
+/// of answers to key updates.
+const SEALED_BYTES_MAX: usize = 128 * 1024;
 /// Alert `close_notify`, level warning.
 const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 
@@ -40,7 +43,17 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         };
         let Transport::Opening(door) = &mut connection.transport else { return };
         let step = door.handle_bytes(data);
-        let client = door.client();
+        // As soon as it is known: a client that says no more is still not its proxy.
+        if let Some(client) = door.client()
+            && connection.proxy.is_none()
+            && !self.speak_for(index, client)
+        {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
         match step {
             Err(bad) => {
                 if self.error_lines.allow(self.now.0) {
@@ -54,14 +67,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     self.io.receive_once(connection.conn, clamp(bytes));
                 }
             }
-            Ok(Step::Decided { protocol, rest }) => {
-                if let Some(client) = client
-                    && !self.speak_for(index, client)
-                {
-                    return;
-                }
-                self.enter(index, protocol, &rest);
-            }
+            Ok(Step::Decided { protocol, rest }) => self.enter(index, protocol, &rest),
         }
     }
 
@@ -174,7 +180,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         self.port.metrics().tls_handshakes.of(result).increment();
         let for_kernel = facts.is_some_and(|facts| takes(&secure.kernel, facts));
         connection.tls = facts.cloned().map(Box::new);
-        if for_kernel && connection.is_read_by_record && handshake.session.is_at_boundary() {
+        if for_kernel && connection.is_read_by_record && handshake.session.is_kernel_ready() {
             handshake.is_leaving = true;
             self.hand_over(index);
         } else {
@@ -388,7 +394,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 Some(rest) => rest.extend_from_slice(&out),
                 rest => *rest = Some(out),
             }
+            let held = connection.output.sealed_rest.as_ref().map_or(0, Vec::len);
             self.flush_sealed(index);
+            if held > SEALED_BYTES_MAX {
+                // It asks for new keys and does not read the answers.
+                self.abandon(index, CloseReason::MemoryLimit);
+            }
         }
     }
 

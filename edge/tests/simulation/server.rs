@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use edge::access::Rules;
 use edge::command::{Command, Events, Wake, WorkerHandle, worker_link};
 use edge::config::{Config, DuplicatePublish, FlushPolicy};
 use edge::metrics::openmetrics::Metric;
 use edge::shared::Shared;
-use edge::worker::{Flow, Worker};
+use edge::worker::{Clocks, Flow, Worker};
 use uring::sim::{SimIo, SimNet};
 use uring::{Io, IoConfig, ListenOptions};
 
@@ -92,7 +93,9 @@ impl Server {
             let config = Arc::new(config.clone());
             let shared = Arc::clone(&shared);
             let random = dice.next();
-            let mut worker = Worker::new(io, port, shared, config, random, || 0);
+            let rules = Arc::new(Rules::open(Arc::clone(&config)));
+            let clocks = Clocks { cpu_nanos: || 0, unix_s: || 1_800_000_000 };
+            let mut worker = Worker::new(io, port, shared, config, rules, random, clocks);
             // Half of the workers read the first bytes as a port for TLS does.
             let listened = worker.listen(addr, &ListenOptions::default(), random % 2 == 1);
             addr = listened.expect("a free address");

@@ -1,15 +1,17 @@
 //! From flags to a plan.
 
 use super::Failure;
+use crate::arrivals::{Arrivals, Disturbance};
 use crate::cli::{Common, MediaArgs, ViewArgs};
 use crate::num::{MS_NS, SECOND_NS, now_ns, seconds_ns};
-use crate::plan::{Arrivals, Audience, Media, Plan, Popularity, client_configs};
+use crate::plan::{Audience, Media, Plan, Popularity, client_configs};
 use crate::player::Judging;
 use crate::probe::Probe;
 use crate::run::SAMPLES_MAX;
+use crate::secure::{Security, Trust};
 use crate::slo::Slo;
 use crate::source::{FlvFile, SyntheticConfig};
-use crate::target::Target;
+use crate::target::{Scheme, Target};
 use rtmp::session::ClientRole;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
@@ -42,9 +44,13 @@ impl Built {
         let target = Target::parse(&common.url, common.i_own_this_network);
         let mut target = target.map_err(|error| Failure::Usage(error.0))?;
         target.spread(common.spread).map_err(|error| Failure::Usage(error.0))?;
+        if let Some(list) = &common.sources {
+            target.come_from(list).map_err(|error| Failure::Usage(error.0))?;
+        }
+        let security = security(common, &target).map_err(Failure::Usage)?;
         Slo::parse(common.slo.as_deref().unwrap_or_default())
             .map_err(|error| Failure::Usage(format!("--slo {error}")))?;
-        let probe = Probe::new(common.pid, common.metrics.as_deref()).map_err(Failure::Usage)?;
+        let probe = Probe::new(&common.pid, common.metrics.as_deref()).map_err(Failure::Usage)?;
         if !common.recv_buffers.is_power_of_two() || common.recv_buffers > 32_768 {
             return Err(Failure::Usage("--recv-buffers: a power of two up to 32768".into()));
         }
@@ -56,17 +62,23 @@ impl Built {
             target,
             streams,
             publish: None,
-            arrivals: Arrivals { count: 0, rate: 0.0, stay_ns: None },
+            arrivals: Arrivals::at_once(0),
             audience: Audience::new(streams, Popularity::Even),
             hostile: Vec::new(),
+            disturbance: None,
+            shakers: 0,
+            shakers_resume: false,
+            security,
             judging: Judging {
                 clock: common.clock.into(),
                 buffer_ns: SECOND_NS,
                 check_every: 16,
                 steady_ns: 0,
+                disturbed: None,
             },
             start_ns: 0,
             play_ns: 0,
+            hostile_ns: 0,
             end_ns: 0,
             interval_ns: INTERVAL_NS,
             publisher_cpu: common.publisher_cpu.or(cpus.last().copied().flatten()),
@@ -111,6 +123,12 @@ impl Built {
         self.plan.arrivals = arrivals;
     }
 
+    /// Disturbs the players, once they are there.
+    pub(crate) fn disturb(&mut self, disturbance: Disturbance) {
+        self.plan.disturbance = Some(disturbance);
+        self.plan.hostile_ns = disturbance.at_ns;
+    }
+
     /// How long players play, seconds.
     pub(crate) fn seconds(&self) -> f64 {
         self.seconds
@@ -121,13 +139,20 @@ impl Built {
         let Built { mut plan, probe, seconds, .. } = self;
         let publishers = if plan.publish.is_some() { plan.streams as u64 } else { 0 };
         let hostile = plan.hostile.len() as u64;
-        raise_descriptors(plan.arrivals.count + publishers + hostile + DESCRIPTORS_OTHER);
+        let storm = plan.disturbance.map_or(0, |disturbance| disturbance.storm);
+        let players = plan.arrivals.count + storm + plan.shakers;
+        raise_descriptors(players + publishers + hostile + DESCRIPTORS_OTHER);
         plan.start_ns = now_ns() + START_NS;
         plan.play_ns += plan.start_ns;
         plan.end_ns = plan.play_ns + seconds_ns(seconds);
         // A player that comes and goes is there from the start, as far as the load is concerned.
-        let ramp_ns = plan.arrivals.stay_ns.unwrap_or(plan.arrivals.ramp_ns());
-        plan.judging.steady_ns = plan.play_ns.saturating_add(ramp_ns + SETTLE_NS);
+        let ramp_ns = plan.arrivals.ramp_ns();
+        plan.judging.steady_ns = plan.play_ns.saturating_add(ramp_ns.saturating_add(SETTLE_NS));
+        plan.hostile_ns += plan.play_ns;
+        plan.judging.disturbed = plan.disturbance.map(|disturbance| {
+            let begin_ns = plan.play_ns + disturbance.at_ns;
+            (begin_ns, begin_ns.saturating_add(disturbance.lasts_ns))
+        });
         let shortest = seconds_ns(seconds) / SAMPLES_MAX;
         plan.interval_ns = shortest.div_ceil(SECOND_NS).max(1) * SECOND_NS;
         if seconds < 4.0 {
@@ -135,6 +160,23 @@ impl Built {
         }
         (plan, probe)
     }
+}
+
+/// TLS, if the target's scheme has it.
+fn security(common: &Common, target: &Target) -> Result<Option<Security>, String> {
+    if target.scheme != Scheme::Rtmps {
+        let is_asked = common.insecure || common.ca.is_some() || common.tls_name.is_some();
+        let refusal = "--insecure, --ca and --tls-name need an rtmps:// address".to_owned();
+        return if is_asked { Err(refusal) } else { Ok(None) };
+    }
+    let trust = match &common.ca {
+        _ if common.insecure => Trust::Anybody,
+        Some(file) => Trust::Authority(file),
+        None => Trust::System,
+    };
+    let name = common.tls_name.as_deref().unwrap_or(&target.host);
+    let security = Security::new(trust, name, common.tls_resume);
+    security.map(Some).map_err(|error| format!("{}: {error}", common.url))
 }
 
 /// By default one thread on the last CPU: servers tend to begin with the first.

@@ -10,10 +10,12 @@
 use super::build::Built;
 use super::show::{self, Show};
 use super::{Failure, default_media, default_view};
-use crate::cli::CanonicalArgs;
-use crate::plan::Arrivals;
+use crate::arrivals::{Arrivals, Ramp};
+use crate::cli::{CanonicalArgs, Common};
+use crate::probe;
 use crate::report::Report;
 use crate::run::{self, Sample};
+use crate::target::Target;
 use std::process::ExitCode;
 
 /// Messages of AAC at 48 kHz in a second.
@@ -90,11 +92,13 @@ impl Watch {
 /// # Errors
 /// The run could not begin or failed.
 pub(super) fn canonical(args: &CanonicalArgs) -> Result<ExitCode, Failure> {
-    let mut built = Built::new(&args.common, 10.0)?;
+    let common = with_pid(&args.common);
+    let mut built = Built::new(&common, 10.0)?;
     let media = default_media();
     built.publish(&media, 1.0)?;
     let rate = args.players as f64 / (built.seconds() * RAMP_SHARE).max(0.1);
-    built.play(&default_view(), Arrivals { count: args.players, rate, stay_ns: None });
+    let arrivals = Arrivals::new(args.players, rate, Ramp::Linear, common.seed);
+    built.play(&default_view(), arrivals.map_err(Failure::Usage)?);
     let mut watch = Watch { rate: media.fps + AUDIO_PER_S, limit: Limit::Players, held: None };
     let mut show = Show::new(&built.common);
     let (plan, probe) = built.seal();
@@ -119,6 +123,16 @@ pub(super) fn canonical(args: &CanonicalArgs) -> Result<ExitCode, Failure> {
     }
     show.draw(&report)?;
     Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Without a process to look at, the one that serves the address, if it can be seen.
+fn with_pid(common: &Common) -> Common {
+    let mut common = common.clone();
+    if common.pid.is_empty() {
+        let target = Target::parse(&common.url, false).ok();
+        common.pid.extend(target.and_then(|target| probe::listener(target.addresses[0])));
+    }
+    common
 }
 
 fn two_numbers(report: &Report) -> String {

@@ -4,15 +4,17 @@ mod build;
 mod canonical;
 mod scenario;
 mod show;
+mod tls;
 
 use crate::abuse::Behaviour;
+use crate::arrivals::{Arrivals, Disturbance};
 use crate::cli::{
     AbuseArgs, ChurnArgs, Command, CompareArgs, MediaArgs, PlayArgs, PublishArgs, SoakArgs,
     ViewArgs,
 };
 use crate::compare;
-use crate::num::{seconds_ns, whole};
-use crate::plan::{Arrivals, Popularity};
+use crate::num::{SECOND_NS, seconds_ns, whole};
+use crate::plan::Popularity;
 use crate::report::{Report, number};
 use crate::run;
 use crate::source::CodecTag;
@@ -31,6 +33,8 @@ const SOAK_SECONDS: f64 = 600.0;
 const SOAK_RSS_PERCENT_MAX: f64 = 20.0;
 /// Latency gained over a whole soak that is no more than noise, milliseconds.
 const SOAK_CREEP_MS_MIN: f64 = 5.0;
+/// How long a join storm counts as a disturbance.
+const STORM_NS: u64 = 2 * SECOND_NS;
 /// Players that watch while others misbehave.
 const WITNESSES: u64 = 5;
 
@@ -72,9 +76,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Churn(args) => churn(&args),
         Command::Soak(args) => soak(&args),
         Command::Abuse(args) => abuse(&args),
-        Command::Tls(_) => Err(Failure::Usage(
-            "tls: not in this version; the server speaks plain RTMP only".into(),
-        )),
+        Command::Tls(args) => tls::tls(&args),
         Command::Canonical(args) => canonical::canonical(&args),
         Command::Run(args) => execute(scenario::load(&args)?),
         Command::Compare(args) => compare(&args),
@@ -92,8 +94,32 @@ fn build_play(args: &PlayArgs, seconds: f64) -> Result<Built, Failure> {
     if args.view.publish {
         built.publish(&args.media, args.view.lead)?;
     }
-    built.play(&args.view, Arrivals { count: args.players, rate: args.ramp, stay_ns: None });
+    let arrivals = Arrivals::new(args.players, args.ramp, args.ramp_shape, args.common.seed);
+    built.play(&args.view, arrivals.map_err(Failure::Usage)?);
+    disturb(&mut built, args)?;
     Ok(built)
+}
+
+/// A join storm, or viewers that stall, in the middle of the run.
+fn disturb(built: &mut Built, args: &PlayArgs) -> Result<(), Failure> {
+    if args.storm == 0 && args.stalled == 0 {
+        let is_asked = args.disturb_at.is_some() || args.disturb_for.is_some();
+        let refusal = "--disturb-at and --disturb-for need --storm or --stalled";
+        return if is_asked { Err(Failure::Usage(refusal.into())) } else { Ok(()) };
+    }
+    let at_s = args.disturb_at.unwrap_or(built.seconds() / 2.0);
+    if at_s >= built.seconds() {
+        return Err(Failure::Usage("--disturb-at: the run is over by then".into()));
+    }
+    let lasts_ns = match args.disturb_for {
+        Some(seconds) => seconds_ns(seconds),
+        None if args.stalled > 0 => u64::MAX,
+        None => STORM_NS,
+    };
+    built.disturb(Disturbance { storm: args.storm, at_ns: seconds_ns(at_s), lasts_ns });
+    let stalled = usize::try_from(args.stalled).unwrap_or(0);
+    built.plan.hostile = vec![Behaviour::NeverReads; stalled];
+    Ok(())
 }
 
 /// Fails when a join fails.
@@ -103,8 +129,8 @@ fn churn(args: &ChurnArgs) -> Result<ExitCode, Failure> {
         built.publish(&args.media, args.view.lead)?;
     }
     let count = whole(args.rate * built.seconds()).max(1);
-    let stay_ns = Some(seconds_ns(args.stay));
-    built.play(&args.view, Arrivals { count, rate: args.rate, stay_ns });
+    let arrivals = Arrivals::new(count, args.rate, args.ramp_shape, args.common.seed);
+    built.play(&args.view, arrivals.map_err(Failure::Usage)?.staying(seconds_ns(args.stay)));
     finish("churn", built, &|report| at_most(report, "failed", 0.0).into_iter().collect())
 }
 
@@ -143,7 +169,7 @@ fn abuse(args: &AbuseArgs) -> Result<ExitCode, Failure> {
     let mut built = Built::new(&args.common, SECONDS)?;
     built.publish(&args.media, 1.0)?;
     let view = ViewArgs { check: 1, ..default_view() };
-    built.play(&view, Arrivals { count: WITNESSES, rate: 0.0, stay_ns: None });
+    built.play(&view, Arrivals::at_once(WITNESSES));
     let kinds = match args.only.as_slice() {
         [] => Behaviour::value_variants(),
         some => some,

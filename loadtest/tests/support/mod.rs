@@ -2,6 +2,8 @@
 //! connection. It forwards what is published, from the last keyframe on, and can be told to do so
 //! badly, which is what the tests are about.
 
+pub(crate) mod secure;
+
 use rtmp::MessageHeader;
 use rtmp::Millis;
 use rtmp::chunk::Framing;
@@ -31,6 +33,8 @@ pub(crate) enum Fault {
     Skews,
     /// Stops sending for good after 20 frames of video.
     Stops,
+    /// Reads no more once a stream is published.
+    Deaf,
 }
 
 type Message = (MessageHeader, Arc<Vec<u8>>);
@@ -133,6 +137,13 @@ impl Connection {
         socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let mut buffer = vec![0; 64 * 1024];
         loop {
+            if self.fault == Fault::Deaf && self.publishing.is_some() {
+                // The client leaves first: it is over then.
+                while !matches!(socket.take_error(), Ok(Some(_))) && socket.write(&[]).is_ok() {
+                    thread::park_timeout(Duration::from_secs(30));
+                }
+                break;
+            }
             let read = match socket.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,

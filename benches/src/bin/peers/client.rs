@@ -11,9 +11,9 @@ use crate::row::{FanInRow, Rates, Row};
 use crate::servers::Running;
 
 /// Players that come per second.
-const RAMP_PER_S: u32 = 500;
+pub(crate) const RAMP_PER_S: u32 = 500;
 /// After the last player came, until swarm counts the load as steady.
-const SETTLE_S: u32 = 1;
+pub(crate) const SETTLE_S: u32 = 1;
 /// Time for start and end of swarm itself.
 const OVERHEAD: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(50);
@@ -51,8 +51,14 @@ pub(crate) struct Swarm {
 
 impl Swarm {
     pub(crate) fn play(&self, server: &Running, play: &Play) -> Result<Row, String> {
+        let (result, others_percent) = self.play_raw(server, play)?;
+        Ok(Row { others_percent, ..Row::of(&result, play.players, &self.rates)? })
+    }
+
+    /// The same, as swarm tells it.
+    pub(crate) fn play_raw(&self, server: &Running, play: &Play) -> Result<(Value, f64), String> {
         let seconds = play.players.div_ceil(RAMP_PER_S) + SETTLE_S + play.seconds;
-        let (result, others_percent) = self.run(
+        self.run(
             server,
             seconds,
             &[
@@ -64,8 +70,7 @@ impl Swarm {
                 &format!("--bitrate={}", self.rates.video_bits),
                 &format!("--audio-bitrate={}", self.rates.audio_bits),
             ],
-        )?;
-        Ok(Row { others_percent, ..Row::of(&result, play.players, &self.rates)? })
+        )
     }
 
     pub(crate) fn fan_in(&self, server: &Running, fan_in: &FanIn) -> Result<FanInRow, String> {
@@ -83,13 +88,24 @@ impl Swarm {
     }
 
     /// Runs a command of swarm. Returns its final object, and what other programs used meanwhile.
-    fn run(&self, server: &Running, seconds: u32, flags: &[&str]) -> Result<(Value, f64), String> {
+    ///
+    /// # Errors
+    /// It did not end in time, or without a result.
+    pub(crate) fn run(
+        &self,
+        server: &Running,
+        seconds: u32,
+        flags: &[&str],
+    ) -> Result<(Value, f64), String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let out = folder.path().join("result.json");
         let cpu = self.cpu.to_string();
+        let pids = server.pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let is_tls = server.url.starts_with("rtmps:");
         let mut child = Command::new(&self.program)
             .args(flags)
-            .args(["--url", &server.url, "--pid", &server.pid.to_string()])
+            .args(["--url", &server.url, "--pid", &pids])
+            .args(is_tls.then_some("--insecure"))
             .args(["--seconds", &seconds.to_string(), "--cpus", &cpu, "--publisher-cpu", &cpu])
             .arg("--out")
             .arg(&out)
@@ -98,7 +114,7 @@ impl Swarm {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("{}: {error}", self.program.display()))?;
-        let before = Before::look(server.pid);
+        let before = Before::look(&server.pids);
         let mut own_ticks = 0;
         let limit = Instant::now() + Duration::from_secs(seconds.into()) + OVERHEAD;
         let status = loop {
@@ -116,7 +132,7 @@ impl Swarm {
                 }
             }
         };
-        let others_percent = before.others_percent(server.pid, own_ticks);
+        let others_percent = before.others_percent(&server.pids, own_ticks);
         let text = std::fs::read_to_string(&out)
             .map_err(|_| format!("swarm ended with {status} and without a result"))?;
         let result = serde_json::from_str(&text);

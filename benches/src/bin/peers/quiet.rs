@@ -19,19 +19,23 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// Looks now; `server` is the process that is measured.
-    pub(crate) fn look(server: u32) -> Before {
-        Before { at: Instant::now(), all_ticks: all_ticks(), server_ticks: user_ticks(server) }
+    /// Looks now; `server` are the processes that are measured.
+    pub(crate) fn look(server: &[u32]) -> Before {
+        Before { at: Instant::now(), all_ticks: all_ticks(), server_ticks: ticks_of(server) }
     }
 
     /// What others used since, in per cent of one core. `client_ticks` is what the load generator
     /// used in the meantime.
-    pub(crate) fn others_percent(&self, server: u32, client_ticks: u64) -> f64 {
+    pub(crate) fn others_percent(&self, server: &[u32], client_ticks: u64) -> f64 {
         let all = all_ticks().saturating_sub(self.all_ticks);
-        let ours = user_ticks(server).saturating_sub(self.server_ticks) + client_ticks;
+        let ours = ticks_of(server).saturating_sub(self.server_ticks) + client_ticks;
         let seconds = self.at.elapsed().as_secs_f64().max(1.0 / TICKS_PER_S);
         100.0 * all.saturating_sub(ours) as f64 / TICKS_PER_S / seconds
     }
+}
+
+fn ticks_of(server: &[u32]) -> u64 {
+    server.iter().map(|pid| user_ticks(*pid)).sum()
 }
 
 /// User time of a process so far, in clock ticks; 0 when it is gone.

@@ -1,5 +1,6 @@
 //! The file of a run: every row of every round, and where it was measured.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -7,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::line::Line;
 use crate::row::{Cell, FanInRow, Row};
 
 #[derive(Serialize, Debug)]
@@ -14,6 +16,9 @@ struct Results<'c> {
     machine: Machine,
     players: Vec<Entry<'c, Row>>,
     fan_in: Vec<Entry<'c, FanInRow>>,
+    /// Lines of the other modes, by mode.
+    #[serde(flatten)]
+    modes: BTreeMap<&'static str, Vec<toml::Table>>,
 }
 
 #[derive(Serialize, Debug)]
@@ -42,9 +47,14 @@ pub(crate) fn write(
     file: &Path,
     players: &[Cell<Row>],
     fan_in: &[Cell<FanInRow>],
+    lines: &[Line],
 ) -> Result<(), String> {
+    let mut modes: BTreeMap<&'static str, Vec<toml::Table>> = BTreeMap::new();
+    for line in lines {
+        modes.entry(line.mode).or_default().push(line.table());
+    }
     let results =
-        Results { machine: machine(), players: entries(players), fan_in: entries(fan_in) };
+        Results { machine: machine(), players: entries(players), fan_in: entries(fan_in), modes };
     let text = toml::to_string(&results).map_err(|error| error.to_string())?;
     fs::write(file, text).map_err(|error| error.to_string())
 }
@@ -121,10 +131,12 @@ mod tests {
             Cell { server: "ringcast frame".into(), load: 100, outcome: Ok(row) },
             Cell { server: "nginx-rtmp".into(), load: 100, outcome: Err("not installed".into()) },
         ];
-        write(&file, &cells, &[]).unwrap();
+        let lines = [Line::failed("storm", "nginx-rtmp", 7, "not installed".into())];
+        write(&file, &cells, &[], &lines).unwrap();
         let table: toml::Table = fs::read_to_string(&file).unwrap().parse().unwrap();
         assert_eq!(table["players"][0]["cpu_s_per_gb"].as_float(), Some(0.25));
         assert_eq!(table["players"][1]["error"].as_str(), Some("not installed"));
+        assert_eq!(table["storm"][0]["load"].as_integer(), Some(7));
         assert!(table["machine"]["kernel"].as_str().is_some_and(|kernel| !kernel.is_empty()));
     }
 }

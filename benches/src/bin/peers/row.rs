@@ -52,6 +52,8 @@ pub(crate) struct Row {
     pub(crate) rss_mb: Option<f64>,
     /// Of the load generator: near 100 the row says nothing about the server.
     pub(crate) own_cpu_percent_max: f64,
+    /// The same of the busiest CPU of its threads, with all that ran there.
+    pub(crate) own_core_busy_percent: Option<f64>,
     /// User time of programs that have nothing to do with it: a quiet machine has next to none.
     pub(crate) others_percent: f64,
     /// Why the full rate was not kept; none when it was.
@@ -78,6 +80,7 @@ impl Row {
             latency_ms_p99: metric("latency_steady_ms_p99").or(metric("latency_ms_p99")),
             rss_mb: metric("rss_mb"),
             own_cpu_percent_max: needed("own_cpu_percent_max")?,
+            own_core_busy_percent: metric("own_core_busy_percent"),
             others_percent: 0.0,
             behind: behind(&metric, players, rates),
             notes: texts(&result["notes"]),
@@ -90,8 +93,12 @@ fn texts(list: &Value) -> Vec<String> {
     texts.map(str::to_owned).collect()
 }
 
-/// Why the server did not keep the full rate for everyone.
-fn behind(metric: &dyn Fn(&str) -> Option<f64>, players: u32, rates: &Rates) -> Option<String> {
+/// Why the server did not keep the full rate for everyone, by swarm's metrics; `None`: it did.
+pub(crate) fn behind(
+    metric: &dyn Fn(&str) -> Option<f64>,
+    players: u32,
+    rates: &Rates,
+) -> Option<String> {
     let of = |name: &str| metric(name).unwrap_or(0.0);
     let joined = of("joined");
     if joined < f64::from(players) {

@@ -11,8 +11,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Where Debian puts the module of nginx.
-const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+use crate::certificate;
+
+/// Where Debian puts the modules of nginx, and the packages they are in.
+const RTMP_MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+const PACKAGES: &str = "packages nginx, libnginx-mod-rtmp, libnginx-mod-stream";
 /// How long a server may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
@@ -45,9 +49,24 @@ pub(crate) struct Server {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Ringcast { program: PathBuf, flush: String },
+    Ringcast(Ringcast),
     Nginx,
+    /// nginx-rtmp, its own TLS proxy in front of it, in the same process.
+    NginxTls,
+    /// The TLS proxy of nginx in front of Ringcast.
+    NginxBefore(Ringcast),
     Running(Peer),
+}
+
+/// How Ringcast is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Ringcast {
+    pub(crate) program: PathBuf,
+    pub(crate) flush: String,
+    /// Of its workers, one each; empty: one worker on the CPU of all servers.
+    pub(crate) cpus: Vec<usize>,
+    /// `tls.kernel` where RTMPS is measured.
+    pub(crate) tls: Option<&'static str>,
 }
 
 /// A server that runs. Dropping it kills what was started here.
@@ -55,22 +74,53 @@ enum Kind {
 pub(crate) struct Running {
     /// Address of an application.
     pub(crate) url: String,
-    /// The process that does the work.
-    pub(crate) pid: u32,
-    /// What was started, and its folder, which goes with it.
-    child: Option<(Child, Option<tempfile::TempDir>)>,
+    /// The processes that do the work.
+    pub(crate) pids: Vec<u32>,
+    /// Page of its own counters, of Ringcast.
+    pub(crate) metrics: Option<String>,
+    /// What was started, and its folders, which go with it.
+    children: Vec<(Child, Option<tempfile::TempDir>)>,
+}
+
+impl Ringcast {
+    pub(crate) fn new(program: &Path, flush: &str) -> Ringcast {
+        Ringcast { program: program.into(), flush: flush.into(), cpus: Vec::new(), tls: None }
+    }
 }
 
 impl Server {
     pub(crate) fn ringcast(program: &Path, flush: &str) -> Server {
         let is_window = flush.bytes().all(|byte| byte.is_ascii_digit());
         let unit = if is_window { " ms" } else { "" };
-        let kind = Kind::Ringcast { program: program.into(), flush: flush.into() };
+        let kind = Kind::Ringcast(Ringcast::new(program, flush));
         Server { name: format!("ringcast {flush}{unit}"), kind }
+    }
+
+    /// With one worker on each of these CPUs.
+    pub(crate) fn ringcast_on(program: &Path, flush: &str, cpus: &[usize]) -> Server {
+        let (workers, s) = (cpus.len(), if cpus.len() == 1 { "" } else { "s" });
+        let ringcast = Ringcast { cpus: cpus.to_vec(), ..Ringcast::new(program, flush) };
+        Server { name: format!("ringcast {workers} worker{s}"), kind: Kind::Ringcast(ringcast) }
+    }
+
+    /// With RTMPS; `kernel` is its setting of that name.
+    pub(crate) fn ringcast_tls(program: &Path, flush: &str, kernel: &'static str) -> Server {
+        let records = if kernel == "off" { "user space" } else { "kTLS" };
+        let ringcast = Ringcast { tls: Some(kernel), ..Ringcast::new(program, flush) };
+        Server { name: format!("ringcast rtmps {records}"), kind: Kind::Ringcast(ringcast) }
     }
 
     pub(crate) fn nginx() -> Server {
         Server { name: "nginx-rtmp".into(), kind: Kind::Nginx }
+    }
+
+    pub(crate) fn nginx_tls() -> Server {
+        Server { name: "nginx TLS + nginx-rtmp".into(), kind: Kind::NginxTls }
+    }
+
+    pub(crate) fn nginx_before_ringcast(program: &Path, flush: &str) -> Server {
+        let kind = Kind::NginxBefore(Ringcast::new(program, flush));
+        Server { name: "nginx TLS + ringcast".into(), kind }
     }
 
     pub(crate) fn running(peer: Peer) -> Server {
@@ -79,17 +129,43 @@ impl Server {
 
     /// The flush policy does not touch ingest: one row of ours is enough.
     pub(crate) fn counts_for_fan_in(&self) -> bool {
-        !matches!(&self.kind, Kind::Ringcast { flush, .. } if flush != "frame")
+        !matches!(&self.kind, Kind::Ringcast(ringcast) if ringcast.flush != "frame")
+    }
+
+    /// Whether it is started and stopped here.
+    pub(crate) fn is_started_here(&self) -> bool {
+        !matches!(self.kind, Kind::Running(_))
+    }
+
+    /// CPUs of its workers, where they are not the one of all servers.
+    pub(crate) fn worker_cpus(&self) -> &[usize] {
+        match &self.kind {
+            Kind::Ringcast(ringcast) => &ringcast.cpus,
+            _ => &[],
+        }
+    }
+
+    /// Whether it is a running server with TLS: it has a place among the rows of TLS only.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(&self.kind, Kind::Running(peer) if peer.url.starts_with("rtmps:"))
     }
 
     /// Starts it on `cpu`.
     pub(crate) fn start(&self, cpu: usize) -> Result<Running, String> {
         let started = match &self.kind {
-            Kind::Ringcast { program, flush } => start_ringcast(program, flush, cpu),
-            Kind::Nginx => start_nginx(cpu),
-            Kind::Running(peer) => {
-                Ok(Running { url: peer.url.clone(), pid: peer.pid, child: None })
-            }
+            Kind::Ringcast(ringcast) => start_ringcast(ringcast, cpu),
+            Kind::Nginx => start_nginx(cpu, &|folder, addr| nginx_rtmp(folder, addr, None)),
+            Kind::NginxTls => start_nginx_tls(cpu, &|folder, addr| {
+                let inside = free_address().map_err(|error| error.to_string())?;
+                nginx_rtmp(folder, inside, Some(addr))
+            }),
+            Kind::NginxBefore(ringcast) => start_before(ringcast, cpu),
+            Kind::Running(peer) => Ok(Running {
+                url: peer.url.clone(),
+                pids: vec![peer.pid],
+                metrics: None,
+                children: Vec::new(),
+            }),
         };
         started.map_err(|error| format!("{}: {error}", self.name))
     }
@@ -98,18 +174,19 @@ impl Server {
 impl Running {
     /// Ends it in order, and by force when it takes too long.
     pub(crate) fn stop(mut self) {
-        if let Some((child, _)) = &mut self.child {
+        for (child, _) in &mut self.children {
             let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
             // A process that is gone already cannot be told.
             let _ = pid.map(|pid| kill_process(pid, Signal::INT));
-            wait_until(|| matches!(child.try_wait(), Ok(Some(_))));
         }
+        let is_over = |(child, _): &mut (Child, _)| matches!(child.try_wait(), Ok(Some(_)));
+        wait_until(|| self.children.iter_mut().all(is_over));
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some((child, _)) = &mut self.child {
+        for (child, _) in &mut self.children {
             // Fails when it has ended already, which is what is wanted.
             let _ = child.kill();
             let _ = child.wait();
@@ -118,38 +195,59 @@ impl Drop for Running {
 }
 
 /// `program`, pinned. The pinning program becomes it, so the process id stays.
-fn pinned(program: &Path, cpu: usize) -> Command {
+fn pinned(program: &Path, cpus: &str) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["--cpu-list", &cpu.to_string()]).arg(program).stdin(Stdio::null());
+    command.args(["--cpu-list", cpus]).arg(program).stdin(Stdio::null());
     command
 }
 
-fn start_ringcast(program: &Path, flush: &str, cpu: usize) -> Result<Running, String> {
-    let mut child = pinned(program, cpu)
-        .args(["--rtmp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"])
-        .args(["--http", "off", "--cpus", &cpu.to_string(), "--flush", flush])
+fn start_ringcast(ringcast: &Ringcast, cpu: usize) -> Result<Running, String> {
+    let cpus = if ringcast.cpus.is_empty() { vec![cpu] } else { ringcast.cpus.clone() };
+    let list = cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let mut command = pinned(&ringcast.program, &list);
+    command
+        .args(["--rtmp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--http", "off"])
+        .args(["--workers", &cpus.len().to_string(), "--cpus", &list, "--flush", &ringcast.flush])
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| format!("{}: {error}", program.display()))?;
+        .stderr(Stdio::null());
+    let folder = match ringcast.tls {
+        Some(kernel) => {
+            let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+            certificate::write(folder.path(), "default")?;
+            command.args(["--rtmps", "127.0.0.1:0", "--tls-dir"]).arg(folder.path());
+            command.env("RINGCAST_TLS_KERNEL", kernel);
+            Some(folder)
+        }
+        None => None,
+    };
+    let spawned = command.spawn();
+    let mut child = spawned.map_err(|error| format!("{}: {error}", ringcast.program.display()))?;
     let pid = child.id();
     let stdout = child.stdout.take();
-    let mut running = Running { url: String::new(), pid, child: Some((child, None)) };
+    let children = vec![(child, folder)];
+    let mut running = Running { url: String::new(), pids: vec![pid], metrics: None, children };
     let (sender, receiver) = channel();
     // Reads to the end, so that the server never finds its output closed.
     std::thread::spawn(move || {
         let mut lines = BufReader::new(stdout.into_iter().fold(empty(), |_, out| Box::new(out)));
         let mut line = String::new();
         while lines.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
-            if let Some(addr) = ready_address(&line) {
+            if line.starts_with("ready ") {
                 // The receiver may have lost its patience.
-                let _ = sender.send(addr);
+                let _ = sender.send(line.clone());
             }
             line.clear();
         }
     });
-    let addr = receiver.recv_timeout(PATIENCE).map_err(|_| "did not become ready".to_owned())?;
-    running.url = format!("rtmp://{addr}/live");
+    let ready = receiver.recv_timeout(PATIENCE).map_err(|_| "did not become ready".to_owned())?;
+    let (scheme, field) = match ringcast.tls {
+        Some(_) => ("rtmps", "rtmps="),
+        None => ("rtmp", "rtmp="),
+    };
+    let addr = ready_address(&ready, field).ok_or_else(|| format!("does not serve {scheme}"))?;
+    running.url = format!("{scheme}://{addr}/live");
+    let admin = ready_address(&ready, "admin=");
+    running.metrics = admin.map(|admin| format!("http://{admin}/metrics"));
     Ok(running)
 }
 
@@ -157,21 +255,22 @@ fn empty() -> Box<dyn Read + Send> {
     Box::new(std::io::empty())
 }
 
-/// The RTMP address in the ready line.
-fn ready_address(line: &str) -> Option<SocketAddr> {
+/// An address in the ready line.
+fn ready_address(line: &str, field: &str) -> Option<SocketAddr> {
     let fields = line.strip_prefix("ready ")?;
-    fields.split_whitespace().find_map(|field| field.strip_prefix("rtmp="))?.parse().ok()
+    fields.split_whitespace().find_map(|one| one.strip_prefix(field))?.parse().ok()
 }
 
-fn start_nginx(cpu: usize) -> Result<Running, String> {
-    if !Path::new(NGINX_MODULE).exists() {
-        return Err("not installed (packages nginx and libnginx-mod-rtmp)".into());
-    }
+/// Makes the configuration below a folder for a server at an address.
+type Configure<'c> = &'c dyn Fn(&Path, SocketAddr) -> Result<String, String>;
+
+fn start_nginx(cpu: usize, configure: Configure<'_>) -> Result<Running, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let addr = free_address().map_err(|error| error.to_string())?;
     let config = folder.path().join("nginx.conf");
-    fs::write(&config, nginx_config(folder.path(), addr)).map_err(|error| error.to_string())?;
-    let child = pinned(Path::new("nginx"), cpu)
+    let text = configure(folder.path(), addr)?;
+    fs::write(&config, text).map_err(|error| error.to_string())?;
+    let child = pinned(Path::new("nginx"), &cpu.to_string())
         .args(["-e", "stderr", "-p"])
         .arg(folder.path())
         .arg("-c")
@@ -182,35 +281,93 @@ fn start_nginx(cpu: usize) -> Result<Running, String> {
         .map_err(|error| format!("nginx: {error}"))?;
     let master = child.id();
     let url = format!("rtmp://{addr}/live");
-    let mut running = Running { url, pid: master, child: Some((child, Some(folder))) };
+    let children = vec![(child, Some(folder))];
+    let mut running = Running { url, pids: Vec::new(), metrics: None, children };
     let mut worker = None;
     let is_up = wait_until(|| {
         worker = child_of(master);
         worker.is_some() && TcpStream::connect(addr).is_ok()
     });
-    running.pid = worker.filter(|_| is_up).ok_or("nginx did not start")?;
+    running.pids.push(worker.filter(|_| is_up).ok_or("nginx did not start")?);
     Ok(running)
 }
 
-/// As a user would write it: one worker, everything else by default, no log of accesses.
-fn nginx_config(folder: &Path, addr: SocketAddr) -> String {
+fn start_nginx_tls(cpu: usize, configure: Configure<'_>) -> Result<Running, String> {
+    let mut running = start_nginx(cpu, configure)?;
+    running.url = running.url.replacen("rtmp:", "rtmps:", 1);
+    Ok(running)
+}
+
+/// Ringcast, and nginx as its TLS proxy on the same CPU.
+fn start_before(ringcast: &Ringcast, cpu: usize) -> Result<Running, String> {
+    let mut inside = start_ringcast(ringcast, cpu)?;
+    let rest = inside.url.strip_prefix("rtmp://").and_then(|rest| rest.strip_suffix("/live"));
+    let to: SocketAddr = rest.and_then(|addr| addr.parse().ok()).ok_or("has no address")?;
+    let mut front = start_nginx_tls(cpu, &|folder, addr| {
+        Ok(nginx_head(folder, &[STREAM_MODULE])? + &nginx_stream(folder, addr, to)?)
+    })?;
+    front.pids.append(&mut inside.pids);
+    front.children.append(&mut inside.children);
+    Ok(front)
+}
+
+/// What all configurations begin with: one worker, everything else by default.
+fn nginx_head(folder: &Path, modules: &[&str]) -> Result<String, String> {
+    let mut text = String::new();
+    for module in modules {
+        if !Path::new(module).exists() {
+            return Err(format!("{module} is not installed ({PACKAGES})"));
+        }
+        text = text + "load_module " + module + ";\n";
+    }
     let folder = folder.display();
-    format!(
-        "load_module {NGINX_MODULE};\n\
+    Ok(format!(
+        "{text}\
          daemon off;\n\
          worker_processes 1;\n\
          worker_rlimit_nofile 16384;\n\
          pid {folder}/nginx.pid;\n\
          error_log {folder}/error.log error;\n\
-         events {{ worker_connections 8192; }}\n\
-         rtmp {{\n\
+         events {{ worker_connections 16384; }}\n"
+    ))
+}
+
+/// nginx-rtmp at `addr` as a user would write it, without a log of accesses; with a TLS proxy of the
+/// same process in front of it where `tls` is given.
+fn nginx_rtmp(folder: &Path, addr: SocketAddr, tls: Option<SocketAddr>) -> Result<String, String> {
+    let modules: &[&str] =
+        if tls.is_some() { &[RTMP_MODULE, STREAM_MODULE] } else { &[RTMP_MODULE] };
+    let mut text = nginx_head(folder, modules)?;
+    text += &format!(
+        "rtmp {{\n\
          \x20   access_log off;\n\
          \x20   server {{\n\
          \x20       listen {addr};\n\
          \x20       application live {{ live on; }}\n\
          \x20   }}\n\
          }}\n"
-    )
+    );
+    if let Some(tls) = tls {
+        text += &nginx_stream(folder, tls, addr)?;
+    }
+    Ok(text)
+}
+
+/// TLS at `addr` for what listens in the clear at `to`.
+fn nginx_stream(folder: &Path, addr: SocketAddr, to: SocketAddr) -> Result<String, String> {
+    certificate::write(folder, "default")?;
+    let folder = folder.display();
+    Ok(format!(
+        "stream {{\n\
+         \x20   server {{\n\
+         \x20       listen {addr} ssl;\n\
+         \x20       ssl_certificate {folder}/default.crt;\n\
+         \x20       ssl_certificate_key {folder}/default.key;\n\
+         \x20       ssl_protocols TLSv1.2 TLSv1.3;\n\
+         \x20       proxy_pass {to};\n\
+         \x20   }}\n\
+         }}\n"
+    ))
 }
 
 /// An address that was free a moment ago: nginx cannot be told to ask the kernel itself.
@@ -260,8 +417,9 @@ mod tests {
     #[test]
     fn the_ready_line_tells_the_address() {
         let line = "ready rtmp=127.0.0.1:4711 rtmps=off http=off admin=127.0.0.1:1 workers=1\n";
-        assert_eq!(ready_address(line), "127.0.0.1:4711".parse().ok());
-        assert_eq!(ready_address("publish rtmp=127.0.0.1:4711"), None);
+        assert_eq!(ready_address(line, "rtmp="), "127.0.0.1:4711".parse().ok());
+        assert_eq!(ready_address(line, "rtmps="), None);
+        assert_eq!(ready_address("publish rtmp=127.0.0.1:4711", "rtmp="), None);
     }
 
     #[test]

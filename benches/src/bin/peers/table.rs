@@ -5,12 +5,11 @@
 
 use std::fmt::Write as _;
 
+use crate::line::is_player_side;
 use crate::row::{Cell, FanInRow, Row};
 
 /// Whom the others are compared with.
 const REFERENCE: &str = "nginx-rtmp";
-/// Above this the load generator may have been the bottleneck, per cent of a core.
-const OWN_CPU_PERCENT_MAX: f64 = 90.0;
 /// Above this a row was disturbed by other programs, per cent of a core.
 const OTHERS_PERCENT_MAX: f64 = 5.0;
 
@@ -35,6 +34,9 @@ pub(crate) fn players(cells: &[Cell<Row>]) -> String {
         let reference = rows_of(cells, load, REFERENCE);
         let reference = self::mean(reference.iter().map(|row| row.cpu_percent_per_1000));
         let own = rows.iter().map(|row| row.own_cpu_percent_max).fold(0.0, f64::max);
+        let is_limit = rows
+            .iter()
+            .any(|row| is_player_side(Some(row.own_cpu_percent_max), row.own_core_busy_percent));
         let behind = rows.iter().find_map(|row| row.behind.as_deref());
         let _ = writeln!(
             text,
@@ -53,7 +55,7 @@ pub(crate) fn players(cells: &[Cell<Row>]) -> String {
             shown(mean(&|row| row.latency_ms_p99), 2),
             shown(mean(&|row| row.rss_mb), 1),
             shown(rss_kb_per_player(cells, server, load), 1),
-            if own > OWN_CPU_PERCENT_MAX { " (limit)" } else { "" },
+            if is_limit { " (limit)" } else { "" },
             others(rows.iter().map(|row| row.others_percent)),
         );
     }
