@@ -25,6 +25,9 @@ use ring::{
 };
 use rtmp::Millis;
 
+/// Time a subscriber is given to take a burst of the publisher before its lag counts, in milliseconds.
+const BURST_MS_MAX: u64 = 1_000;
+
 /// Settings of a subscriber, from its vhost.
 #[derive(Copy, Clone, Debug)]
 pub struct SubscriberConfig {
@@ -140,6 +143,8 @@ pub struct Subscriber {
     /// Nothing has been sent since it was given its place.
     is_joining: bool,
     last_progress: Millis,
+    /// When it last had taken everything.
+    behind_since: Millis,
     overruns: u8,
     /// Video is left out until the next keyframe, since `receiveVideo(true)` came.
     video_from_keyframe: Option<Millis>,
@@ -161,6 +166,7 @@ impl Subscriber {
             is_in_flight: false,
             is_joining: false,
             last_progress: now,
+            behind_since: now,
             overruns: 0,
             video_from_keyframe: None,
             skips: 0,
@@ -240,6 +246,7 @@ impl Subscriber {
         self.is_joining = true;
         self.target = head.head;
         self.last_progress = now;
+        self.behind_since = now;
         Some(Join { position: start.position, preamble: start.preamble, timestamp })
     }
 
@@ -249,6 +256,7 @@ impl Subscriber {
         if self.state == State::Flowing && head > self.target {
             if self.cursor >= self.target {
                 self.last_progress = now;
+                self.behind_since = now;
             }
             self.target = head;
         }
@@ -373,8 +381,13 @@ impl Subscriber {
             if self.overruns > 1 || self.is_mid_message() {
                 return LagVerdict::Close(Hopeless::Overrun);
             }
-        } else if lag_ms <= config.lag_ms_max {
-            return LagVerdict::Fine;
+        } else {
+            // A publisher that catches up brings seconds of stream time at once: that is no lag yet.
+            let behind_ms = now.0.saturating_sub(self.behind_since.0);
+            let is_burst = behind_ms < u64::from(config.lag_ms_max).min(BURST_MS_MAX);
+            if lag_ms <= config.lag_ms_max || is_burst {
+                return LagVerdict::Fine;
+            }
         }
         self.state = State::Skipping;
         self.skips = self.skips.saturating_add(1);

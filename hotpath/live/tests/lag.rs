@@ -60,6 +60,22 @@ fn a_lagging_subscriber_finishes_its_message_and_goes_on_at_the_newest_keyframe(
 }
 
 #[test]
+fn a_burst_of_the_publisher_is_no_lag_until_a_second_has_passed() {
+    let mut rig = Rig::new(PublisherConfig::default());
+    let mut viewer = watching(&mut rig);
+    let began = rig.now;
+    viewer.drain(began, usize::MAX);
+    for gop in 1..5 {
+        rig.gop(gop * 1_000, 25, 1_000);
+    }
+    let head = viewer.tap.refresh();
+    viewer.subscriber.set_target(head.head, began);
+    assert_eq!(verdict(&mut viewer, Millis(began.0 + 999)), LagVerdict::Fine);
+    let late = verdict(&mut viewer, Millis(began.0 + 1_000));
+    assert!(matches!(late, LagVerdict::SkipStarted { .. }), "{late:?}");
+}
+
+#[test]
 fn a_message_begun_is_finished_although_the_ring_has_moved_on() {
     let publisher = PublisherConfig { retention_bytes: 600_000, ..PublisherConfig::default() };
     let mut rig = Rig::new(publisher);
