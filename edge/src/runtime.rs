@@ -128,7 +128,11 @@ fn secure(config: &Config, certs: Arc<CertStore>) -> Result<Option<Arc<Secure>>,
             tracing::info!(event = event::IO_FEATURE, "{kernel}");
         }
     }
-    let config = tls::server_config(certs, &tls::ServerOptions::default())
+    let options = tls::ServerOptions {
+        tickets: usize::from(config.tls.tickets),
+        ..tls::ServerOptions::default()
+    };
+    let config = tls::server_config(certs, &options)
         .map_err(|error| StartError::Failed(format!("TLS: {error}")))?;
     Ok(Some(Arc::new(Secure { config, kernel })))
 }

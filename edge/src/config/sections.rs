@@ -39,6 +39,10 @@ sections! {
 
     /// Certificates.
     pub struct Tls {
+        /// Session tickets sent after a TLS 1.3 handshake, for those who come back. 0 turns resumption off, and
+        /// lets programs play that take a ticket for the end (librtmp over GnuTLS: rtmpdump, unless held to
+        /// TLS 1.2).
+        tickets: u16 = 2, "tickets", 0..=8, Restart;
         /// Whether the kernel makes the TLS records (kTLS). "auto" where it can; "require" refuses to start
         /// where it cannot: modprobe tls.
         kernel: KernelTls = KernelTls::Auto, "", "\"auto\", \"require\" or \"off\"", Restart;

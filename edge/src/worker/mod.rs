@@ -47,7 +47,7 @@ use crate::front::FIRST_BYTES;
 use crate::log::RepeatLimit;
 use crate::metrics::{CloseReason, ConnectionState, Role};
 use crate::shared::Shared;
-use crate::transport::{SEAL_BYTES_MAX, Secure};
+use crate::transport::{SEAL_BYTES_MAX, Secure, Transport};
 
 use settings::Settings;
 pub(crate) use settings::VhostRules;
@@ -362,13 +362,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     fn on_accept(&mut self, listener: ListenerId, conn: uring::ConnId, peer: SocketAddr) {
         self.port.metrics().connections_accepted.increment();
         let limits = self.settings.limits();
+        // Whom a proxy speaks for is known later, and the limit is that client's.
+        let per_address_max = match self.settings.trusts_proxy(peer.ip()) {
+            true => 0,
+            false => limits.connections_per_address_max,
+        };
         let refused = if self.drain_until.is_some() || self.stopping {
             Some(CloseReason::Drained)
-        } else if !self.shared.addresses.admit(
-            peer.ip(),
-            limits.connections_max,
-            limits.connections_per_address_max,
-        ) {
+        } else if !self.shared.addresses.admit(peer.ip(), limits.connections_max, per_address_max) {
             Some(CloseReason::ConnectionLimit)
         } else {
             None
@@ -399,7 +400,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     fn on_receive_ended(&mut self, index: usize, reason: ReceiveEnd) {
         let Some(connection) = self.connection(index) else { return };
         connection.receive_ended = true;
-        let quiet = connection.bytes_in == 0;
+        // Nobody but a balancer itself has been here, to see whether we are.
+        let is_check =
+            matches!(connection.transport, Transport::Opening(_)) && connection.proxy.is_none();
+        let quiet = connection.bytes_in == 0 || is_check;
         let is_publishing = !connection.publishes.is_empty();
         if connection.closing.is_some() {
             self.remove(index);

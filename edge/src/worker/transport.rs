@@ -8,13 +8,13 @@
 
 use std::net::SocketAddr;
 
-use uring::{Io, ReceiveEnd, SendBuf, TlsDirection};
+use uring::{FeatureState, Io, SendBuf, TlsDirection};
 
 use super::Worker;
 use crate::connection::{Sealing, Sending};
 use crate::front::{FrontDoor, Protocol, Step};
 use crate::metrics::{CloseReason, TlsHandshake, TlsMode};
-use crate::transport::{Handshake, Kernel, SEAL_BYTES_MAX, Transport};
+use crate::transport::{Handshake, Kernel, SEAL_BYTES_MAX, Secure, Transport};
 
 /// Record type of a TLS alert.
 const ALERT: u8 = 21;
@@ -67,12 +67,29 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     self.io.receive_once(connection.conn, clamp(bytes));
                 }
             }
-            Ok(Step::Decided { protocol, rest }) => self.enter(index, protocol, &rest),
+            Ok(Step::Decided { protocol, rest }) => {
+                // A trusted peer that spoke for nobody is a client like any other.
+                let peer = connection.peer;
+                if connection.proxy.is_some()
+                    || !self.settings.trusts_proxy(peer.ip())
+                    || self.count_as(index, peer)
+                {
+                    self.enter(index, protocol, &rest);
+                }
+            }
         }
     }
 
     /// A trusted proxy speaks for `client`: limits, access and logs see that address from now on.
     fn speak_for(&mut self, index: usize, client: SocketAddr) -> bool {
+        let Some(connection) = self.connection(index) else { return false };
+        connection.proxy = Some(connection.peer);
+        self.count_as(index, client)
+    }
+
+    /// Counts a connection for another address than so far, or for the same one under its limit. False if
+    /// that address has as many as it may have: the connection is closed.
+    fn count_as(&mut self, index: usize, client: SocketAddr) -> bool {
         let limits = self.settings.limits();
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
@@ -80,7 +97,6 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         };
         let addresses = &self.shared.addresses;
         addresses.release(connection.peer.ip());
-        connection.proxy = Some(connection.peer);
         connection.peer = client;
         let max = limits.connections_per_address_max;
         if addresses.admit(client.ip(), limits.connections_max, max) {
@@ -272,7 +288,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             self.on_plain(index, &plain);
         }
         match result {
-            Ok(tls::Progress::PeerClosed) => self.on_receive_ended(index, ReceiveEnd::Eof),
+            Ok(tls::Progress::PeerClosed) => self.on_goodbye(index),
             Ok(tls::Progress::Handshaking | tls::Progress::Established) => {}
             Err(error) => self.on_tls_error(index, &error),
         }
@@ -290,18 +306,17 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Transport::Kernel(kernel) = &mut connection.transport else { return };
         match kernel.session.handle_record(record_type, bytes) {
             Ok(tls::KernelEvent::PeerClosed) => {
-                self.on_receive_ended(index, ReceiveEnd::Eof);
+                self.on_goodbye(index);
                 return;
             }
             Ok(tls::KernelEvent::Ignored) => {}
             Ok(tls::KernelEvent::KeyUpdate { receive, respond }) => {
-                kernel.must_update_send |= respond;
-                if let Err(error) =
-                    self.io.set_tls_keys(conn, TlsDirection::Receive, receive.as_bytes())
-                {
+                let set = self.io.set_tls_keys(conn, TlsDirection::Receive, receive.as_bytes());
+                if let Err(error) = set {
                     self.on_rekey_refused(index, &error);
                     return;
                 }
+                kernel.must_update_send |= respond;
                 self.update_send_key(index);
             }
             Err(error) => {
@@ -310,6 +325,23 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
         }
         if self.connection(index).is_some_and(|connection| connection.closing.is_none()) {
+            self.io.resume_receive(conn);
+        }
+    }
+
+    /// The peer said `close_notify`: what its FIN means, but it gets the answer it is due (RFC 8446 §6.1).
+    fn on_goodbye(&mut self, index: usize) {
+        let Some(connection) = self.connection(index) else { return };
+        let reason = match connection.publishes.is_empty() {
+            true => CloseReason::PeerClosed,
+            false => CloseReason::PeerLost,
+        };
+        self.close(index, reason);
+        // Its FIN ends the lingering.
+        if let Some(connection) = self.connection(index)
+            && matches!(connection.transport, Transport::Kernel(_))
+        {
+            let conn = connection.conn;
             self.io.resume_receive(conn);
         }
     }
@@ -326,6 +358,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let conn = connection.conn;
         let Transport::Kernel(kernel) = &mut connection.transport else { return };
         if !std::mem::replace(&mut kernel.must_update_send, false) {
+            return;
+        }
+        // Once announced, a key must be used: where the kernel cannot, nothing may be announced.
+        let can_rekey = |secure: &Secure| secure.kernel.rekey == FeatureState::On;
+        if !self.secure.as_deref().is_some_and(can_rekey) {
+            let error = std::io::Error::from(std::io::ErrorKind::Unsupported);
+            self.on_rekey_refused(index, &error);
             return;
         }
         match kernel.session.update_send() {

@@ -25,4 +25,5 @@ mod lifecycle;
 mod obs;
 mod playing;
 mod relay;
+mod rtmps;
 mod workers;

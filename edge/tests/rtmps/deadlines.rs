@@ -27,12 +27,7 @@ struct Dawdler {
 }
 
 const DAWDLERS: &[Dawdler] = &[
-    Dawdler {
-        name: "not a byte",
-        class: "open",
-        transport: Some("plain"),
-        act: |_, _| {},
-    },
+    Dawdler { name: "not a byte", class: "open", transport: Some("plain"), act: |_, _| {} },
     Dawdler {
         name: "half a PROXY header",
         class: "open",
@@ -148,7 +143,7 @@ fn expect_reason(secured: &Secured, dawdler: &Dawdler, own: &str) {
     secured.server.wait_log("close", "peer", peer);
     let of_peer = |event: &str| {
         let lines = secured.server.events(event).into_iter();
-        lines.filter(|line| line["peer"] == peer || line["peer"] == own).collect::<Vec<_>>()
+        lines.filter(|line| line["peer"] == peer).collect::<Vec<_>>()
     };
     let timeouts = of_peer("timeout");
     let timeout = timeouts.last().unwrap_or_else(|| panic!("{name}: no timeout is logged"));

@@ -62,8 +62,7 @@ fn the_figures_of_tls_follow_who_is_there_and_end_at_nothing() {
         let config = secured.folder.client();
         let dress = Dress::Tls(Arc::clone(&config), NAME);
         let open = || secured.server.metric("ringcast_tls_connections", "");
-        let mut peers: Vec<Peer> =
-            (0..9).map(|_| Peer::connected(secured.rtmps, &dress)).collect();
+        let mut peers: Vec<Peer> = (0..9).map(|_| Peer::connected(secured.rtmps, &dress)).collect();
         let plain = Peer::connected(secured.rtmps, &Dress::Plain);
         assert_eq!(open(), 9, "those without TLS are not among them");
         assert_eq!(secured.server.metric("ringcast_connections", ""), 10);

@@ -29,4 +29,5 @@ mod proxy_splits;
 mod reload;
 mod server;
 mod sharing;
+mod slow;
 mod witnesses;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rtmp::message::kind;
+use rustix::net;
 use tls::{Facts, Progress, Session, rustls};
 
 use crate::support::PATIENCE;
@@ -49,7 +50,19 @@ pub(crate) struct Peer {
 impl Peer {
     /// Connects, and neither sends nor receives anything.
     pub(crate) fn connect(addr: SocketAddr) -> Self {
-        let socket = TcpStream::connect(addr).unwrap();
+        Self::over(TcpStream::connect(addr).unwrap())
+    }
+
+    /// The same with a socket that holds next to nothing of what it is sent. From the start: a window that
+    /// shrinks later would stop both directions.
+    pub(crate) fn connect_narrow(addr: SocketAddr) -> Self {
+        let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None).unwrap();
+        net::sockopt::set_socket_recv_buffer_size(&socket, 4_096).unwrap();
+        net::connect(&socket, &addr).unwrap();
+        Self::over(TcpStream::from(socket))
+    }
+
+    fn over(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -200,7 +213,7 @@ impl Peer {
 
     /// The socket ends with a reset.
     pub(crate) fn reset(self) {
-        rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO)).unwrap();
+        net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO)).unwrap();
     }
 
     /// The sending side ends without a word.

@@ -1,6 +1,8 @@
 //! Every way in which segments can cut a PROXY header and the first record behind it.
 
+use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use tls::rustls;
 
@@ -31,13 +33,11 @@ struct Split {
 impl Split {
     /// Connects and prepares header and first record, of which nothing is sent yet.
     fn new(
-        secured: &Secured,
-        port: std::net::SocketAddr,
-        config: &std::sync::Arc<rustls::ClientConfig>,
+        port: SocketAddr,
+        config: &Arc<rustls::ClientConfig>,
         header: &[u8],
         first: First,
     ) -> Self {
-        let _ = secured;
         let mut peer = Peer::connect(port);
         let record = match first {
             First::Tls => peer.hello(config, NAME),
@@ -79,7 +79,7 @@ fn run(first: First, cuts_behind_header: usize) {
         let config = terse(&secured.folder);
         for port in secured.ports() {
             for header in [v1(CLIENT), v2(CLIENT, &[4, 0, 2, 0, 0])] {
-                let new = || Split::new(&secured, port, &config, &header, first);
+                let new = || Split::new(port, &config, &header, first);
                 let whole = new().rest.len();
                 let last = whole.min(header.len() + cuts_behind_header);
                 for begin in (1..last).step_by(BATCH) {

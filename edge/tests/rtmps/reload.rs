@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use tls::rustls::pki_types::CertificateDer;
@@ -10,13 +11,14 @@ use tls::rustls::pki_types::CertificateDer;
 use crate::certs::{Folder, NAME};
 use crate::forge::served;
 use crate::server::{Secured, ways};
+use crate::support::PATIENCE;
 use crate::support::client::{Net, assert_complete, assert_headers_first};
 use crate::support::media::Source;
+use crate::support::server::wait_for;
 use crate::tunnel::Tunnel;
 
 const PLAYERS: usize = 50;
-/// The stream runs faster than its clock here and nobody may be skipped for it; files are looked at only
-/// when the test says so.
+/// The stream runs faster than its clock here, and nobody may be skipped for it.
 const SETTINGS: &str = "[defaults]\nlag_ms_max = 600000\nretention_ms = 600000\n";
 
 /// A publisher and players by TLS.
@@ -38,24 +40,21 @@ impl Crowd {
         net.send_headers(publisher, &source);
         let mut crowd = Self { net, publisher, players, source };
         crowd.stream_until("the first frames", |crowd| {
-            let first = crowd.players.iter().all(|&player| {
-                crowd.net.clients[player].last_frame().is_some()
-            });
-            first
+            crowd.players.iter().all(|&player| crowd.net.clients[player].last_frame().is_some())
         });
         crowd
     }
 
     /// Streams, one picture per turn, until the condition holds.
     fn stream_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             self.net.send_frames(self.publisher, &mut self.source, 1);
             self.net.turn();
             if done(self) {
                 return;
             }
-            assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
+            assert!(Instant::now() < deadline, "waited in vain for {what}");
         }
     }
 
@@ -124,7 +123,8 @@ fn fifty_players_lose_no_frame_while_their_certificate_is_replaced() {
         for _ in 0..2 {
             let fresh = secured.folder.put("one", &names);
             secured.server.signal(Signal::HUP);
-            crowd.stream_until("the new certificate", |_| newcomers.last().as_ref() == Some(&fresh));
+            crowd
+                .stream_until("the new certificate", |_| newcomers.last().as_ref() == Some(&fresh));
             expected.push(fresh);
         }
         break_and_mend(&secured, &mut crowd, &newcomers);
@@ -152,9 +152,8 @@ fn break_and_mend(secured: &Secured, crowd: &mut Crowd, newcomers: &Newcomers) {
         let refused = secured.server.events("cert_refused").len();
         secured.folder.replace(file, text);
         secured.server.signal(Signal::HUP);
-        crowd.stream_until("the refusal", |_| {
-            secured.server.events("cert_refused").len() > refused
-        });
+        crowd
+            .stream_until("the refusal", |_| secured.server.events("cert_refused").len() > refused);
         let before = newcomers.count();
         crowd.stream_until("newcomers after the refusal", |_| newcomers.count() > before + 3);
         assert!(newcomers.last().unwrap() == served, "{file}: the one before stays");
@@ -169,16 +168,14 @@ fn a_name_added_and_a_name_taken_away_by_a_reload_are_chosen_from_then_on() {
         assert!(served(secured.rtmps, &client, "late.test").is_err());
         let late = secured.folder.put("late", &["late.test"]);
         secured.server.signal(Signal::HUP);
-        crate::support::server::wait_for("the new name", || {
+        wait_for("the new name", || {
             served(secured.rtmps, &client, "late.test").as_ref() == Ok(&late)
         });
         for file in ["late.crt", "late.key"] {
             std::fs::remove_file(secured.folder.served().join(file)).unwrap();
         }
         secured.server.signal(Signal::HUP);
-        crate::support::server::wait_for("the name to be gone", || {
-            served(secured.rtmps, &client, "late.test").is_err()
-        });
+        wait_for("the name to be gone", || served(secured.rtmps, &client, "late.test").is_err());
         secured.server.wait_log("cert_removed", "certificate", "late");
         assert!(served(secured.rtmps, &client, NAME).is_ok());
     }

@@ -25,10 +25,13 @@ impl Secured {
         Self::start_with(how, Folder::with_one(), "")
     }
 
-    /// Starts one with a folder of certificates and more settings: first keys of `[listen]`, then what
-    /// other sections there are.
+    /// Starts one with a folder of certificates, which it looks at again only when told to, and more
+    /// settings: first keys of `[listen]`, then what other sections there are.
     pub(crate) fn start_with(how: How, folder: Folder, settings: &str) -> Self {
-        let tls = format!("[tls]\ndir = \"{}\"\nwatch_interval_ms = 3600000\n", folder.served().display());
+        let tls = format!(
+            "[tls]\ndir = \"{}\"\nwatch_interval_ms = 3600000\n",
+            folder.served().display()
+        );
         let listen = "[listen]\nrtmps = \"127.0.0.1:0\"\n";
         let server = Server::start(how, &format!("{tls}{listen}{settings}"));
         // The log follows the ready line that `Server` waits for.
