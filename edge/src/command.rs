@@ -312,6 +312,9 @@ pub struct ClientInfo {
     pub app: Option<String>,
     /// Stream name, once publishing or playing.
     pub stream: Option<String>,
+    /// Everything it publishes and plays now: `role`, `app` and `stream` tell of the last only.
+    #[serde(skip)]
+    pub uses: Vec<(crate::access::Role, live::path::StreamPath)>,
     /// What the peer calls itself.
     pub flash_ver: Option<String>,
     /// Bytes received.

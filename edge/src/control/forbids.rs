@@ -18,11 +18,9 @@ use serde_json::json;
 use super::api::ApiError;
 use super::domains::BODY_BYTES_MAX;
 use super::{Control, inspect, unix_s};
-use crate::access::Role;
 use crate::access::forbid::{Forbid, REASON_BYTES_MAX, Scope, Target, utc_text};
 use crate::command::{ClientInfo, InspectScope};
 use crate::log::event;
-use crate::metrics;
 
 type Shared = State<Arc<Control>>;
 type Answer = Result<Response, ApiError>;
@@ -227,40 +225,36 @@ async fn cut(control: &Arc<Control>, target: &Target, scope: Scope) -> (usize, V
     (count, missing_workers)
 }
 
+/// Whether anything this connection does is what the forbid would refuse.
 fn is_meant(client: &ClientInfo, target: &Target, scope: Scope) -> bool {
-    let role = match client.role {
-        metrics::Role::Publisher => Role::Publish,
-        metrics::Role::Subscriber => Role::Play,
-        metrics::Role::Undecided => return false,
-    };
-    let is_target = match target {
-        Target::Stream(path) => {
-            let parts = [&client.vhost, &client.app, &client.stream];
-            let wanted = [path.vhost(), path.app(), path.name()];
-            parts.iter().zip(wanted).all(|(part, wanted)| part.as_deref() == Some(wanted))
-        }
-        Target::Address(network) => {
-            let peer = client.peer.parse::<std::net::SocketAddr>().map(|peer| peer.ip());
-            peer.is_ok_and(|peer| network.contains(peer))
-        }
-    };
-    is_target && scope.covers(role)
+    let peer = client.peer.parse::<std::net::SocketAddr>().map(|peer| peer.ip());
+    client.uses.iter().filter(|(role, _)| scope.covers(*role)).any(|(_, path)| match target {
+        Target::Stream(wanted) => path == wanted,
+        Target::Address(network) => peer.as_ref().is_ok_and(|peer| network.contains(*peer)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::command::ConnectionId;
+    use live::path::StreamPath;
 
-    fn client(role: metrics::Role, peer: &str, [vhost, app, stream]: [&str; 3]) -> ClientInfo {
-        let some = |text: &str| Some(text.to_owned());
+    use super::*;
+    use crate::access::Role;
+    use crate::command::ConnectionId;
+    use crate::metrics;
+
+    /// A connection that does something with a stream, and before that played another.
+    fn client(role: Option<Role>, peer: &str, [vhost, app, stream]: [&str; 3]) -> ClientInfo {
+        let path = |stream| StreamPath::new(vhost, app, stream).unwrap();
+        let uses = role.map(|role| vec![(role, path(stream)), (Role::Play, path("other"))]);
         ClientInfo {
             id: ConnectionId { worker: 0, serial: 1 },
-            role,
+            role: metrics::Role::Subscriber,
             peer: peer.to_owned(),
-            vhost: some(vhost),
-            app: some(app),
-            stream: some(stream),
+            vhost: None,
+            app: None,
+            stream: Some("other".to_owned()),
+            uses: uses.unwrap_or_default(),
             flash_ver: None,
             bytes_in: 0,
             bytes_out: 0,
@@ -272,19 +266,19 @@ mod tests {
 
     #[test]
     fn a_cut_means_those_whom_the_forbid_would_refuse_and_nobody_else() {
-        use metrics::Role::{Publisher, Subscriber, Undecided};
+        let (publisher, subscriber) = (Some(Role::Publish), Some(Role::Play));
         let cam = ["d", "live", "cam"];
         let target = |text: &str| text.parse::<Target>().unwrap();
         for (role, path, what, scope, expected) in [
-            (Publisher, cam, "stream:d/live/cam", Scope::Publish, true),
-            (Subscriber, cam, "stream:d/live/cam", Scope::Publish, false),
-            (Subscriber, cam, "stream:d/live/cam", Scope::All, true),
-            (Undecided, cam, "stream:d/live/cam", Scope::All, false),
-            (Publisher, ["d", "live", "cam2"], "stream:d/live/cam", Scope::All, false),
-            (Publisher, ["e", "live", "cam"], "stream:d/live/cam", Scope::All, false),
-            (Publisher, cam, "address:192.0.2.0/24", Scope::All, true),
-            (Subscriber, cam, "address:192.0.2.9", Scope::Play, true),
-            (Subscriber, cam, "address:192.0.2.8", Scope::Play, false),
+            (publisher, cam, "stream:d/live/cam", Scope::Publish, true),
+            (subscriber, cam, "stream:d/live/cam", Scope::Publish, false),
+            (subscriber, cam, "stream:d/live/cam", Scope::All, true),
+            (None, cam, "stream:d/live/cam", Scope::All, false),
+            (publisher, ["d", "live", "cam2"], "stream:d/live/cam", Scope::All, false),
+            (publisher, ["e", "live", "cam"], "stream:d/live/cam", Scope::All, false),
+            (publisher, cam, "address:192.0.2.0/24", Scope::All, true),
+            (subscriber, cam, "address:192.0.2.9", Scope::Play, true),
+            (subscriber, cam, "address:192.0.2.8", Scope::Play, false),
         ] {
             let is = is_meant(&client(role, "192.0.2.9:5000", path), &target(what), scope);
             assert_eq!(is, expected, "{role:?} {path:?} {what} {scope:?}");

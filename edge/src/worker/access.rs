@@ -212,6 +212,6 @@ fn canonical(address: IpAddr) -> IpAddr {
 }
 
 /// A refusal as it may stand in a log: the hash a peer presented may be right for another stream.
-fn log_text(text: &str) -> &str {
+pub(super) fn log_text(text: &str) -> &str {
     text.split_once("md5hash=").map_or(text, |(before, _)| before)
 }

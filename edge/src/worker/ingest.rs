@@ -7,6 +7,7 @@ use rtmp::session::{
 use uring::Io;
 
 use super::Worker;
+use super::access::log_text;
 use super::stream::{Grace, LocalPublisher, LocalStream};
 use crate::access::Grant;
 use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish};
@@ -324,7 +325,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         connection.session.reject_publish(msid, code, text);
         connection.claim_role(Role::Publisher);
         tracing::info!(event = "publish_refused", conn = %connection.id, peer = %connection.peer,
-            result = crate::metrics::Label::text(result), reason = text);
+            result = crate::metrics::Label::text(result), reason = log_text(text));
         self.close_unless_in_use(index);
     }
 
@@ -514,7 +515,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         connection.session.reject_play(msid, code, text);
         connection.claim_role(Role::Subscriber);
         tracing::info!(event = "play_refused", conn = %connection.id, peer = %connection.peer,
-            result = crate::metrics::Label::text(result), reason = text);
+            result = crate::metrics::Label::text(result), reason = log_text(text));
         self.close_unless_in_use(index);
     }
 

@@ -5,6 +5,7 @@ use uring::Io;
 use super::Worker;
 use super::settings::Settings;
 use super::stream::LocalStream;
+use crate::access::Role;
 use crate::command::{
     ClientInfo, Command, INSPECT_COUNT_MAX, InspectPage, InspectScope, PublisherInfo, StreamInfo,
     StreamShare, StreamState,
@@ -175,7 +176,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 let lag = play.subscriber.lag_ms(local.tap.as_ref()?, local.head.as_ref()?);
                 Some(u64::from(lag))
             });
+            let publishes = connection.publishes.iter().map(|p| (Role::Publish, p.stream));
+            let plays = connection.plays.iter().map(|p| (Role::Play, p.stream));
+            let uses = publishes.chain(plays).filter_map(|(role, stream)| {
+                Some((role, self.streams.get(stream)?.entry.path().clone()))
+            });
             page.clients.push(ClientInfo {
+                uses: uses.collect(),
                 id: connection.id,
                 role: connection.role,
                 peer: connection.peer.to_string(),

@@ -154,6 +154,7 @@ fn client(worker: u16, serial: u64) -> ClientInfo {
         app: Some("live/eu".into()),
         stream: Some("cam".into()),
         flash_ver: None,
+        uses: Vec::new(),
         bytes_in: 1,
         bytes_out: 2,
         lag_ms: Some(3),
