@@ -56,7 +56,8 @@ impl Transport {
     /// For logs.
     pub(crate) fn text(&self) -> &'static str {
         match self {
-            Self::Opening(_) | Self::Plain => "plain",
+            Self::Opening(_) => "opening",
+            Self::Plain => "plain",
             Self::Handshake(_) => "handshake",
             Self::Records(_) => "records",
             Self::Kernel(_) => "kernel",

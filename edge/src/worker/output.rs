@@ -15,7 +15,7 @@ use super::stream::LocalStream;
 use crate::connection::{
     CLOSE_FLUSH_MS_MAX, CLOSE_LINGER_MS_MAX, Closing, Connection, Play, Sending,
 };
-use crate::metrics::{CloseReason, Label};
+use crate::metrics::{CloseReason, Label, TlsHandshake};
 use crate::transport::Transport;
 
 /// Sends per turn for subscribers that catch up: a send of theirs fills a socket, which takes the
@@ -440,6 +440,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         self.by_serial.remove(&connection.id.serial);
         if connection.is_admitted {
             self.shared.addresses.release(connection.peer.ip());
+        }
+        if matches!(&connection.transport, Transport::Handshake(h) if !h.is_leaving) {
+            self.port.metrics().tls_handshakes.of(TlsHandshake::Failed).increment();
         }
         if let Some(mode) = connection.tls_mode {
             self.port.metrics().tls_connections.of(mode).decrement();

@@ -120,9 +120,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
             return;
         }
-        if is_late_to_open(connection, now, first_byte_ms_max, tls_handshake_ms_max) {
+        let late = is_late_to_open(connection, now, first_byte_ms_max, tls_handshake_ms_max);
+        if let Some(class) = late {
             tracing::info!(event = "timeout", conn = %connection.id, peer = %connection.peer,
-                class = "open", transport = connection.transport.text());
+                class, transport = connection.transport.text());
             self.close(index, CloseReason::HandshakeTimeout);
             return;
         }
@@ -313,17 +314,17 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 }
 
-/// Whether a connection has used up its time for the first byte or for the TLS handshake.
+/// What a connection was late with, if it has used up its time for the first byte or the TLS handshake: the class of the log line.
 fn is_late_to_open(
     connection: &Connection,
     now: Millis,
     first_byte_ms_max: u64,
     tls_handshake_ms_max: u64,
-) -> bool {
+) -> Option<&'static str> {
     let age_ms = now.0.saturating_sub(connection.accepted_at.0);
     match connection.transport {
-        Transport::Opening(_) => age_ms >= first_byte_ms_max,
-        Transport::Handshake(_) => age_ms >= tls_handshake_ms_max,
-        Transport::Plain | Transport::Records(_) | Transport::Kernel(_) => false,
+        Transport::Opening(_) => (age_ms >= first_byte_ms_max).then_some("first_byte"),
+        Transport::Handshake(_) => (age_ms >= tls_handshake_ms_max).then_some("tls_handshake"),
+        Transport::Plain | Transport::Records(_) | Transport::Kernel(_) => None,
     }
 }

@@ -157,6 +157,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Transport::Handshake(handshake) = &mut connection.transport else { return };
         let result = handshake.session.handle_bytes(data, &mut out, &mut plain);
         let wanted = handshake.session.wanted_bytes();
+        let is_established = handshake.session.facts().is_some();
         self.queue_sealed(index, out);
         match result {
             Ok(tls::Progress::Handshaking) => self.receive_record(index, wanted),
@@ -165,6 +166,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 if !plain.is_empty() {
                     self.on_plain(index, &plain);
                 }
+            }
+            // Its last flight and its goodbye in one piece.
+            Ok(tls::Progress::PeerClosed) if is_established => {
+                self.on_established(index);
+                if !plain.is_empty() {
+                    self.on_plain(index, &plain);
+                }
+                self.on_goodbye(index);
             }
             Ok(tls::Progress::PeerClosed) => self.abandon(index, CloseReason::PeerClosed),
             Err(error) => self.on_tls_error(index, &error),
@@ -396,13 +405,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         self.port.metrics().tls_errors.increment(error.label());
         let allow = self.error_lines.allow(now);
         let Some(connection) = self.connection(index) else { return };
-        let is_handshake = !connection.transport.is_open();
         if allow {
             tracing::warn!(event = "tls_error", conn = %connection.id, peer = %connection.peer,
                 class = error.label(), error = %error);
-        }
-        if is_handshake {
-            self.port.metrics().tls_handshakes.of(TlsHandshake::Failed).increment();
         }
         self.close(index, CloseReason::TlsError);
     }

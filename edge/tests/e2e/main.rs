@@ -20,6 +20,7 @@ mod players;
 mod publishers;
 mod server;
 
+mod access;
 mod codecs;
 mod lifecycle;
 mod obs;

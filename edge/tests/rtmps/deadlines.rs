@@ -27,22 +27,22 @@ struct Dawdler {
 }
 
 const DAWDLERS: &[Dawdler] = &[
-    Dawdler { name: "not a byte", class: "open", transport: Some("plain"), act: |_, _| {} },
+    Dawdler { name: "not a byte", class: "first_byte", transport: Some("opening"), act: |_, _| {} },
     Dawdler {
         name: "half a PROXY header",
-        class: "open",
-        transport: Some("plain"),
+        class: "first_byte",
+        transport: Some("opening"),
         act: |peer, _| assert!(peer.send_wire(b"PROXY TCP4 203.0.113.7")),
     },
     Dawdler {
         name: "a PROXY header and not a byte",
-        class: "open",
-        transport: Some("plain"),
+        class: "first_byte",
+        transport: Some("opening"),
         act: |peer, _| assert!(peer.send_wire(&v2("203.0.113.7:1", &[]))),
     },
     Dawdler {
         name: "half a hello",
-        class: "open",
+        class: "tls_handshake",
         transport: Some("handshake"),
         act: |peer, config| {
             let hello = peer.hello(config, NAME);
@@ -51,7 +51,7 @@ const DAWDLERS: &[Dawdler] = &[
     },
     Dawdler {
         name: "a hello byte by byte",
-        class: "open",
+        class: "tls_handshake",
         transport: Some("handshake"),
         act: |peer, config| {
             let hello = peer.hello(config, NAME);
@@ -67,7 +67,7 @@ const DAWDLERS: &[Dawdler] = &[
     },
     Dawdler {
         name: "a hello and no more",
-        class: "open",
+        class: "tls_handshake",
         transport: Some("handshake"),
         act: |peer, config| {
             let hello = peer.hello(config, NAME);

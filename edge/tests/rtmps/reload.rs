@@ -18,6 +18,8 @@ use crate::support::server::wait_for;
 use crate::tunnel::Tunnel;
 
 const PLAYERS: usize = 50;
+/// Frames that may be on their way to the slowest player before the next is sent.
+const AHEAD_MAX: usize = 200;
 /// The stream runs faster than its clock here, and nobody may be skipped for it.
 const SETTINGS: &str = "[defaults]\nlag_ms_max = 600000\nretention_ms = 600000\n";
 
@@ -45,11 +47,20 @@ impl Crowd {
         crowd
     }
 
-    /// Streams, one picture per turn, until the condition holds.
+    /// True while somebody has yet to take much of what was sent.
+    fn is_far_ahead(&self) -> bool {
+        let taken = |&player: &usize| self.net.clients[player].last_sequence().unwrap_or(0);
+        let slowest = self.players.iter().map(taken).min().unwrap_or(0);
+        self.source.sent.len() > slowest as usize + AHEAD_MAX
+    }
+
+    /// Streams, one picture per turn as long as everybody follows, until the condition holds.
     fn stream_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            self.net.send_frames(self.publisher, &mut self.source, 1);
+            if !self.is_far_ahead() {
+                self.net.send_frames(self.publisher, &mut self.source, 1);
+            }
             self.net.turn();
             if done(self) {
                 return;

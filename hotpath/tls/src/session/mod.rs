@@ -458,6 +458,10 @@ impl Session {
                 Next::Again { data_records: more } => data_records += more,
                 Next::Blocked => break Ok(()),
                 Next::PeerClosed => {
+                    // The last flight and the goodbye may have come in one piece.
+                    if self.common().is_some_and(|common| !common.is_handshaking()) {
+                        self.establish()?;
+                    }
                     self.phase = Phase::PeerClosed;
                     start = self.incoming.len();
                     break Ok(());
