@@ -1,9 +1,9 @@
 //! The front door: who is really calling, and in which protocol. First bytes decide.
 //!
 //! ```text
-//!   accepted ─► [PROXY header, from trusted networks only] ─► first byte ─┬─ 0x16  TLS ─► first plaintext byte
-//!                                                                          ├─ A..Z  HTTP
-//!                                                                          └─ other RTMP (its session judges)
+//!   accepted ─► [PROXY header of a trusted peer] ─► first byte ─┬─ 0x16  TLS ─► first plaintext byte
+//!                                                               ├─ A..Z  HTTP
+//!                                                               └─ other RTMP (its session judges)
 //! ```
 //!
 //! Sans-IO and bounded: at most [`PROXY_BYTES_MAX`] bytes are ever held, and [`Step::More`] says how many

@@ -165,6 +165,7 @@ pub fn run(
         rtmp: started.rtmp,
         rtmps: started.rtmps,
         is_kernel_tls: started.is_kernel_tls,
+        has_domains: access.counts().0 > 0,
         admin: admin.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?,
         workers: started.handles.len(),
         io: started.io,
@@ -228,6 +229,8 @@ pub struct Addresses {
     pub rtmps: Option<SocketAddr>,
     /// The kernel makes TLS records.
     pub is_kernel_tls: bool,
+    /// Addresses must be those of a domain.
+    pub has_domains: bool,
     /// Admin HTTP.
     pub admin: Option<SocketAddr>,
     /// Number of workers.
@@ -257,7 +260,12 @@ impl Addresses {
     /// URLs to paste, then the ready line.
     pub fn banner(&self) -> String {
         let mut out = format!("Ringcast {}\n", env!("CARGO_PKG_VERSION"));
-        if let Some(address) = self.rtmp {
+        if self.has_domains {
+            out.push_str(
+                "\n  Domains are configured: only addresses on them are served. To get one:\n\
+                 \x20   ringctl url publish --domain NAME --app live --stream mystream\n",
+            );
+        } else if let Some(address) = self.rtmp {
             let server = format!("rtmp://{}/live", url_authority(address, 1935));
             out.push_str(&format!(
                 "\n  Publish  (any stream name; \"mystream\" is an example)\n\
@@ -275,7 +283,7 @@ impl Addresses {
                 );
             }
         }
-        if let Some(address) = self.rtmps {
+        if let Some(address) = self.rtmps.filter(|_| !self.has_domains) {
             let server = format!("rtmps://{}/live", url_authority(address, 443));
             out.push_str(&format!(
                 "  Over TLS, by a name of the certificate in place of the address\n\
@@ -327,6 +335,7 @@ mod tests {
             rtmp: Some(rtmp.parse().unwrap()),
             rtmps: None,
             is_kernel_tls: false,
+            has_domains: false,
             admin: Some("127.0.0.1:9090".parse().unwrap()),
             workers: 2,
             io: IoKind::Uring,
@@ -356,6 +365,8 @@ mod tests {
         let banner = addresses("0.0.0.0:1935").banner();
         assert!(banner.contains("Server: rtmp://127.0.0.1/live   Stream Key: mystream\n"));
         assert!(banner.lines().last().unwrap().starts_with("ready rtmp=0.0.0.0:1935 "));
+        let with_domains = Addresses { has_domains: true, ..addresses("0.0.0.0:1935") }.banner();
+        assert!(!with_domains.contains("rtmp://") && with_domains.contains("ringctl url publish"));
         let banner = addresses("[::]:4000").banner();
         assert!(banner.contains("ffplay rtmp://[::1]:4000/live/mystream\n"), "{banner}");
     }

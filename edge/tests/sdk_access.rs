@@ -2,10 +2,12 @@
 //!
 //! `tools/sdks` installs the kits; without them the tests say so and pass, unless EDGE_E2E=required.
 
+mod support;
+
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use edge::access::providers::oss::{AccessKey, SignedUrl};
@@ -15,6 +17,8 @@ use edge::access::secret::SecretText;
 use edge::access::{Role, Suffix};
 use live::path::{Resolved, resolve};
 use serde_json::Value;
+
+use support::server::{Server, matrix, wait_for};
 
 const KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
 const APP_ID: u32 = 1_400_000_001;
@@ -188,4 +192,134 @@ fn live_channel_addresses_of_the_kit_open_their_channel_only() {
         let late = ask(&scheme(KEY), Role::Publish, &connect(address), now() + 2 * VALID_S);
         assert!(late.unwrap_err().text.starts_with("AccessDenied: expired Expires="));
     }
+}
+
+/// A server whose domains check what the kits make.
+fn serving(public_key: &Path) -> Server {
+    let domain = |name: &str, more: &str, provider: &str| {
+        format!(
+            "[domain.\"{name}\"]\ntype = \"push\"\n{more}\n\
+             [[domain.\"{name}\".provider]]\n{provider}\n"
+        )
+    };
+    let oss = format!("scheme = \"oss\"\naccess_key_id = \"test-ak-id\"\nkey = {KEY:?}");
+    let v2 = format!("scheme = \"usersig\"\nsdk_app_id = {APP_ID}\nkey = {KEY:?}");
+    let v1 =
+        format!("scheme = \"usersig\"\nsdk_app_id = {APP_ID}\npublic_key_file = {public_key:?}");
+    let text = [
+        domain("127.0.0.1", "style = \"oss\"", &oss),
+        domain("test-bucket.oss.test", "style = \"oss\"", &oss),
+        domain("rooms.test", "", &format!("{v2}\nprivate_map_key = true")),
+        domain("tickets.test", "", &v2),
+        domain("old.test", "", &v1),
+    ];
+    Server::start(matrix(&[1])[0], &text.concat())
+}
+
+/// ffmpeg with this address, sent to the server whatever host it names; its log goes to the file.
+fn ffmpeg(server: &Server, address: &str, log: &Path) -> Child {
+    let (authority, path) = address.strip_prefix("rtmp://").unwrap().split_once('/').unwrap();
+    let (names, query) = path.split_once('?').unwrap();
+    let (app, name) = names.rsplit_once('/').unwrap();
+    let log = fs::File::create(log).unwrap();
+    Command::new("ffmpeg")
+        .args(["-nostdin", "-hide_banner", "-loglevel", "warning", "-re"])
+        .args(["-f", "lavfi", "-i", "testsrc=size=160x90:rate=10", "-t", "60"])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-f", "flv"])
+        // Its own way to take an address apart cuts long names off.
+        .args(["-rtmp_app", app, "-rtmp_playpath", &format!("{name}?{query}")])
+        .args(["-rtmp_tcurl", &format!("rtmp://{authority}/{app}")])
+        .arg(format!("rtmp://{}/{app}/{name}", server.rtmp))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// ffmpeg must be let in with this address, and refused with this text with another.
+fn expect_over_rtmp(server: &Server, log: &Path, good: &str, bad: &[(String, String)]) {
+    let accepted = server.events("publish").len();
+    let mut child = ffmpeg(server, good, log);
+    wait_for("ffmpeg to publish", || {
+        let status = child.try_wait().unwrap();
+        let log = || fs::read_to_string(log).unwrap_or_default();
+        assert!(status.is_none(), "{good}: {status:?} {}", log());
+        server.events("publish").len() > accepted
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for (address, text) in bad {
+        let mut child = ffmpeg(server, address, log);
+        wait_for("ffmpeg to give up", || child.try_wait().unwrap().is_some());
+        let said = fs::read_to_string(log).unwrap();
+        assert!(said.contains(text), "{address}: wants {text:?}: {said}");
+    }
+    assert_eq!(server.events("publish").len(), accepted + 1);
+}
+
+#[test]
+fn what_the_kits_make_is_accepted_from_ffmpeg_over_rtmp() {
+    let Some(python) = program("python/bin/python") else { return };
+    let (Some(python_v1), Some(modules)) =
+        (program("python-v1/bin/python"), program("node/node_modules"))
+    else {
+        return;
+    };
+    if Command::new("ffmpeg").arg("-version").stdout(Stdio::null()).status().is_err() {
+        let required = std::env::var("EDGE_E2E").is_ok_and(|value| value == "required");
+        assert!(!required, "ffmpeg is not installed");
+        println!("skipped: not installed: [\"ffmpeg\"]");
+        return;
+    }
+    let vectors: Value = serde_json::from_str(include_str!("data/access_vectors.json")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let files = ["private_key_pem", "public_key_pem"].map(|name| {
+        let path = dir.path().join(name);
+        fs::write(&path, vectors["usersig_v1"][name].as_str().unwrap()).unwrap();
+        path
+    });
+    let server = serving(&files[1]);
+    let log = dir.path().join("ffmpeg.log");
+
+    let of_python = json(Command::new(python).arg(script("kits.py")));
+    for name in ["oss_by_path", "oss_by_host"] {
+        let good = of_python[name].as_str().unwrap();
+        let other = good.replace("test-channel", "other-channel");
+        let mismatch = "SignatureDoesNotMatch: the signature does not match".to_owned();
+        expect_over_rtmp(&server, &log, good, &[(other, mismatch)]);
+    }
+    let of_node = json(Command::new("node").arg(script("kits.js")).env("NODE_PATH", modules));
+    for made in [&of_python, &of_node] {
+        let (usersig, map_key) =
+            (made["usersig"].as_str().unwrap(), made["map_key_ff"].as_str().unwrap());
+        let watch = made["map_key_ab"].as_str().unwrap();
+        let at = |room: &str, user: &str, map_key: &str| {
+            let query = format!("userid={user}&usersig={usersig}&privateMapKey={map_key}");
+            format!("rtmp://rooms.test/rtc/{room}?{query}")
+        };
+        let denied = |text: &str| format!("denied by req auth: {text}");
+        let bad = [
+            (at("1235", USER, map_key), denied("privateMapKey is for another room")),
+            (at(ROOM, "somebody", map_key), denied("usersig is for another user")),
+            (at(ROOM, USER, watch), denied("privateMapKey does not allow to publish")),
+        ];
+        expect_over_rtmp(&server, &log, &at(ROOM, USER, map_key), &bad);
+        let alone = format!("rtmp://tickets.test/live/cam?userid={USER}&usersig={usersig}");
+        expect_over_rtmp(&server, &log, &alone, &[]);
+    }
+    let named = of_node["map_key_named"].as_str().unwrap();
+    let usersig = of_node["usersig"].as_str().unwrap();
+    let good = format!(
+        "rtmp://rooms.test/rtc/room-A1?userid={USER}&usersig={usersig}&privateMapKey={named}"
+    );
+    expect_over_rtmp(&server, &log, &good, &[]);
+
+    let (app_id, valid_s) = (APP_ID.to_string(), VALID_S.to_string());
+    let mut command = Command::new(python_v1);
+    let ticket =
+        output(command.arg(script("kit_v1.py")).args(&files).args([&app_id, USER, &valid_s]));
+    let at = |user: &str| format!("rtmp://old.test/live/cam?userid={user}&usersig={ticket}");
+    let bad = [(at("somebody"), "denied by req auth: usersig is for another user".to_owned())];
+    expect_over_rtmp(&server, &log, &at(USER), &bad);
 }

@@ -93,6 +93,19 @@ impl Rules {
         }
     }
 
+    /// Whether a stream or an address is shut out now: for an answer that has been on its way while that
+    /// may have changed.
+    pub fn forbidden(
+        &self,
+        path: &StreamPath,
+        role: Role,
+        peer: IpAddr,
+        unix_s: u64,
+    ) -> Option<Denial> {
+        let of_address = self.forbids.check_address(peer, role, unix_s);
+        of_address.or_else(|| self.forbids.check_stream(path, role, unix_s))
+    }
+
     /// Hands a question that [`Rules::decide`] answered with `Ask` to the control thread; the answer
     /// comes as `Command::Answer` with the question's ticket. When too many wait already, answers at once
     /// by the domain's `fail` setting.

@@ -22,7 +22,8 @@ sections! {
     pub struct Listen {
         /// RTMP for publishers and players.
         rtmp: Listener = Listener::Address(SocketAddr::new(ANY_IPV4, 1935)), "", LISTENER, Restart;
-        /// RTMP over TLS; plain RTMP is taken here too, the first byte decides. Needs certificates, see [tls].
+        /// RTMP over TLS; plain RTMP is taken here too: the first byte decides. Needs certificates, see
+        /// [tls].
         /// 0.0.0.0:443 instead if there are certificates and this key is set nowhere.
         rtmps: Listener = Listener::Off, "", LISTENER, Restart;
         /// Viewers' HTTP. Not served by this version: a warning is logged and the ready line says off.
@@ -30,7 +31,8 @@ sections! {
         /// Admin HTTP: health, metrics, API. Any address but loopback requires admin.token.
         admin: Listener = Listener::Address(SocketAddr::new(LOOPBACK, 9090)), "", LISTENER, Restart;
         /// Proxies whose PROXY protocol header (version 1 or 2) is believed: the address it tells is the
-        /// client's for logs, limits and access. Theirs need not send one; a header of anybody else is an error.
+        /// client's for logs, limits and access. They need not send one; a header of anybody else is an
+        /// error.
         proxy_from: Networks = Networks::default(), "", "networks like \"10.0.0.0/8,::1\"", Live;
         /// Connections the kernel may hold between two accepts of a worker.
         /// The kernel lowers it to net.core.somaxconn.
@@ -39,9 +41,9 @@ sections! {
 
     /// Certificates.
     pub struct Tls {
-        /// Session tickets sent after a TLS 1.3 handshake, for those who come back. 0 turns resumption off, and
-        /// lets programs play that take a ticket for the end (librtmp over GnuTLS: rtmpdump, unless held to
-        /// TLS 1.2).
+        /// Session tickets sent after a TLS 1.3 handshake, for those who come back. 0 turns resumption off,
+        /// and lets programs play that take a ticket for the end (librtmp over GnuTLS: rtmpdump, unless
+        /// held to TLS 1.2).
         tickets: u16 = 2, "tickets", 0..=8, Restart;
         /// Whether the kernel makes the TLS records (kTLS). "auto" where it can; "require" refuses to start
         /// where it cannot: modprobe tls.

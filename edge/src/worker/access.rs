@@ -97,6 +97,17 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if connection.closing.is_some() {
             return;
         }
+        let peer = canonical(connection.peer.ip());
+        let decision = match decision {
+            Decision::Allow(grant) => {
+                let unix_s = (self.clocks.unix_s)();
+                match self.rules.forbidden(&grant.path, pending.role, peer, unix_s) {
+                    Some(denial) => Decision::Deny(denial),
+                    None => Decision::Allow(grant),
+                }
+            }
+            other => other,
+        };
         self.conclude(index, pending.role, pending.msid, decision);
         self.resume_input(index);
         self.pump(index);

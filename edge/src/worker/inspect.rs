@@ -178,7 +178,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             });
             let publishes = connection.publishes.iter().map(|p| (Role::Publish, p.stream));
             let plays = connection.plays.iter().map(|p| (Role::Play, p.stream));
-            let uses = publishes.chain(plays).filter_map(|(role, stream)| {
+            let pending = connection.pending_publish.iter().map(|p| (Role::Publish, p.stream));
+            let uses = publishes.chain(pending).chain(plays).filter_map(|(role, stream)| {
                 Some((role, self.streams.get(stream)?.entry.path().clone()))
             });
             page.clients.push(ClientInfo {

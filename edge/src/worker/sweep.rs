@@ -314,7 +314,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 }
 
-/// What a connection was late with, if it has used up its time for the first byte or the TLS handshake: the class of the log line.
+/// What a connection was late with, if it has used up its time for the first byte or the TLS handshake:
+/// the class of the log line.
 fn is_late_to_open(
     connection: &Connection,
     now: Millis,

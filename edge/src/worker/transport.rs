@@ -219,7 +219,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         else {
             return;
         };
-        let is_leaving = matches!(&connection.transport, Transport::Handshake(handshake) if handshake.is_leaving);
+        let transport = &connection.transport;
+        let is_leaving = matches!(transport, Transport::Handshake(h) if h.is_leaving);
         if !is_leaving || connection.is_output_busy() || connection.output.sealed_rest.is_some() {
             return;
         }

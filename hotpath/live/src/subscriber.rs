@@ -280,9 +280,9 @@ impl Subscriber {
 
     /// The next bytes of the shared wire image: all of a segment up to the target, so a lease ends
     /// where a message ends. The first lease after a join is one message, the keyframe: the pictures of all
-    /// who join at the same time leave before the rest of anybody's GOP. `None` if there is nothing to send, or if the cursor has fallen out of
-    /// the ring (then [`Subscriber::check_lag`] says what to do). Each lease is answered by one
-    /// [`Subscriber::on_sent`].
+    /// who join at the same time leave before the rest of anybody's GOP. `None` if there is
+    /// nothing to send, or if the cursor has fallen out of the ring (then [`Subscriber::check_lag`] says what
+    /// to do). Each lease is answered by one [`Subscriber::on_sent`].
     pub fn next_lease(&mut self, tap: &Tap) -> Option<Lease> {
         if self.state == State::Flowing && self.cursor < self.target {
             let mut target = self.target;

@@ -98,7 +98,7 @@ impl Default for IoConfig {
             recv_buffers: 512,
             recv_buffer_bytes: 16 * 1024,
             connections_max: 1 << 20,
-            completions_per_turn_max: 1024,
+            completions_per_turn_max: 256,
             defer_taskrun: true,
             accept_backoff_ms: 100,
             connect_socket: SocketOptions::default(),
