@@ -34,7 +34,8 @@ use crate::config::{Config, ConfigError, Source};
 use crate::host;
 use crate::log::{LogHandle, event};
 use crate::metrics::{
-    CertificateState, Label as _, Outcome, ProcessMetrics, WorkerMetrics, openmetrics,
+    CertificateState, KernelTlsPath, Label as _, Outcome, ProcessMetrics, WorkerMetrics,
+    openmetrics,
 };
 
 pub use life::{RunError, run};
@@ -305,9 +306,27 @@ impl Control {
         self.process.domains_faulty.set(faulty);
         self.process.forbids.set(forbids);
         self.process.resident_bytes.set(host::resident_bytes());
+        self.note_kernel_tls();
         self.certificate_metrics();
         let workers: Vec<&WorkerMetrics> = self.workers.iter().map(WorkerHandle::metrics).collect();
         openmetrics::render(&self.process, &workers)
+    }
+
+    /// What the kernel counts of its TLS; nothing where it has none.
+    fn note_kernel_tls(&self) {
+        let Ok(stat) = uring::read_tls_stat() else { return };
+        let figures = [
+            (KernelTlsPath::SendSoftware, stat.send_software_now, stat.send_software),
+            (KernelTlsPath::ReceiveSoftware, stat.receive_software_now, stat.receive_software),
+            (KernelTlsPath::SendDevice, stat.send_device_now, stat.send_device),
+            (KernelTlsPath::ReceiveDevice, stat.receive_device_now, stat.receive_device),
+        ];
+        for (path, now, ever) in figures {
+            self.process.kernel_tls_sockets.of(path).set(now);
+            self.process.kernel_tls_sockets_total.of(path).set_total(ever);
+        }
+        self.process.kernel_tls_decrypt_errors.set_total(stat.decrypt_errors);
+        self.process.kernel_tls_rekeys.set_total(stat.rekeys);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact in a float")]

@@ -174,6 +174,17 @@ labels! {
         /// Not asked, because the hook has failed too often.
         LeftAlone = "left_alone",
     }
+    /// Who in the kernel makes the TLS records of a socket, in which direction.
+    KernelTlsPath "path" {
+        /// Sends, by the kernel's own code.
+        SendSoftware = "send_software",
+        /// Receives, by the kernel's own code.
+        ReceiveSoftware = "receive_software",
+        /// Sends, by a network card.
+        SendDevice = "send_device",
+        /// Receives, by a network card.
+        ReceiveDevice = "receive_device",
+    }
     /// How a publish request ended.
     PublishResult "result" {
         /// A new stream, or a stream that waited.

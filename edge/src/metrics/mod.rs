@@ -20,8 +20,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub use labels::{
     CertificateState, CloseReason, ConnectionState, DenyReason, Direction, FlushCause, GraceResult,
-    HookResult, Label, MediaKind, Outcome, PlayResult, PublishResult, Role, SkipReason, StreamLife,
-    TlsHandshake, TlsMode,
+    HookResult, KernelTlsPath, Label, MediaKind, Outcome, PlayResult, PublishResult, Role,
+    SkipReason, StreamLife, TlsHandshake, TlsMode,
 };
 pub use table::{ProcessMetrics, WorkerMetrics};
 

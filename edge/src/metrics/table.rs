@@ -8,8 +8,8 @@ use super::openmetrics::{Family, Metric, Scope};
 use super::{
     Buckets, CertificateState, CloseReason, ConnectionState, Counter, CounterBy, CounterByPair,
     DenyReason, ErrorCounter, FlushCause, Gauge, GaugeBy, GaugeByPair, GraceResult, Histogram,
-    HookResult, MediaKind, NamedTimes, Outcome, PlayResult, PublishResult, RealGauge, Role,
-    SkipReason, StreamLife, TlsHandshake, TlsMode,
+    HookResult, KernelTlsPath, MediaKind, NamedTimes, Outcome, PlayResult, PublishResult,
+    RealGauge, Role, SkipReason, StreamLife, TlsHandshake, TlsMode,
 };
 
 /// Lag of a subscriber, observed in milliseconds of stream time, exported in seconds.
@@ -196,4 +196,12 @@ metrics! {
     fds_max: Gauge = "ringcast_file_descriptors_max";
     /// Resident memory of the process.
     resident_bytes: Gauge = "ringcast_resident_memory_bytes";
+    /// Sockets whose TLS records the kernel makes now, of the whole network namespace (/proc/net/tls_stat).
+    kernel_tls_sockets: GaugeBy<KernelTlsPath> = "ringcast_kernel_tls_sockets";
+    /// Sockets the kernel ever took TLS keys for, of the whole network namespace.
+    kernel_tls_sockets_total: CounterBy<KernelTlsPath> = "ringcast_kernel_tls_sockets_taken";
+    /// TLS records the kernel could not open, of the whole network namespace.
+    kernel_tls_decrypt_errors: Counter = "ringcast_kernel_tls_decrypt_errors";
+    /// TLS keys the kernel replaced, both directions, of the whole network namespace (Linux 6.14).
+    kernel_tls_rekeys: Counter = "ringcast_kernel_tls_rekeys";
 }
