@@ -1,0 +1,169 @@
+//! The writer against the validator, and whole texts.
+
+use std::string::String;
+
+use super::query::{Answer, Reload};
+use super::window::{Window, WindowSettings};
+use super::*;
+use crate::segment::Event;
+
+const DATE_MS: u64 = 1_795_219_200_000;
+
+fn begin(window: &mut Window, sequence: u64, generation: u32, discontinuity: bool) {
+    let date_ms = DATE_MS + sequence * 2000;
+    let begin = Event::Begin { sequence, generation, discontinuity, independent: true, date_ms };
+    assert_eq!(window.apply(&begin), None);
+}
+
+fn part(window: &mut Window, sequence: u64, part: u32, duration_ms: u32) {
+    let independent = part == 0;
+    window.apply(&Event::Part { sequence, part, duration_ms, independent, bytes: 0..0 });
+}
+
+fn whole(window: &mut Window, sequence: u64, generation: u32, discontinuity: bool) -> Option<u64> {
+    begin(window, sequence, generation, discontinuity);
+    for at in 0..4 {
+        part(window, sequence, at, 500);
+    }
+    window.apply(&Event::End { sequence, duration_ms: 2000 })
+}
+
+fn text(window: &Window, part_target_ms: Option<u32>, skip: bool) -> String {
+    let names = Names { container: Container::Fmp4, query: "s=1" };
+    let reports = [Report { uri: "../b/x.m3u8", last_msn: 3, last_part: Some(0) }];
+    let playlist = MediaPlaylist {
+        target_ms: 2000,
+        part_target_ms,
+        ended: false,
+        skip,
+        reports: &reports,
+        names,
+    };
+    let mut out = String::new();
+    playlist.write(window, &mut out);
+    assert_eq!(validate::media(&out), [], "{out}");
+    out
+}
+
+#[test]
+fn a_low_latency_playlist_is_written_line_by_line() {
+    let mut window = Window::new(WindowSettings::default());
+    whole(&mut window, 0, 1, false);
+    begin(&mut window, 1, 2, true);
+    part(&mut window, 1, 0, 500);
+    let wanted = "#EXTM3U
+#EXT-X-VERSION:9
+#EXT-X-INDEPENDENT-SEGMENTS
+#EXT-X-TARGETDURATION:2
+#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1.500,CAN-SKIP-UNTIL=12.000
+#EXT-X-PART-INF:PART-TARGET=0.500
+#EXT-X-MEDIA-SEQUENCE:0
+#EXT-X-MAP:URI=\"init-1.mp4?s=1\"
+#EXT-X-PROGRAM-DATE-TIME:2026-11-21T00:00:00.000Z
+#EXT-X-PART:DURATION=0.500,URI=\"part-0.0.m4s?s=1\",INDEPENDENT=YES
+#EXT-X-PART:DURATION=0.500,URI=\"part-0.1.m4s?s=1\"
+#EXT-X-PART:DURATION=0.500,URI=\"part-0.2.m4s?s=1\"
+#EXT-X-PART:DURATION=0.500,URI=\"part-0.3.m4s?s=1\"
+#EXTINF:2.000,
+seg-0.m4s?s=1
+#EXT-X-DISCONTINUITY
+#EXT-X-MAP:URI=\"init-2.mp4?s=1\"
+#EXT-X-PROGRAM-DATE-TIME:2026-11-21T00:00:02.000Z
+#EXT-X-PART:DURATION=0.500,URI=\"part-1.0.m4s?s=1\",INDEPENDENT=YES
+#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"part-1.1.m4s?s=1\"
+#EXT-X-RENDITION-REPORT:URI=\"../b/x.m3u8\",LAST-MSN=3,LAST-PART=0
+";
+    assert_eq!(text(&window, Some(500), false), wanted);
+}
+
+#[test]
+fn a_plain_playlist_ends_with_its_last_complete_segment() {
+    let mut window = Window::new(WindowSettings::default());
+    whole(&mut window, 0, 1, false);
+    begin(&mut window, 1, 1, false);
+    part(&mut window, 1, 0, 500);
+    let out = text(&window, None, false);
+    assert!(!out.contains("PART") && !out.contains("HINT"), "{out}");
+    assert!(out.contains("seg-0.m4s") && !out.contains("seg-1"), "{out}");
+    assert!(!out.contains("2026-11-21T00:00:02"), "no date without its segment\n{out}");
+}
+
+#[test]
+fn a_delta_update_leaves_out_what_is_older_than_six_targets() {
+    let mut window = Window::new(WindowSettings { listed: 20, behind: 2 });
+    for sequence in 0..10 {
+        assert_eq!(whole(&mut window, sequence, 1, sequence == 2), None);
+    }
+    let out = text(&window, Some(500), true);
+    assert!(out.contains("#EXT-X-SKIP:SKIPPED-SEGMENTS=3\n"), "{out}");
+    assert!(!out.contains("EXT-X-MAP") && !out.contains("seg-2") && out.contains("seg-3"), "{out}");
+    assert!(out.contains("#EXT-X-MEDIA-SEQUENCE:0\n"));
+    assert!(!out.contains("part-6.") && out.contains("part-7."), "parts of three targets: {out}");
+    assert!(!text(&window, None, true).contains("SKIP"));
+}
+
+#[test]
+fn the_window_slides_and_counts_discontinuities_that_leave() {
+    let mut window = Window::new(WindowSettings { listed: 2, behind: 1 });
+    assert_eq!(whole(&mut window, 0, 1, false), None);
+    assert_eq!(whole(&mut window, 1, 2, true), None);
+    assert_eq!(whole(&mut window, 2, 2, false), None);
+    assert_eq!((window.first_sequence(), window.discontinuity_sequence()), (1, 0));
+    assert_eq!(whole(&mut window, 3, 2, false), Some(0));
+    assert_eq!((window.first_sequence(), window.discontinuity_sequence()), (2, 1));
+    assert!(text(&window, None, false).contains("#EXT-X-DISCONTINUITY-SEQUENCE:1\n"));
+    for sequence in 4..100 {
+        assert_eq!(whole(&mut window, sequence, 2, false), Some(sequence - 3));
+    }
+}
+
+#[test]
+fn a_blocking_reload_waits_for_exactly_what_it_names() {
+    let mut window = Window::new(WindowSettings::default());
+    whole(&mut window, 0, 1, false);
+    begin(&mut window, 1, 1, false);
+    part(&mut window, 1, 0, 500);
+    for (query, wanted) in [
+        ("", Answer::Now),
+        ("_HLS_msn=0", Answer::Now),
+        ("_HLS_msn=1", Answer::Wait),
+        ("_HLS_msn=1&_HLS_part=0", Answer::Now),
+        ("x=y&_HLS_part=1&_HLS_msn=1&_HLS_skip=YES", Answer::Wait),
+        ("_HLS_msn=0&_HLS_part=3", Answer::Now),
+        // Behind the last part is the first of the next segment.
+        ("_HLS_msn=0&_HLS_part=4", Answer::Now),
+        ("_HLS_msn=3", Answer::Wait),
+        ("_HLS_msn=4", Answer::TooFar),
+        ("_HLS_msn=18446744073709551615", Answer::TooFar),
+    ] {
+        assert_eq!(Reload::parse(query).unwrap().answer(&window), wanted, "{query}");
+    }
+    window.apply(&Event::End { sequence: 1, duration_ms: 500 });
+    assert_eq!(Reload::parse("_HLS_msn=1").unwrap().answer(&window), Answer::Now);
+    let behind = Reload::parse("_HLS_msn=1&_HLS_part=1").unwrap();
+    assert_eq!(behind.answer(&window), Answer::Wait);
+    for query in
+        ["_HLS_part=1", "_HLS_msn=-1", "_HLS_msn=", "_HLS_msn=1&_HLS_part=x", "_HLS_msn=+1"]
+    {
+        assert!(Reload::parse(query).is_err(), "{query}");
+    }
+}
+
+#[test]
+fn a_multivariant_playlist_passes_the_validator() {
+    let variants = [
+        multivariant::Variant {
+            uri: "x.m3u8?s=1",
+            bandwidth: 2_000_000,
+            codecs: "avc1.64001f,mp4a.40.2",
+            resolution: (1280, 720),
+        },
+        multivariant::Variant { uri: "a.m3u8", bandwidth: 0, codecs: "", resolution: (0, 0) },
+    ];
+    let mut out = String::new();
+    multivariant::write(&variants, true, &mut out);
+    assert_eq!(validate::multivariant(&out), [], "{out}");
+    assert!(
+        out.contains("BANDWIDTH=2000000,CODECS=\"avc1.64001f,mp4a.40.2\",RESOLUTION=1280x720\n")
+    );
+}

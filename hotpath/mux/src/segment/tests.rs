@@ -1,0 +1,228 @@
+//! Where parts and segments are cut.
+
+use std::vec::Vec;
+
+use super::*;
+
+const AVC_CONFIG: [u8; 19] =
+    [0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1F, 0xFF, 0xE1, 0, 1, 0x67, 1, 0, 1, 0x68, 0];
+const AAC_CONFIG: [u8; 4] = [0xAF, 0, 0x12, 0x10];
+const KEY: [u8; 10] = [0x17, 1, 0, 0, 0, 0, 0, 0, 1, 0x65];
+const INTER: [u8; 10] = [0x27, 1, 0, 0, 0, 0, 0, 0, 1, 0x41];
+const SOUND: [u8; 4] = [0xAF, 1, 0x21, 0x10];
+
+struct Bench {
+    segmenter: Segmenter,
+    out: Output,
+}
+
+impl Bench {
+    fn new(container: Container) -> Self {
+        Self { segmenter: Segmenter::new(Settings::new(container)), out: Output::default() }
+    }
+
+    fn push(&mut self, kind: u8, timestamp: u32, body: &[u8]) {
+        let wall_ms = 1_000_000 + u64::from(timestamp);
+        self.segmenter.push(kind, timestamp, body, wall_ms, &mut self.out);
+    }
+
+    /// Pictures every 40 ms from `from_ms`, a keyframe every `gop`th.
+    fn pictures(&mut self, from_ms: u32, count: u32, gop: u32) {
+        for at in 0..count {
+            let body = if at % gop == 0 { &KEY } else { &INTER };
+            self.push(9, from_ms.wrapping_add(at * 40), body);
+        }
+    }
+
+    fn finish(&mut self) -> Vec<Event> {
+        self.segmenter.finish(&mut self.out);
+        core::mem::take(&mut self.out.events)
+    }
+}
+
+fn ends(events: &[Event]) -> Vec<u32> {
+    let end = |event: &Event| match event {
+        Event::End { duration_ms, .. } => Some(*duration_ms),
+        _ => None,
+    };
+    events.iter().filter_map(end).collect()
+}
+
+fn parts(events: &[Event]) -> Vec<u32> {
+    let part = |event: &Event| match event {
+        Event::Part { duration_ms, .. } => Some(*duration_ms),
+        _ => None,
+    };
+    events.iter().filter_map(part).collect()
+}
+
+#[test]
+fn segments_end_at_keyframes_and_parts_at_their_target() {
+    for container in [Container::Ts, Container::Fmp4] {
+        let mut bench = Bench::new(container);
+        bench.push(9, 0, &AVC_CONFIG);
+        bench.pictures(0, 150, 50);
+        let events = bench.finish();
+        assert_eq!(ends(&events), [2000, 2000, 2000]);
+        assert!(parts(&events).iter().all(|&part_ms| part_ms == 200), "{:?}", parts(&events));
+        assert_eq!(bench.segmenter.counters(), Counters::default());
+    }
+}
+
+#[test]
+fn events_come_in_order_and_cover_all_bytes() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.push(8, 0, &AAC_CONFIG);
+    for at in 0..100 {
+        bench.push(9, at * 40, if at % 50 == 0 { &KEY } else { &INTER });
+        bench.push(8, at * 40, &SOUND);
+    }
+    let events = bench.finish();
+    let mut covered = 0;
+    for event in &events {
+        if let Event::Init { bytes, .. } | Event::Part { bytes, .. } = event {
+            assert_eq!(bytes.start, covered);
+            covered = bytes.end;
+        }
+    }
+    assert_eq!(covered, bench.out.bytes.len());
+    let Event::Init { generation: 1, codecs, .. } = &events[0] else { panic!("{:?}", events[0]) };
+    assert_eq!(codecs, "avc1.64001f,mp4a.40.2");
+    let Event::Begin { sequence: 0, discontinuity: false, date_ms, .. } = events[1] else {
+        panic!("{:?}", events[1])
+    };
+    assert_eq!(date_ms, 1_000_000);
+}
+
+#[test]
+fn a_stream_without_keyframes_starts_late_and_is_cut_by_force() {
+    let mut bench = Bench::new(Container::Ts);
+    bench.push(9, 0, &AVC_CONFIG);
+    for at in 0..500 {
+        bench.push(9, at * 40, &INTER);
+    }
+    let events = bench.finish();
+    assert_eq!(ends(&events), [6000, 6000, 2000]);
+    assert_eq!(bench.segmenter.counters().forced_cuts, 2);
+    assert_eq!(bench.segmenter.counters().dropped, 150);
+    let independent = |event: &Event| matches!(event, Event::Begin { independent: true, .. });
+    assert!(!events.iter().any(independent));
+}
+
+#[test]
+fn sound_alone_starts_after_a_short_wait_and_is_cut_at_the_target() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(8, 0, &AAC_CONFIG);
+    for at in 0..220 {
+        bench.push(8, at * 23, &SOUND);
+    }
+    let events = bench.finish();
+    let lengths = ends(&events);
+    assert_eq!(lengths.len(), 3);
+    assert!((1900..=2000).contains(&lengths[0]), "{lengths:?}");
+}
+
+#[test]
+fn a_repeated_configuration_changes_nothing_and_another_is_a_discontinuity() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.pictures(0, 25, 50);
+    bench.push(9, 1000, &AVC_CONFIG);
+    bench.pictures(1000, 25, 50);
+    let mut other = AVC_CONFIG;
+    other[8] = 0x28;
+    bench.push(9, 2000, &other);
+    bench.push(9, 2000, &INTER);
+    bench.pictures(2040, 25, 50);
+    let events = bench.finish();
+    let begins: Vec<_> = events
+        .iter()
+        .filter_map(|event| match *event {
+            Event::Begin { generation, discontinuity, .. } => Some((generation, discontinuity)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(begins, [(1, false), (2, true)]);
+    assert_eq!(bench.segmenter.counters().dropped, 1, "the picture before the keyframe");
+}
+
+#[test]
+fn a_republish_is_a_discontinuity_with_the_same_init() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.pictures(0, 25, 50);
+    bench.segmenter.discontinuity(&mut bench.out);
+    bench.push(9, 9000, &AVC_CONFIG);
+    bench.pictures(9000, 25, 50);
+    let events = bench.finish();
+    let inits = events.iter().filter(|event| matches!(event, Event::Init { .. })).count();
+    assert_eq!(inits, 1);
+    assert_eq!(ends(&events), [1000, 1000]);
+    let second = Event::Begin {
+        sequence: 1,
+        generation: 1,
+        discontinuity: true,
+        independent: true,
+        date_ms: 1_009_000,
+    };
+    assert!(events.contains(&second));
+}
+
+#[test]
+fn time_goes_on_over_every_wrap() {
+    for start_ms in [0x00FF_FFFF - 1999, u32::MAX - 1999, 95_443_717 - 3000] {
+        for container in [Container::Ts, Container::Fmp4] {
+            let mut bench = Bench::new(container);
+            bench.push(9, start_ms, &AVC_CONFIG);
+            bench.pictures(start_ms, 150, 50);
+            assert_eq!(ends(&bench.finish()), [2000, 2000, 2000], "{start_ms}");
+        }
+    }
+}
+
+#[test]
+fn sound_sets_the_pace_when_the_picture_stands_still() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.push(8, 0, &AAC_CONFIG);
+    bench.push(9, 0, &KEY);
+    for at in 0..400 {
+        bench.push(8, at * 23, &SOUND);
+    }
+    let events = bench.finish();
+    assert!(ends(&events)[0] <= 6100, "{:?}", ends(&events));
+    assert!(parts(&events).len() > 20);
+}
+
+#[test]
+fn a_part_ends_at_its_byte_limit() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.push(9, 0, &KEY);
+    let mut large = std::vec![0; 3 << 20];
+    large[..10].copy_from_slice(&INTER);
+    for at in 0..10 {
+        bench.push(9, 1 + at, &large);
+        assert!(bench.segmenter.packer.payload_bytes() <= PART_BYTES_MAX + large.len());
+    }
+    assert!(parts(&bench.finish()).len() >= 3);
+}
+
+#[test]
+fn a_stream_whose_clock_stands_still_is_cut_by_its_bytes() {
+    for container in [Container::Ts, Container::Fmp4] {
+        let mut bench = Bench::new(container);
+        bench.push(9, 7, &AVC_CONFIG);
+        bench.push(9, 7, &KEY);
+        let mut large = std::vec![0; 6 << 20];
+        large[..10].copy_from_slice(&[0x27, 1, 0, 0, 0, 0, 0x5F, 0xFF, 0xF7, 0x41]);
+        let mut segments = 0;
+        for _ in 0..40 {
+            bench.push(9, 7, &large);
+            segments += ends(&bench.out.events).len();
+            bench.out.clear();
+        }
+        assert!(segments >= 2, "{segments}");
+    }
+}
