@@ -23,5 +23,6 @@ mod front;
 pub mod registry;
 pub mod runtime;
 pub mod shared;
+pub mod signature;
 mod transport;
 pub mod worker;

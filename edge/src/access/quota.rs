@@ -187,10 +187,11 @@ impl BitrateMeter {
         }
         let is_first = self.over_since_ms.is_none();
         let since_ms = *self.over_since_ms.get_or_insert(began_ms);
-        if now_ms - since_ms >= self.cut_ms {
-            BitrateVerdict::Cut { bps }
-        } else if is_first {
+        // However late the look: nobody is cut who was not warned.
+        if is_first {
             BitrateVerdict::Warn { bps }
+        } else if now_ms - since_ms >= self.cut_ms {
+            BitrateVerdict::Cut { bps }
         } else {
             BitrateVerdict::Fine
         }

@@ -201,6 +201,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         connection.session.accept_play(msid);
         let selection = Selection { msid, audio: true, video: true };
         connection.play_serial += 1;
+        // Nearly everybody plays one stream: no room for three more.
+        connection.plays.reserve_exact(1);
         connection.plays.push(Play {
             serial: connection.play_serial,
             msid,

@@ -91,7 +91,9 @@ impl Server {
 
     fn wait_clients(&self, role: &str, stream: &str, count: usize) {
         let what = format!("{count} clients are {role} of {stream}");
-        poll_until(&what, ATTACH_MAX, || {
+        // Many programs take longer to start.
+        let bound = ATTACH_MAX + Duration::from_secs(2 * count as u64);
+        poll_until(&what, bound, || {
             let clients = self.clients();
             let is_wanted = |client: &&Value| client["role"] == role && client["stream"] == stream;
             (clients.iter().filter(is_wanted).count() == count).then_some(())

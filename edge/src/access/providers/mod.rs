@@ -197,7 +197,7 @@ fn denied(reason: DenyReason, event_code: u16, text: &str) -> Denial {
 }
 
 /// MD5 of the parts put together, as 32 lower-case hexadecimal digits.
-fn md5_hex(parts: &[&str]) -> [u8; 32] {
+pub(crate) fn md5_hex(parts: &[&str]) -> [u8; 32] {
     let mut hash = Md5::new();
     for part in parts {
         hash.update(part.as_bytes());
@@ -212,7 +212,7 @@ fn md5_hex(parts: &[&str]) -> [u8; 32] {
 }
 
 /// As text. The digits are ASCII by construction.
-fn hex_text(hex: [u8; 32]) -> String {
+pub(crate) fn hex_text(hex: [u8; 32]) -> String {
     hex.iter().copied().map(char::from).collect()
 }
 

@@ -8,6 +8,7 @@
 mod access;
 mod client;
 mod render;
+mod sign;
 mod tickets;
 mod url;
 
@@ -120,6 +121,11 @@ enum Command {
     },
     /// Make addresses to publish to or play from, signed
     Url(url::Arguments),
+    /// Sign a request of a control client, or what a callback receiver checks; asks no server
+    Sign {
+        #[command(subcommand)]
+        scheme: sign::Scheme,
+    },
     /// Make or check a UserSig: a ticket that says who a user is
     Usersig {
         #[command(subcommand)]
@@ -149,6 +155,7 @@ fn run(cli: &Cli) -> Result<(), String> {
     match &cli.command {
         // Without a server, as long as a key is at hand.
         Command::Url(arguments) => return url::run(cli, arguments),
+        Command::Sign { scheme } => return sign::run(cli, scheme),
         Command::Domain { action } => return access::domain(cli, action),
         Command::Forbid { stream, terms } => return access::forbid(cli, stream, terms),
         Command::Ban { address, terms } => return access::ban(cli, address, terms),
@@ -191,6 +198,7 @@ fn run(cli: &Cli) -> Result<(), String> {
         Command::Reload => (Method::POST, "/api/v1/reload".into(), render_reload),
         Command::Top => return top(&client, cli.json),
         Command::Url(_)
+        | Command::Sign { .. }
         | Command::Domain { .. }
         | Command::Forbid { .. }
         | Command::Ban { .. }
