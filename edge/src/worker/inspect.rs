@@ -44,6 +44,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 self.stopping = true;
                 self.close_listeners();
                 for index in 0..self.connections.len() {
+                    // A send of this turn still leaves: a peer by TLS can tell our end from an attack.
+                    self.say_goodbye(index);
                     self.abandon(index, CloseReason::Shutdown);
                 }
             }
