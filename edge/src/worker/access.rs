@@ -128,7 +128,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
     }
 
-    fn refuse(&mut self, index: usize, role: Role, msid: u32, denial: &Denial) {
+    /// Refuses with the text, counts and logs the class.
+    pub(super) fn refuse(&mut self, index: usize, role: Role, msid: u32, denial: &Denial) {
         self.port.metrics().access_denied.of(denial.reason).increment();
         if let Some(connection) = self.connection(index) {
             tracing::info!(event = "access_denied", conn = %connection.id, peer = %connection.peer,
@@ -146,11 +147,6 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
             Role::Play => self.refuse_play(index, msid, PlayResult::Denied, &denial.text),
         }
-    }
-
-    /// A publisher whose grant lets it only replace a live stream meets its domain's quota otherwise.
-    pub(super) fn refuse_over_quota(&mut self, index: usize, msid: u32, denial: &Denial) {
-        self.refuse(index, Role::Publish, msid, denial);
     }
 
     /// What permissions ask for over time: bit rate and lifetime. True if the connection was closed.

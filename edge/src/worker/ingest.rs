@@ -9,7 +9,7 @@ use uring::Io;
 use super::Worker;
 use super::access::log_text;
 use super::stream::{Grace, LocalPublisher, LocalStream};
-use crate::access::Grant;
+use crate::access::{Grant, Role as AccessRole};
 use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish};
 use crate::front::Protocol;
 use crate::log;
@@ -270,7 +270,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let phase = local.entry.phase();
         if let Some(denial) = grant.over_quota.take().filter(|_| phase != StreamPhase::Live) {
             self.forget_stream_if_unneeded(stream);
-            self.refuse_over_quota(index, msid, &denial);
+            // It may only replace somebody who is live.
+            self.refuse(index, AccessRole::Publish, msid, &denial);
             return;
         }
         let duplicate_publish = grant.duplicate_publish.unwrap_or(vhost.duplicate_publish);

@@ -503,6 +503,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if let SendBuf::Owned(mut sealed) = buf {
             if bytes < sealed.len() {
                 sealed.drain(..bytes);
+                // What was sealed while it was on its way comes behind it.
+                if let Some(later) = connection.output.sealed_rest.take() {
+                    sealed.extend_from_slice(&later);
+                }
                 connection.output.sealed_rest = Some(sealed);
             } else {
                 self.recycle_buffer(sealed);

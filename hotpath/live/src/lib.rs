@@ -26,6 +26,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod flush;
+pub mod image;
 pub mod meter;
 pub mod path;
 pub mod preamble;

@@ -7,6 +7,7 @@ use rtmp::chunk::Framing;
 use rtmp::tag::{AudioInfo, Multitrack, VideoInfo};
 use rtmp::{codec, tag};
 
+use crate::image::body_parts;
 use crate::preamble::EntryKey;
 
 /// Codecs and picture of a stream, as its sequence headers tell.
@@ -31,19 +32,9 @@ pub(super) fn gather_body(
     body_bytes: usize,
     framing: Framing,
 ) -> Vec<u8> {
-    /// A fmt 0 header with a one-byte basic header and no extended timestamp.
-    const PLAIN_HEADER_BYTES: usize = 12;
-    let continuation_bytes = if header_bytes > PLAIN_HEADER_BYTES { 1 + 4 } else { 1 };
     let mut body = Vec::with_capacity(body_bytes);
-    let mut rest = image.get(header_bytes..).unwrap_or(&[]);
-    while body.len() < body_bytes {
-        let take = (body_bytes - body.len()).min(framing.chunk_bytes as usize).min(rest.len());
-        if take == 0 {
-            break;
-        }
-        let (chunk, tail) = rest.split_at(take);
-        body.extend_from_slice(chunk);
-        rest = tail.get(continuation_bytes..).unwrap_or(&[]);
+    for part in body_parts(image, header_bytes, body_bytes, framing) {
+        body.extend_from_slice(part);
     }
     body
 }
