@@ -39,5 +39,6 @@ pub extern "C" fn reach() -> u64 {
     let (writer, _ring) = ring::stream_ring(ring::RingConfig::default());
     let publisher =
         live::publisher::Publisher::new(live::publisher::PublisherConfig::default(), writer);
-    session.bytes_in() + publisher.counters().messages
+    let requests = http1::RequestReader::new();
+    session.bytes_in() + publisher.counters().messages + requests.bytes_in()
 }
