@@ -107,6 +107,16 @@ pub mod event {
         GRACE_OVER = "grace_over";
         /// A stream ended.
         STREAM_END = "stream_end";
+        /// Packaging of a stream for HLS began.
+        HLS_START = "hls_start";
+        /// Packaging of a stream for HLS ended: nobody asks any more.
+        HLS_END = "hls_end";
+        /// Packaging of a stream was slower than the stream: it goes on at a keyframe.
+        HLS_OVERRUN = "hls_overrun";
+        /// Packaging met a bound of memory: streams refused, segments given up early.
+        HLS_LIMIT = "hls_limit";
+        /// A file could not be written or removed: which, and why.
+        STORAGE_FAILED = "storage_failed";
         /// A peer began to play.
         PLAY = "play";
         /// A play request was refused.

@@ -46,13 +46,17 @@ pub struct StreamEntry {
     ends: AtomicU64,
     /// Head of the ring at the last end.
     end_position: AtomicU64,
+    /// How many publishers' sessions have begun.
+    sessions: AtomicU64,
+    /// Head of the ring when the last one began.
+    session_position: AtomicU64,
     has_video: AtomicBool,
     /// Chunk size of the wire image; fixed once the ring exists.
     chunk_bytes: AtomicU32,
     /// A publisher elsewhere waits for this stream's writer.
     yield_wanted: AtomicBool,
     ring: OnceLock<StreamRing>,
-    /// One bit per worker that has subscribers of this stream.
+    /// One bit per worker that has subscribers of this stream, and one for the packager behind them.
     tapped: Box<[AtomicU64]>,
     slot: Mutex<Slot>,
 }
@@ -128,11 +132,13 @@ impl StreamEntry {
             phase: AtomicU8::new(0),
             ends: AtomicU64::new(0),
             end_position: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
+            session_position: AtomicU64::new(0),
             has_video: AtomicBool::new(false),
             chunk_bytes: AtomicU32::new(0),
             yield_wanted: AtomicBool::new(false),
             ring: OnceLock::new(),
-            tapped: (0..workers.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            tapped: (0..=workers / 64).map(|_| AtomicU64::new(0)).collect(),
             slot: Mutex::new(Slot::default()),
         }
     }
@@ -157,6 +163,12 @@ impl StreamEntry {
         (ends, Position(self.end_position.load(Ordering::Acquire)))
     }
 
+    /// How many publishers' sessions have begun, and where in the ring the last one does.
+    pub fn sessions(&self) -> (u64, Position) {
+        let sessions = self.sessions.load(Ordering::Acquire);
+        (sessions, Position(self.session_position.load(Ordering::Acquire)))
+    }
+
     /// The ring, once somebody has published.
     pub fn ring(&self) -> Option<&StreamRing> {
         self.ring.get()
@@ -172,7 +184,8 @@ impl StreamEntry {
         self.has_video.store(has_video, Ordering::Relaxed);
     }
 
-    /// Notes whether `worker` has subscribers, so that the home worker knows whom to wake.
+    /// Notes whether `worker` has subscribers, so that the home worker knows whom to wake. The number of
+    /// workers stands for the packager, which reads like a subscriber and is never woken.
     pub fn set_tapped(&self, worker: usize, tapped: bool) {
         let Some(word) = self.tapped.get(worker / 64) else { return };
         let bit = 1 << (worker % 64);
@@ -249,6 +262,8 @@ impl StreamEntry {
         self.ring.get_or_init(|| publisher.writer().ring());
         self.chunk_bytes.store(publisher.chunk_bytes(), Ordering::Release);
         self.has_video.store(false, Ordering::Relaxed);
+        self.session_position.store(publisher.writer().head().0, Ordering::Release);
+        self.sessions.fetch_add(1, Ordering::AcqRel);
         self.phase.store(1, Ordering::Release);
     }
 

@@ -15,7 +15,9 @@ use crate::access::Rules;
 use crate::certs::{CertSources, CertStore};
 use crate::command::{Event, EventSink, Wake, WorkerPort, worker_link};
 use crate::config::{Config, IoChoice, KernelTls};
+use crate::hls::packager::{Packager, Packaging};
 use crate::log::event;
+use crate::metrics::PackagingMetrics;
 use crate::server::{IoKind, StartError, StartedWorkers};
 use crate::shared::Shared;
 use crate::transport::Secure;
@@ -61,9 +63,11 @@ pub fn spawn_workers(
         count => usize::from(count),
     };
     let shared = Arc::new(Shared::new(count));
+    shared.hls.set_bytes_max(config.limits.hls_bytes_max);
     let mut started = StartedWorkers {
         handles: Vec::new(),
         threads: Vec::new(),
+        packaging: None,
         rtmp: None,
         rtmps: None,
         is_kernel_tls: false,
@@ -107,7 +111,41 @@ pub fn spawn_workers(
             started.io_refused = ready.io_refused;
         }
     }
+    started.packaging = Some(spawn_packager(shared, worker_index(count)?, events)?);
     Ok(started)
+}
+
+/// Starts the thread that packages streams for HLS. It has no CPU of its own: the scheduler puts it where
+/// a worker is idle. A panic of it is reported like a worker's, under the number behind theirs.
+fn spawn_packager(
+    shared: Arc<Shared>,
+    number: u16,
+    events: EventSink,
+) -> Result<Packaging, StartError> {
+    let metrics = Arc::new(PackagingMetrics::default());
+    let (for_thread, counted) = (Arc::clone(&shared), Arc::clone(&metrics));
+    let run = move || {
+        // Made there, because its taps never leave it.
+        let run = || Packager::new(for_thread, counted, thread_cpu_nanos).run();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            let message = format!("the packager panicked: {}", panic_text(&*panic));
+            events.report(Event::Failed { worker: number, message });
+        }
+    };
+    let thread = thread::Builder::new()
+        .name("packager".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(run)
+        .map_err(|error| StartError::Failed(format!("cannot start a thread: {error}")))?;
+    Ok(Packaging::new(shared, metrics, thread))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }
 
 /// What TLS needs, if there are certificates.
@@ -171,12 +209,7 @@ impl Start {
         let (events, worker) = (self.events.clone(), self.port.index());
         let run = AssertUnwindSafe(|| self.run(ready));
         if let Err(panic) = catch_unwind(run) {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            let message = format!("a worker panicked: {text}");
+            let message = format!("a worker panicked: {}", panic_text(&*panic));
             events.report(Event::Failed { worker, message });
         }
     }

@@ -20,6 +20,7 @@ use crate::certs::{CertSources, CertStore};
 use crate::command::{EventSink, Events, WorkerHandle};
 use crate::config::{Config, IoChoice, Loaded, Source};
 use crate::control::{self, Control, RunError};
+use crate::hls::packager::Packaging;
 use crate::host;
 use crate::log::{LogHandle, event};
 
@@ -60,6 +61,8 @@ pub struct StartedWorkers {
     pub handles: Vec<WorkerHandle>,
     /// One per worker. A thread ends after `Command::Stop` or when it fails.
     pub threads: Vec<JoinHandle<()>>,
+    /// The packager's thread; `None` without one.
+    pub packaging: Option<Packaging>,
     /// Address RTMP is served on, with the port the kernel chose; `None` when off.
     pub rtmp: Option<SocketAddr>,
     /// Address RTMPS is served on; `None` when off or without certificates.
@@ -170,14 +173,22 @@ pub fn run(
         workers: started.handles.len(),
         io: started.io,
     };
-    let control =
-        Arc::new(Control::new(source, config, certs, access, log, started.handles, fds_max));
+    let mut control = Control::new(source, config, certs, access, log, started.handles, fds_max);
+    if let Some(packaging) = &started.packaging {
+        control.set_packaging(packaging.metrics());
+    }
+    let control = Arc::new(control);
     let announce = || {
         // A closed standard output is no reason to stop serving.
         drop(out.write_all(addresses.banner().as_bytes()).and_then(|()| out.flush()));
         tracing::info!(event = event::READY, "{}", addresses.ready_line());
     };
-    control::run(control, admin, &events, started.threads, announce).map_err(StartError::Run)
+    let result = control::run(control, admin, &events, started.threads, announce);
+    if let Some(packaging) = started.packaging {
+        // After the workers, so that it sees every stream end.
+        packaging.stop();
+    }
+    result.map_err(StartError::Run)
 }
 
 /// Certificates that cannot be used are told one by one; the server starts as long as there is one that can.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::command::Wake;
+use crate::hls::Hls;
 use crate::registry::Registry;
 
 /// Shared by all workers; nothing in it is touched for a media byte.
@@ -15,6 +16,8 @@ pub struct Shared {
     pub registry: Registry,
     /// Connections per address.
     pub addresses: Addresses,
+    /// Streams cut for viewers over HTTP.
+    pub hls: Hls,
     /// How many takeovers were asked for: a worker that sees a new number looks through the
     /// streams it is home of.
     takeovers: AtomicU64,
@@ -33,9 +36,15 @@ impl Shared {
         Self {
             registry: Registry::new(workers),
             addresses: Addresses::default(),
+            hls: Hls::default(),
             takeovers: AtomicU64::new(0),
             wakers: (0..workers).map(|_| OnceLock::new()).collect(),
         }
+    }
+
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.wakers.len()
     }
 
     /// Each worker announces its waker once, before it serves anybody.

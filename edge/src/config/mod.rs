@@ -28,8 +28,9 @@ pub use sections::{
     VhostSettings, Workers,
 };
 pub use setting::{
-    Cpus, DuplicatePublish, FilePath, FlushPolicy, Form, HostNames, IoChoice, KernelTls, KeySpec,
-    Listener, LogFormat, LogLevel, Networks, Reload, Secret, Section, Setting, UnknownDomain,
+    Cpus, DuplicatePublish, FilePath, FlushPolicy, Form, HlsContainer, HlsStart, HostNames,
+    IoChoice, KernelTls, KeySpec, Listener, LogFormat, LogLevel, Networks, Reload, Secret, Section,
+    Setting, UnknownDomain,
 };
 
 /// Name of the vhost that takes every host the file does not name.

@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::setting::{
-    Cpus, DuplicatePublish, FilePath, FlushPolicy, HostNames, IoChoice, KernelTls, Listener,
-    LogFormat, LogLevel, Networks, Secret, UnknownDomain, sections,
+    Cpus, DuplicatePublish, FilePath, FlushPolicy, HlsContainer, HlsStart, HostNames, IoChoice,
+    KernelTls, Listener, LogFormat, LogLevel, Networks, Secret, UnknownDomain, sections,
 };
 
 /// Largest message RTMP can carry: its length field has 24 bits.
@@ -116,6 +116,9 @@ sections! {
         tls_handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
         /// Time from accept to a complete connect command.
         handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
+        /// Bytes all HLS packaging may hold together. At the bound no further stream is packaged, and those
+        /// that are keep fewer segments. Cost: that much memory, and what viewers still read beside it.
+        hls_bytes_max: u64 = 1_073_741_824, "bytes", 16_777_216..=1_099_511_627_776, Restart;
         /// Silence of a peer, answers to pings included, after which it is closed.
         idle_ms_max: u32 = 60_000, "milliseconds", 1_000..=86_400_000, Live;
     }
@@ -194,5 +197,42 @@ sections! {
         ping_interval_ms: u32 = 20_000, "milliseconds", 0..=3_600_000, Live;
         /// Time a publisher may send no media before it is closed as lost; 0 is off.
         idle_publisher_ms_max: u32 = 10_000, "milliseconds", 0..=3_600_000, Live;
+        /// Whether streams can be watched by HLS.
+        /// Cost: about 0.1 % of one CPU per stream and Mbit/s while it is packaged, on a thread of its own.
+        hls: bool = true, "", "true or false", Live;
+        /// When packaging starts: with the first viewer, who then waits for the first segment, or with
+        /// the publisher. Cost of "always": CPU and memory of every stream, watched or not.
+        hls_start: HlsStart = HlsStart::Viewer, "", "\"viewer\" or \"always\"", Live;
+        /// Packaging ends when nobody has asked for so long, or when the stream has ended and nobody has
+        /// asked for so long. Cost: packaging for nobody meanwhile.
+        hls_idle_ms: u32 = 30_000, "milliseconds", 1_000..=3_600_000, Live;
+        /// A segment ends at the first keyframe after this; without keyframes at six times as much, or 12 s
+        /// if that is more. Players stay about three segments behind, low-latency players three parts.
+        /// Cost of shorter ones: more requests.
+        hls_segment_ms: u32 = 2_000, "milliseconds", 500..=60_000, Live;
+        /// Length of a part. Low-latency players stay three of them behind.
+        /// Cost of shorter ones: more requests, and 2 % more bytes at 200 ms.
+        hls_part_ms: u32 = 200, "milliseconds", 50..=5_000, Live;
+        /// Segments a playlist lists. Three more are kept for players that read it a moment before.
+        /// Cost: the bytes of the stream for that time.
+        hls_window: u16 = 6, "segments", 3..=1_000, Live;
+        /// Low-latency HLS for fragmented MP4: parts, blocking reloads, delta updates. Players that do not
+        /// know it read the same playlist without. Cost: one copy of the open segment, and for each viewer
+        /// a request per part instead of one per segment.
+        hls_low_latency: bool = true, "", "true or false", Live;
+        /// What segments are made of: fragmented MP4, or MPEG-TS (H.264, H.265; AAC, MP3 only). "auto" is
+        /// fragmented MP4. A request can ask for the other one by container=ts or container=fmp4.
+        /// Cost: both are made while both are watched. MPEG-TS is 3 to 10 % larger.
+        hls_container: HlsContainer = HlsContainer::Auto, "", "\"auto\", \"ts\" or \"fmp4\"", Live;
+        /// Bytes one packaged stream may hold; older segments go first, then the open one is cut without a
+        /// keyframe. Should be four segments at least.
+        hls_memory_bytes_max: u32 = 134_217_728, "bytes", 8_388_608..=4_294_967_295, Live;
+        /// Folder that segments and playlists are also written to: DIR/APP/STREAM.m3u8 and
+        /// DIR/APP/STREAM/RUN/seg-N.m4s. Only what is packaged is written: with hls_start = "always" everything.
+        /// Cost: the bytes of the streams, on a thread of its own.
+        hls_dir: FilePath = FilePath::default(), "", "a folder, or empty for none", Live;
+        /// How long a file stays in hls_dir after it left the playlist, or after packaging has ended; 0 keeps
+        /// everything.
+        hls_dir_keep_ms: u32 = 60_000, "milliseconds", 0..=4_294_967_295, Live;
     }
 }

@@ -133,6 +133,8 @@ text_setting! {
     IoChoice [Text] |value| quoted(value.text());
     LogLevel [Text] |value| quoted(value.text());
     LogFormat [Text] |value| quoted(value.text());
+    HlsStart [Text] |value| quoted(value.text());
+    HlsContainer [Text] |value| quoted(value.text());
     UnknownDomain [Text] |value| quoted(value.text());
     DuplicatePublish [Text] |value| quoted(value.text());
     FlushPolicy [Text, Integer] |value| value.to_toml_text();
@@ -359,6 +361,22 @@ choice! {
         Text = "text",
         /// One JSON object per line.
         Json = "json",
+    }
+    /// When a stream is packaged for HLS.
+    HlsStart {
+        /// From the first request on.
+        Viewer = "viewer",
+        /// As long as somebody publishes.
+        Always = "always",
+    }
+    /// What HLS segments are made of.
+    HlsContainer {
+        /// Fragmented MP4, unless the request asks for something else.
+        Auto = "auto",
+        /// MPEG-TS.
+        Ts = "ts",
+        /// Fragmented MP4.
+        Fmp4 = "fmp4",
     }
     /// What a host meets that is neither a domain nor a vhost of the configuration.
     UnknownDomain {

@@ -34,8 +34,8 @@ use crate::config::{Config, ConfigError, Source};
 use crate::host;
 use crate::log::{LogHandle, event};
 use crate::metrics::{
-    CertificateState, KernelTlsPath, Label as _, Outcome, ProcessMetrics, WorkerMetrics,
-    openmetrics,
+    CertificateState, KernelTlsPath, Label as _, Outcome, PackagingMetrics, ProcessMetrics,
+    WorkerMetrics, openmetrics,
 };
 
 pub use life::{RunError, run};
@@ -107,6 +107,7 @@ pub struct Control {
     log: LogHandle,
     workers: Vec<WorkerHandle>,
     process: ProcessMetrics,
+    packaging: Arc<PackagingMetrics>,
     started_at: Instant,
     phase: AtomicU8,
     pulses: Mutex<Vec<Pulse>>,
@@ -148,6 +149,7 @@ impl Control {
             log,
             workers,
             process,
+            packaging: Arc::default(),
             started_at: now,
             phase: AtomicU8::new(Phase::Starting as u8),
             pulses: Mutex::new(pulses),
@@ -155,6 +157,11 @@ impl Control {
             drain_until: Mutex::new(None),
             drain_requested: Notify::new(),
         }
+    }
+
+    /// Figures of packaging, for who reads the metrics.
+    pub fn set_packaging(&mut self, packaging: Arc<PackagingMetrics>) {
+        self.packaging = packaging;
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -309,7 +316,7 @@ impl Control {
         self.note_kernel_tls();
         self.certificate_metrics();
         let workers: Vec<&WorkerMetrics> = self.workers.iter().map(WorkerHandle::metrics).collect();
-        openmetrics::render(&self.process, &workers)
+        openmetrics::render(&self.process, &self.packaging, &workers)
     }
 
     /// What the kernel counts of its TLS; nothing where it has none.

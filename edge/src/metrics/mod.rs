@@ -23,7 +23,7 @@ pub use labels::{
     HookResult, KernelTlsPath, Label, MediaKind, Outcome, PlayResult, PublishResult, Role,
     SkipReason, StreamLife, TlsHandshake, TlsMode,
 };
-pub use table::{ProcessMetrics, WorkerMetrics};
+pub use table::{PackagingMetrics, ProcessMetrics, WorkerMetrics};
 
 /// Cells of a metric with one label; each label set must fit.
 const CELLS_MAX: usize = 32;
@@ -100,6 +100,28 @@ impl Gauge {
 impl fmt::Debug for Gauge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.value())
+    }
+}
+
+/// A time that only grows. One writer.
+#[derive(Default)]
+pub struct TimeCounter(AtomicU64);
+
+impl TimeCounter {
+    /// Replaces the value by a total kept elsewhere, in nanoseconds.
+    pub fn set_nanos(&self, nanos: u64) {
+        self.0.store(nanos, Ordering::Relaxed);
+    }
+
+    /// The value in nanoseconds; any thread.
+    pub fn nanos(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for TimeCounter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ns", self.nanos())
     }
 }
 

@@ -5,10 +5,10 @@
 use std::fmt::Write as _;
 
 use super::labels::Label;
-use super::table::{ProcessMetrics, WorkerMetrics};
+use super::table::{PackagingMetrics, ProcessMetrics, WorkerMetrics};
 use super::{
     Buckets, Counter, CounterBy, CounterByPair, ErrorCounter, Gauge, GaugeBy, GaugeByPair,
-    Histogram, NamedTimes, RealGauge,
+    Histogram, NamedTimes, RealGauge, TimeCounter,
 };
 
 /// Content type of [`render`]'s text.
@@ -124,6 +124,14 @@ impl Metric for Gauge {
     }
 }
 
+impl Metric for TimeCounter {
+    const KIND: Kind = Kind::Counter;
+    const LABELS: &'static [&'static str] = &[];
+    fn visit(&self, emit: &mut dyn FnMut(Sample)) {
+        emit(plain("_total", real(self.nanos()) / 1e9));
+    }
+}
+
 impl Metric for RealGauge {
     const KIND: Kind = Kind::Gauge;
     const LABELS: &'static [&'static str] = &[];
@@ -231,14 +239,23 @@ impl Metric for NamedTimes {
     }
 }
 
-/// The whole exposition: process figures, then the workers', summed or with a `worker` label.
-pub fn render(process: &ProcessMetrics, workers: &[&WorkerMetrics]) -> String {
+/// The whole exposition: process figures, those of packaging, then the workers', summed or with a `worker`
+/// label.
+pub fn render(
+    process: &ProcessMetrics,
+    packaging: &PackagingMetrics,
+    workers: &[&WorkerMetrics],
+) -> String {
     let mut out = String::with_capacity(32 * 1024);
     head(&mut out, "ringcast_build", "info", None, "Version of the running program.");
     let _ = writeln!(out, "ringcast_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
     for family in ProcessMetrics::FAMILIES {
         family_head(&mut out, family);
         (family.visit)(process, &mut |sample| line(&mut out, family.name, &sample, None));
+    }
+    for family in PackagingMetrics::FAMILIES {
+        family_head(&mut out, family);
+        (family.visit)(packaging, &mut |sample| line(&mut out, family.name, &sample, None));
     }
     for family in WorkerMetrics::FAMILIES {
         family_head(&mut out, family);
@@ -321,6 +338,10 @@ pub fn document() -> String {
     for family in ProcessMetrics::FAMILIES {
         document_row(&mut out, family);
     }
+    out.push_str("\n## HLS packaging\n\n| name | type | labels | meaning |\n|---|---|---|---|\n");
+    for family in PackagingMetrics::FAMILIES {
+        document_row(&mut out, family);
+    }
     out.push_str("\n## Workers\n\n| name | type | labels | meaning |\n|---|---|---|---|\n");
     for family in WorkerMetrics::FAMILIES {
         document_row(&mut out, family);
@@ -356,7 +377,7 @@ mod tests {
         two.protocol_errors.increment("a");
         two.protocol_errors.increment("b");
         one.disconnects.of(Role::Publisher, CloseReason::Takeover).increment();
-        let text = render(&ProcessMetrics::default(), &[&one, &two]);
+        let text = render(&ProcessMetrics::default(), &PackagingMetrics::default(), &[&one, &two]);
         for expected in [
             "ringcast_ingress_bytes_total 7\n",
             "ringcast_worker_turns_total{worker=\"0\"} 0\n",
@@ -376,7 +397,7 @@ mod tests {
         let worker = WorkerMetrics::default();
         worker.lag.observe(1);
         worker.lag.observe(150);
-        let text = render(&ProcessMetrics::default(), &[&worker]);
+        let text = render(&ProcessMetrics::default(), &PackagingMetrics::default(), &[&worker]);
         for expected in [
             "ringcast_subscriber_lag_seconds_bucket{le=\"0.001\"} 1\n",
             "ringcast_subscriber_lag_seconds_bucket{le=\"0.2\"} 2\n",

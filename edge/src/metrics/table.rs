@@ -9,7 +9,7 @@ use super::{
     Buckets, CertificateState, CloseReason, ConnectionState, Counter, CounterBy, CounterByPair,
     DenyReason, ErrorCounter, FlushCause, Gauge, GaugeBy, GaugeByPair, GraceResult, Histogram,
     HookResult, KernelTlsPath, MediaKind, NamedTimes, Outcome, PlayResult, PublishResult,
-    RealGauge, Role, SkipReason, StreamLife, TlsHandshake, TlsMode,
+    RealGauge, Role, SkipReason, StreamLife, TimeCounter, TlsHandshake, TlsMode,
 };
 
 /// Lag of a subscriber, observed in milliseconds of stream time, exported in seconds.
@@ -150,6 +150,34 @@ metrics! {
     turns: Counter = "ringcast_worker_turns" @ per_worker;
     /// Share of the last second the worker did not sleep.
     busy: RealGauge = "ringcast_worker_busy_ratio" @ per_worker;
+}
+
+metrics! {
+    /// Figures of HLS packaging. The packager writes all but those of storage, which the storage thread
+    /// writes.
+    pub struct PackagingMetrics;
+
+    /// Renditions that are packaged now: a stream in one container.
+    renditions: Gauge = "ringcast_hls_renditions";
+    /// Segments completed.
+    segments: Counter = "ringcast_hls_segments";
+    /// Parts completed.
+    parts: Counter = "ringcast_hls_parts";
+    /// Segments that ended without a keyframe: there was none for too long, a bound was met, or a first viewer
+    /// waited.
+    forced_cuts: Counter = "ringcast_hls_forced_cuts";
+    /// Bytes held for viewers, those of open segments included.
+    bytes: Gauge = "ringcast_hls_held_bytes";
+    /// Segments given up before their time, because a bound of memory was met.
+    segments_forgotten: Counter = "ringcast_hls_segments_forgotten";
+    /// Requests for streams that were not packaged, because a bound was met.
+    refused: Counter = "ringcast_hls_refused";
+    /// Times that packaging fell out of a stream's ring and went on at a keyframe.
+    overruns: Counter = "ringcast_hls_overruns";
+    /// Viewers by HLS: sessions that asked for a playlist within three target durations.
+    viewers: Gauge = "ringcast_hls_viewers";
+    /// CPU time of the packager thread.
+    cpu: TimeCounter = "ringcast_hls_cpu_seconds";
 }
 
 metrics! {

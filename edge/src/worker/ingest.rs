@@ -347,6 +347,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         });
         writer.begin_session(&mut self.arena, now);
         local.entry.begin(&writer);
+        self.shared.hls.on_publish(&local.entry, &local.vhost.hls);
         local.grace = None;
         let at_begin = *writer.counters();
         local.publisher = Some(LocalPublisher {

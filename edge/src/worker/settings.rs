@@ -11,6 +11,7 @@ use rtmp::limits::ReaderLimits;
 use rtmp::session::SessionConfig;
 
 use crate::config::{self, Config, DuplicatePublish};
+use crate::hls::HlsSettings;
 
 /// How long a joiner or a returning publisher waits for a keyframe, in milliseconds.
 const KEYFRAME_WAIT_MS_MAX: u32 = 5_000;
@@ -29,6 +30,7 @@ pub(crate) struct VhostRules {
     pub(crate) duplicate_publish: DuplicatePublish,
     pub(crate) publisher: PublisherConfig,
     pub(crate) subscriber: SubscriberConfig,
+    pub(crate) hls: HlsSettings,
 }
 
 /// Limits of this worker.
@@ -165,5 +167,6 @@ fn rules(config: &Config, vhost: &config::VhostSettings) -> VhostRules {
             stall_ms_max: vhost.stall_ms_max,
             keyframe_wait_ms_max: KEYFRAME_WAIT_MS_MAX,
         },
+        hls: HlsSettings::of(vhost),
     }
 }

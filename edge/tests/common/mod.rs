@@ -225,6 +225,7 @@ impl TestServer {
             let mut out = Lines { buffer: Vec::new(), sender: lines };
             server::run(setup, &mut out, |_, _, _, events| {
                 let mut started = StartedWorkers {
+                    packaging: None,
                     handles: Vec::new(),
                     threads: Vec::new(),
                     rtmps: None,

@@ -35,7 +35,7 @@ pub fn segment(data: &[u8]) {
         }
         segmenter.finish(&mut out);
         check(&out, container, &mut window, data.len());
-        let names = Names { container, query: "" };
+        let names = Names { container, prefix: "", query: "" };
         let target_ms = settings.segment_ms_max;
         let playlist = MediaPlaylist {
             target_ms,

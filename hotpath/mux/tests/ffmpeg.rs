@@ -298,7 +298,7 @@ fn each_segment_and_the_playlist_play() {
                 Event::Begin { .. } => {}
             }
         }
-        let names = Names { container, query: "" };
+        let names = Names { container, prefix: "", query: "" };
         let target_ms = Settings::new(container).segment_ms_max;
         let playlist = MediaPlaylist {
             target_ms,

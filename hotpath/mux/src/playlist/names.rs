@@ -1,7 +1,8 @@
 //! Names of init segments, segments and parts: written into playlists, read from requests.
 //!
-//! `init-1.mp4` · `seg-12.ts`, `seg-12.m4s` · `part-12.3.ts`, `part-12.3.m4s`, and behind each the
-//! query the viewer came with, so that a signature or a session travels along.
+//! `init-1.mp4` · `seg-12.ts`, `seg-12.m4s` · `part-12.3.ts`, `part-12.3.m4s`; in front of each the
+//! folder it is found in, behind each the query the viewer came with, so that a signature or a
+//! session travels along.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
@@ -35,6 +36,9 @@ pub enum Name {
 pub struct Names<'a> {
     /// Decides the suffix.
     pub container: Container,
+    /// Put in front: a folder relative to the playlist, with its final slash, or empty. Must be
+    /// written as in a URL, as `query` must; otherwise it is left out whole.
+    pub prefix: &'a str,
     /// Appended behind a question mark unless empty. Must be a valid query: no quotes, no control
     /// characters; others are the caller's mistake, and are left out whole.
     pub query: &'a str,
@@ -47,13 +51,15 @@ impl Names<'_> {
     /// Never: writing to a string does not fail. The type is that of [`fmt::Write`].
     pub fn write(&self, name: Name, out: &mut String) -> fmt::Result {
         let suffix = suffix(self.container);
+        if is_clean(self.prefix) {
+            out.push_str(self.prefix);
+        }
         match name {
             Name::Init { generation } => write!(out, "init-{generation}.mp4")?,
             Name::Segment { sequence } => write!(out, "seg-{sequence}.{suffix}")?,
             Name::Part { sequence, part } => write!(out, "part-{sequence}.{part}.{suffix}")?,
         }
-        let clean = self.query.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-        if clean && !self.query.is_empty() {
+        if is_clean(self.query) && !self.query.is_empty() {
             write!(out, "?{}", self.query)?;
         }
         Ok(())
@@ -89,6 +95,11 @@ const fn suffix(container: Container) -> &'static str {
     }
 }
 
+/// Cannot end a quoted string, a line or an address.
+fn is_clean(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
+}
+
 /// Digits only, no sign, no leading zeros: one name for one thing.
 fn decimal<N: core::str::FromStr>(text: &str) -> Option<N> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -103,7 +114,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_and_nothing_else_is() {
         for container in [Container::Ts, Container::Fmp4] {
-            let names = Names { container, query: "" };
+            let names = Names { container, prefix: "", query: "" };
             for name in [
                 Name::Segment { sequence: u64::MAX },
                 Name::Part { sequence: 0, part: 12 },
@@ -127,11 +138,12 @@ mod tests {
     fn the_query_travels_along_unless_it_would_break_the_line() {
         let mut text = String::new();
         let name = Name::Segment { sequence: 1 };
-        Names { container: Container::Ts, query: "a=b" }.write(name, &mut text).unwrap();
-        assert_eq!(text, "seg-1.ts?a=b");
-        for query in ["a\"b", "a\nb", "a b"] {
+        let container = Container::Ts;
+        Names { container, prefix: "x/7f/", query: "a=b" }.write(name, &mut text).unwrap();
+        assert_eq!(text, "x/7f/seg-1.ts?a=b");
+        for bad in ["a\"b", "a\nb", "a b"] {
             text.clear();
-            Names { container: Container::Ts, query }.write(name, &mut text).unwrap();
+            Names { container, prefix: bad, query: bad }.write(name, &mut text).unwrap();
             assert_eq!(text, "seg-1.ts");
         }
     }

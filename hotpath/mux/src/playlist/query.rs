@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use super::window::Window;
+use super::window::{Edge, Window};
 
 /// A player further ahead than this many segments asks for something that is not to come soon.
 const MSN_AHEAD_MAX: u64 = 2;
@@ -76,14 +76,19 @@ impl Reload {
 
     /// Whether the window holds what was asked for.
     pub fn answer(&self, window: &Window) -> Answer {
+        self.answer_at(window.edge())
+    }
+
+    /// The same by a window's edge alone, for those who do not have the window.
+    pub fn answer_at(&self, edge: Edge) -> Answer {
         let Some(msn) = self.msn else { return Answer::Now };
         // The next part to come: everything before it is there.
-        let (next_msn, next_part) = window.next_part();
+        let Edge { next_msn, next_part, parts_before } = edge;
         let there = match (msn.cmp(&next_msn), self.part) {
             (core::cmp::Ordering::Less, None) => true,
             (core::cmp::Ordering::Less, Some(part)) => {
                 // A part behind a segment's last is the first of the next segment.
-                msn + 1 < next_msn || next_part > 0 || window.has_part(msn, part)
+                msn + 1 < next_msn || next_part > 0 || part < parts_before
             }
             (core::cmp::Ordering::Equal, Some(part)) => part < next_part,
             _ => false,

@@ -29,7 +29,7 @@ fn whole(window: &mut Window, sequence: u64, generation: u32, discontinuity: boo
 }
 
 fn text(window: &Window, part_target_ms: Option<u32>, skip: bool) -> String {
-    let names = Names { container: Container::Fmp4, query: "s=1" };
+    let names = Names { container: Container::Fmp4, prefix: "", query: "s=1" };
     let reports = [Report { uri: "../b/x.m3u8", last_msn: 3, last_part: Some(0) }];
     let playlist = MediaPlaylist {
         target_ms: 2000,

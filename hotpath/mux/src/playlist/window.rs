@@ -63,6 +63,17 @@ pub struct Segment {
     pub parts: Vec<Part>,
 }
 
+/// Where a window ends: all that a blocking reload is judged by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Edge {
+    /// Segment of the next part to come.
+    pub next_msn: u64,
+    /// Its number in that segment.
+    pub next_part: u32,
+    /// Parts of the segment before that one.
+    pub parts_before: u32,
+}
+
 /// The newest segments of a stream.
 #[derive(Debug)]
 pub struct Window {
@@ -72,19 +83,26 @@ pub struct Window {
     behind: usize,
     discontinuity_sequence: u64,
     segment_ms_longest: u32,
-    part_ms_longest: u32,
+    /// What comes next while there is no segment.
+    first_sequence: u64,
 }
 
 impl Window {
     /// An empty window.
     pub fn new(settings: WindowSettings) -> Self {
+        Self::following(settings, 0, 0)
+    }
+
+    /// An empty window behind another one, which ended in front of segment `sequence` after so many
+    /// discontinuities: to a player both are one playlist.
+    pub fn following(settings: WindowSettings, sequence: u64, discontinuities: u64) -> Self {
         Self {
             settings,
             segments: VecDeque::new(),
             behind: 0,
-            discontinuity_sequence: 0,
+            discontinuity_sequence: discontinuities,
             segment_ms_longest: 0,
-            part_ms_longest: 0,
+            first_sequence: sequence,
         }
     }
 
@@ -111,7 +129,6 @@ impl Window {
                 if segment.parts.len() < PARTS_MAX {
                     segment.parts.push(Part { duration_ms, independent });
                 }
-                self.part_ms_longest = self.part_ms_longest.max(duration_ms);
                 None
             }
             Event::End { duration_ms, .. } => {
@@ -127,15 +144,32 @@ impl Window {
     /// One segment more is complete: one leaves the playlist, and one the window.
     fn slide(&mut self) -> Option<u64> {
         if self.segments.len() - self.behind > self.settings.listed.max(1) {
-            self.behind += 1;
-            // The discontinuity counts when the segment it stands in front of is gone.
-            if self.segments.get(self.behind - 1).is_some_and(|segment| segment.discontinuity) {
-                self.discontinuity_sequence += 1;
-            }
+            self.unlist();
         }
-        if self.behind <= self.settings.behind {
+        if self.behind <= self.settings.behind { None } else { self.pop() }
+    }
+
+    /// Gives up the oldest segment although the settings would keep it, for want of memory. Returns
+    /// its sequence number; `None`, and nothing is given up, if it is the only complete one.
+    pub fn forget_oldest(&mut self) -> Option<u64> {
+        if self.segments.iter().filter(|segment| segment.complete).count() < 2 {
             return None;
         }
+        if self.behind == 0 {
+            self.unlist();
+        }
+        self.pop()
+    }
+
+    fn unlist(&mut self) {
+        // The discontinuity counts when the segment it stands in front of is gone.
+        if self.segments.get(self.behind).is_some_and(|segment| segment.discontinuity) {
+            self.discontinuity_sequence += 1;
+        }
+        self.behind += 1;
+    }
+
+    fn pop(&mut self) -> Option<u64> {
         self.behind -= 1;
         self.segments.pop_front().map(|segment| segment.sequence)
     }
@@ -145,9 +179,9 @@ impl Window {
         self.segments.iter().skip(self.behind)
     }
 
-    /// Sequence number of the first listed segment; 0 if there is none.
+    /// Sequence number of the first listed segment, or of the one to come.
     pub fn first_sequence(&self) -> u64 {
-        self.listed().next().map_or(0, |segment| segment.sequence)
+        self.listed().next().map_or(self.first_sequence, |segment| segment.sequence)
     }
 
     /// Discontinuities that left the playlist.
@@ -155,10 +189,32 @@ impl Window {
         self.discontinuity_sequence
     }
 
+    /// Segments that are served, those that are no longer listed first.
+    pub fn kept(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter()
+    }
+
+    /// All discontinuities so far, listed ones included.
+    pub fn discontinuities(&self) -> u64 {
+        let listed = self.listed().filter(|segment| segment.discontinuity).count();
+        self.discontinuity_sequence.saturating_add(listed as u64)
+    }
+
+    /// Where it ends.
+    pub fn edge(&self) -> Edge {
+        let (next_msn, next_part) = self.next_part();
+        let before = match self.segments.back() {
+            Some(segment) if segment.complete => Some(segment),
+            _ => self.segments.len().checked_sub(2).and_then(|at| self.segments.get(at)),
+        };
+        let parts_before = before.map_or(0, |segment| segment.parts.len());
+        Edge { next_msn, next_part, parts_before: u32::try_from(parts_before).unwrap_or(u32::MAX) }
+    }
+
     /// Segment and part that come next.
     pub fn next_part(&self) -> (u64, u32) {
         match self.segments.back() {
-            None => (0, 0),
+            None => (self.first_sequence, 0),
             Some(segment) if segment.complete => (segment.sequence + 1, 0),
             Some(segment) => {
                 (segment.sequence, u32::try_from(segment.parts.len()).unwrap_or(u32::MAX))
@@ -166,19 +222,15 @@ impl Window {
         }
     }
 
-    /// True if that part is there, or its segment was given up already.
-    pub fn has_part(&self, sequence: u64, part: u32) -> bool {
-        let found = self.segments.iter().find(|segment| segment.sequence == sequence);
-        found.is_none_or(|segment| (part as usize) < segment.parts.len())
-    }
-
     /// Longest segment ever seen, in milliseconds. Never shrinks, as a target must not.
     pub fn segment_ms_longest(&self) -> u32 {
         self.segment_ms_longest
     }
 
-    /// Longest part ever seen, in milliseconds.
+    /// Longest part kept, in milliseconds. One gap in the stream's time does not spoil the part
+    /// target for longer than it is in the window.
     pub fn part_ms_longest(&self) -> u32 {
-        self.part_ms_longest
+        let parts = self.segments.iter().flat_map(|segment| &segment.parts);
+        parts.map(|part| part.duration_ms).max().unwrap_or(0)
     }
 }

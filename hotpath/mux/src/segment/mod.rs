@@ -7,7 +7,7 @@
 //!
 //! A segment is nothing but its parts joined. A part ends before the sample that would make it
 //! longer than its target; a segment ends at the first keyframe after its target, or, without
-//! keyframes, at its maximum. Pictures set the pace; sound does if there are none, or none for
+//! keyframes, at its maximum. One that had to start without a keyframe ends at the next one. Pictures set the pace; sound does if there are none, or none for
 //! [`VIDEO_QUIET_MS`]. It starts at a keyframe.
 //!
 //! Bytes and events go into an [`Output`] of the caller, who drains it after each call. What is
@@ -32,7 +32,7 @@ use packer::Packer;
 pub const PART_BYTES_MAX: usize = 8 << 20;
 /// Samples after which a part ends.
 pub const PART_SAMPLES_MAX: usize = 4096;
-/// Payload after which a segment ends, whatever its target, in bytes.
+/// Payload after which a segment ends at the latest, whatever its target, in bytes.
 pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// Parts after which a segment ends, for streams whose clock stands still.
 pub const SEGMENT_PARTS_MAX: u32 = 1024;
@@ -44,7 +44,7 @@ pub const START_WAIT_MS: u64 = 500;
 pub const DATE_DRIFT_MS: u64 = 1000;
 
 /// What a segment is made of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Container {
     /// MPEG-TS: H.264, H.265; AAC, MP3.
     Ts,
@@ -64,12 +64,23 @@ pub struct Settings {
     pub segment_ms: u32,
     /// Segments end here without a keyframe. At least `segment_ms`.
     pub segment_ms_max: u32,
+    /// So long a stream with pictures is given for its first keyframe; then it starts without.
+    pub keyframe_wait_ms: u32,
+    /// Payload after which a segment ends, in bytes; at most [`SEGMENT_BYTES_MAX`] counts.
+    pub segment_bytes_max: u64,
 }
 
 impl Settings {
     /// Parts of 200 ms, segments of 2 s, at most 6 s without a keyframe.
     pub const fn new(container: Container) -> Self {
-        Self { container, part_ms: 200, segment_ms: 2000, segment_ms_max: 6000 }
+        Self {
+            container,
+            part_ms: 200,
+            segment_ms: 2000,
+            segment_ms_max: 6000,
+            keyframe_wait_ms: 6000,
+            segment_bytes_max: SEGMENT_BYTES_MAX,
+        }
     }
 
     /// How long a part may be at most while frames come regularly: the target and a tenth, so that
@@ -174,6 +185,8 @@ pub struct Segmenter {
     tracks_changed: bool,
     /// The next segment does not continue the last one.
     discontinuity: bool,
+    /// The open segment ends with its next part.
+    cut_wanted: bool,
     /// Since when samples wait for a segment to begin.
     waiting_since_ms: Option<u64>,
     video_last_ms: Option<u64>,
@@ -196,12 +209,19 @@ impl Segmenter {
             generation: 0,
             tracks_changed: true,
             discontinuity: false,
+            cut_wanted: false,
             waiting_since_ms: None,
             video_last_ms: None,
             audio_last_ms: None,
             date_offset_ms: None,
             counters: Counters::default(),
         }
+    }
+
+    /// One that goes on where another one of the same stream ended: its first segment is number
+    /// `sequence`, and a discontinuity if that is not 0.
+    pub fn following(settings: Settings, sequence: u64) -> Self {
+        Self { sequence, discontinuity: sequence > 0, ..Self::new(settings) }
     }
 
     /// The tracks now.
@@ -231,6 +251,12 @@ impl Segmenter {
                 self.sample(sample, timestamp, wall_ms, out);
             }
         }
+    }
+
+    /// Ends the open segment with its next part, keyframe or not, so that there is a complete one
+    /// soon. Counted as forced.
+    pub fn cut_soon(&mut self) {
+        self.cut_wanted = true;
     }
 
     /// The publisher changed: what is open ends here, what comes is a discontinuity.
@@ -321,13 +347,19 @@ impl Segmenter {
         let next_video_ms = (sample.kind == Kind::Video).then_some(sample.time_ms);
         // A keyframe a few milliseconds early is the one that is meant.
         let due = elapsed_ms + u64::from(self.settings.segment_ms / 20)
-            >= u64::from(self.settings.segment_ms);
+            >= u64::from(self.settings.segment_ms)
+            || !open.independent;
         let at_start = match sample.kind {
             Kind::Video => sample.sync,
             Kind::Audio => self.tracks.video.is_none(),
         };
-        let forced = elapsed_ms >= u64::from(self.settings.segment_ms_max);
-        let full = open.bytes >= SEGMENT_BYTES_MAX || open.parts >= SEGMENT_PARTS_MAX;
+        let part_ms = sample.time_ms.saturating_sub(open.part_start_ms);
+        let limit_ms = u64::from(self.settings.part_target_ms());
+        let long = paced && part_ms > 0 && part_ms + open.step_ms(sample) > limit_ms;
+        let forced = elapsed_ms >= u64::from(self.settings.segment_ms_max)
+            || self.cut_wanted && (long || open.parts > 0);
+        let full = open.bytes >= self.settings.segment_bytes_max.min(SEGMENT_BYTES_MAX)
+            || open.parts >= SEGMENT_PARTS_MAX;
         if full || paced && elapsed_ms > 0 && (due && at_start || forced) {
             if !at_start {
                 self.counters.forced_cuts += 1;
@@ -336,9 +368,6 @@ impl Segmenter {
             self.begin(sample, wall_ms);
             return;
         }
-        let part_ms = sample.time_ms.saturating_sub(open.part_start_ms);
-        let limit_ms = u64::from(self.settings.part_target_ms());
-        let long = paced && part_ms > 0 && part_ms + open.step_ms(sample) > limit_ms;
         let big = self.packer.payload_bytes() >= PART_BYTES_MAX
             || self.packer.samples() >= PART_SAMPLES_MAX;
         if long || big {
@@ -364,7 +393,7 @@ impl Segmenter {
         let patience_ms = match (sample.kind, &self.tracks.video) {
             (Kind::Video, _) if sample.sync => return true,
             (Kind::Audio, None) => START_WAIT_MS,
-            _ => self.settings.segment_ms_max.into(),
+            _ => self.settings.keyframe_wait_ms.into(),
         };
         waited_ms >= patience_ms
     }
@@ -381,6 +410,7 @@ impl Segmenter {
             Kind::Video => sample.sync,
             Kind::Audio => self.tracks.video.is_none(),
         };
+        self.cut_wanted = false;
         self.open = Some(Open::new(self.sequence, sample, date_ms, independent));
         self.sequence += 1;
     }

@@ -1,0 +1,257 @@
+//! HLS packaging: streams of the rings cut into segments and parts, and kept for viewers over HTTP.
+//!
+//! One thread ([`packager`]) cuts all streams. It reads the rings as a subscriber does, through taps of
+//! its own, so it can lag without hurting anybody. What came of it is published as immutable snapshots;
+//! a worker that answers a request loads one and takes a counted reference to bytes. No worker waits
+//! for the packager, and the packager never waits for a worker.
+//!
+//! ```text
+//!   ring ─► Tap ─► Source ─┬─► Builder (fMP4) ─ snapshot ─► Rendition ◄── requests, on every worker
+//!                          └─► Builder (TS)   ─ snapshot ─► Rendition         ▲
+//!                                                  └─► storage queue          └ Hls: by path, by key
+//! ```
+//!
+//! - [`Hls`]: finds or starts a rendition; what all of them may hold together.
+//! - [`Rendition`]: answers requests. `snapshot`: what it answers from. `viewers`: who is there.
+//! - `builder`: segmenter, window, bytes of one rendition. `source`: one stream's tap and events.
+//!
+//! Locks: two short ones around maps, taken when a rendition begins, ends or is looked up by its
+//! path, and one per rendition around its table of viewers. None is held over a system call.
+
+mod builder;
+pub mod packager;
+mod rendition;
+mod settings;
+mod snapshot;
+mod source;
+#[cfg(test)]
+mod tests;
+mod viewers;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use arc_swap::ArcSwap;
+use live::path::StreamPath;
+use mux::segment::Container;
+
+use crate::registry::{StreamEntry, StreamPhase};
+
+pub use rendition::{Rendition, RenditionKey, Reply};
+pub use settings::{HlsSettings, HlsStart};
+
+/// Renditions of the process, whatever they hold.
+pub const RENDITIONS_MAX: usize = 16_384;
+/// New renditions are refused while this many eighths of `limits.hls_bytes_max` are in use.
+const OPEN_EIGHTHS_MAX: u64 = 7;
+
+type ByKey = HashMap<u64, Arc<Rendition>>;
+
+/// A rendition and the stream it is to be made of, on its way to the packager.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) rendition: Arc<Rendition>,
+    pub(crate) entry: Arc<StreamEntry>,
+    pub(crate) settings: HlsSettings,
+    /// The ended rendition of the same key, whose numbers it continues.
+    pub(crate) before: Option<Arc<Rendition>>,
+}
+
+/// All renditions of the process; shared by the workers and the packager thread.
+pub struct Hls {
+    by_path: Mutex<HashMap<StreamPath, [Option<Arc<Rendition>>; 2]>>,
+    by_key: ArcSwap<ByKey>,
+    inbox: Mutex<Vec<Opened>>,
+    packager: OnceLock<Thread>,
+    is_stopping: AtomicBool,
+    bytes_max: AtomicU64,
+    /// Bytes all renditions hold; the packager keeps count.
+    bytes: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl fmt::Debug for Hls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let renditions = self.by_key.load().len();
+        let bytes = self.bytes();
+        f.debug_struct("Hls").field("renditions", &renditions).field("bytes", &bytes).finish()
+    }
+}
+
+impl Default for Hls {
+    fn default() -> Self {
+        Self {
+            by_path: Mutex::default(),
+            by_key: ArcSwap::default(),
+            inbox: Mutex::default(),
+            packager: OnceLock::new(),
+            is_stopping: AtomicBool::new(false),
+            bytes_max: AtomicU64::new(u64::MAX),
+            bytes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Only operations on maps and vectors run under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hls {
+    /// The running rendition of a stream, or one that is started now: the packager takes it up at its
+    /// next tick, until then it answers [`Reply::Wait`]. `container` is what the request asks for; without
+    /// it the vhost decides. `None`, and counted, over a limit or where HLS is off.
+    pub fn open(
+        &self,
+        entry: &Arc<StreamEntry>,
+        container: Option<Container>,
+        settings: &HlsSettings,
+    ) -> Option<Arc<Rendition>> {
+        if !settings.is_on {
+            return None;
+        }
+        let container = container.unwrap_or(settings.container);
+        let mut by_path = locked(&self.by_path);
+        let found = by_path.get(entry.path()).and_then(|pair| pair[place(container)].clone());
+        if let Some(found) = &found
+            && (!found.is_ended() || entry.phase() != StreamPhase::Live)
+        {
+            return Some(Arc::clone(found));
+        }
+        let full = self.bytes() >= self.bytes_max().saturating_mul(OPEN_EIGHTHS_MAX) / 8;
+        if full || self.by_key.load().len() >= RENDITIONS_MAX {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let key = RenditionKey { path: entry.path().clone(), container };
+        let rendition = Arc::new(Rendition::new(key, random_key(), settings));
+        self.add(&mut by_path, &rendition);
+        drop(by_path);
+        locked(&self.inbox).push(Opened {
+            rendition: Arc::clone(&rendition),
+            entry: Arc::clone(entry),
+            settings: settings.clone(),
+            before: found,
+        });
+        self.wake();
+        Some(rendition)
+    }
+
+    /// A publisher has begun: starts packaging where the vhost wants it without a viewer.
+    pub fn on_publish(&self, entry: &Arc<StreamEntry>, settings: &HlsSettings) {
+        if settings.start == HlsStart::Always {
+            // Refused over a limit; counted there.
+            let _opened = self.open(entry, None, settings);
+        }
+    }
+
+    /// The rendition whose segments are found under `key`.
+    pub fn by_key(&self, key: u64) -> Option<Arc<Rendition>> {
+        self.by_key.load().get(&key).cloned()
+    }
+
+    /// Every rendition there is.
+    pub fn renditions(&self) -> Vec<Arc<Rendition>> {
+        self.by_key.load().values().cloned().collect()
+    }
+
+    /// Bytes held by all renditions.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What all renditions may hold together, `limits.hls_bytes_max`.
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Sets what all renditions may hold together, in bytes.
+    pub fn set_bytes_max(&self, bytes_max: u64) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    /// Renditions refused over a limit.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Asks the packager thread to end.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// The packager's thread announces itself, to be woken for new renditions.
+    pub(crate) fn set_packager(&self, thread: Thread) {
+        self.packager.get_or_init(|| thread);
+    }
+
+    pub(crate) fn take_opened(&self) -> Vec<Opened> {
+        std::mem::take(&mut locked(&self.inbox))
+    }
+
+    /// Packager only: its total has changed.
+    pub(crate) fn set_bytes(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Packager only: nobody will find `rendition` any more.
+    pub(crate) fn remove(&self, rendition: &Arc<Rendition>) {
+        let mut by_path = locked(&self.by_path);
+        let key = rendition.key();
+        if let Some(pair) = by_path.get_mut(&key.path) {
+            let slot = &mut pair[place(key.container)];
+            if slot.as_ref().is_some_and(|found| Arc::ptr_eq(found, rendition)) {
+                *slot = None;
+            }
+            if pair.iter().all(Option::is_none) {
+                by_path.remove(&key.path);
+            }
+        }
+        let mut by_key = ByKey::clone(&self.by_key.load());
+        by_key.remove(&rendition.number());
+        self.by_key.store(Arc::new(by_key));
+    }
+
+    /// Both maps are changed under the lock of the first.
+    fn add(
+        &self,
+        by_path: &mut HashMap<StreamPath, [Option<Arc<Rendition>>; 2]>,
+        rendition: &Arc<Rendition>,
+    ) {
+        let key = rendition.key();
+        let pair = by_path.entry(key.path.clone()).or_default();
+        pair[place(key.container)] = Some(Arc::clone(rendition));
+        let mut by_key = ByKey::clone(&self.by_key.load());
+        by_key.insert(rendition.number(), Arc::clone(rendition));
+        self.by_key.store(Arc::new(by_key));
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.packager.get() {
+            thread.unpark();
+        }
+    }
+}
+
+fn place(container: Container) -> usize {
+    match container {
+        Container::Ts => 0,
+        Container::Fmp4 => 1,
+    }
+}
+
+/// A number nobody can guess: who has it may fetch the segments named with it.
+fn random_key() -> u64 {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the random source of the process works");
+    u64::from_be_bytes(bytes)
+}

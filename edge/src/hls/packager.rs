@@ -1,0 +1,269 @@
+//! The packager thread: looks at every packaged stream on its tick, publishes, lets go of what nobody
+//! asks for.
+//!
+//! ```text
+//!   loop: take opened renditions ─► follow each stream ─► publish changes ─► once a second: idle, figures
+//!         └─ park until the next tick; without renditions until woken
+//! ```
+//!
+//! It holds the registry's entries of the streams it packages as a worker does, and is noted as a
+//! reader of them, so that their home workers keep the retention. A slow packager falls out of a ring
+//! and starts over at a keyframe; nobody waits for it.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use live::publisher::Publisher;
+use ring::{Arena, RingConfig};
+
+use super::builder::Builder;
+use super::source::{Output, Source};
+use super::{HlsStart, Opened};
+use crate::log::event;
+use crate::metrics::PackagingMetrics;
+use crate::registry::StreamEntry;
+use crate::shared::Shared;
+
+/// Time between two looks at the rings, in milliseconds: what packaging adds to the delay of a part.
+const TICK_MS: u64 = 10;
+/// The same where no playlist has parts.
+const TICK_PLAIN_MS: u64 = 40;
+/// Longest sleep, in milliseconds.
+const SLEEP_MS_MAX: u64 = 1_000;
+/// Time between two looks at who still asks, in milliseconds.
+const SWEEP_MS: u64 = 1_000;
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Packaging {
+    shared: Arc<Shared>,
+    metrics: Arc<PackagingMetrics>,
+    thread: JoinHandle<()>,
+}
+
+impl Packaging {
+    /// The thread that runs the packager of `shared`.
+    pub fn new(
+        shared: Arc<Shared>,
+        metrics: Arc<PackagingMetrics>,
+        thread: JoinHandle<()>,
+    ) -> Self {
+        Self { shared, metrics, thread }
+    }
+
+    /// Its figures.
+    pub fn metrics(&self) -> Arc<PackagingMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Ends the thread and waits for it; it never takes longer than one look at its streams.
+    pub fn stop(self) {
+        self.shared.hls.stop();
+        // A panic in it has been reported as a failure already.
+        drop(self.thread.join());
+    }
+}
+
+/// Now, on both clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// Milliseconds since any fixed moment; never goes back.
+    pub mono_ms: u64,
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+/// Packages all streams of the process.
+pub struct Packager {
+    shared: Arc<Shared>,
+    metrics: Arc<PackagingMetrics>,
+    sources: Vec<Source>,
+    swept_at_ms: u64,
+    cpu_nanos: fn() -> u64,
+}
+
+impl std::fmt::Debug for Packager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packager").field("streams", &self.sources.len()).finish_non_exhaustive()
+    }
+}
+
+impl Packager {
+    /// A packager of the streams of `shared`; `cpu_nanos` tells the CPU time of the calling thread.
+    pub fn new(
+        shared: Arc<Shared>,
+        metrics: Arc<PackagingMetrics>,
+        cpu_nanos: fn() -> u64,
+    ) -> Self {
+        Self { shared, metrics, sources: Vec::new(), swept_at_ms: 0, cpu_nanos }
+    }
+
+    /// Packages until [`Hls::stop`](super::Hls::stop).
+    pub fn run(mut self) {
+        self.shared.hls.set_packager(thread::current());
+        let start = Instant::now();
+        while !self.shared.hls.is_stopping() {
+            let sleep_ms = self.turn(clock(start));
+            thread::park_timeout(Duration::from_millis(sleep_ms));
+        }
+        self.let_go_of_all();
+    }
+
+    /// One look at everything. Returns how long to sleep, in milliseconds.
+    pub fn turn(&mut self, now: Now) -> u64 {
+        for opened in self.shared.hls.take_opened() {
+            self.take_up(&opened, now);
+        }
+        for source in &mut self.sources {
+            let followed = source.follow(now.unix_ms);
+            if followed.overruns > 0 {
+                self.metrics.overruns.add(followed.overruns);
+                let path = source.entry.path();
+                tracing::warn!(event = event::HLS_OVERRUN, %path, "packaging fell out of the ring");
+            }
+        }
+        self.publish();
+        if now.mono_ms.saturating_sub(self.swept_at_ms) >= SWEEP_MS {
+            self.swept_at_ms = now.mono_ms;
+            self.sweep(now);
+        }
+        self.sleep_ms()
+    }
+
+    fn sleep_ms(&self) -> u64 {
+        let mut sleep_ms = SLEEP_MS_MAX;
+        for output in self.sources.iter().flat_map(|source| &source.outputs) {
+            if output.builder.is_ended() {
+                continue;
+            }
+            let has_parts = output.builder.rendition().has_parts();
+            sleep_ms = sleep_ms.min(if has_parts { TICK_MS } else { TICK_PLAIN_MS });
+        }
+        sleep_ms
+    }
+
+    /// Begins a rendition.
+    fn take_up(&mut self, opened: &Opened, now: Now) {
+        let path = opened.entry.path().clone();
+        let found = self.sources.iter().position(|source| source.entry.path() == &path);
+        let source = match found {
+            Some(at) => &mut self.sources[at],
+            None => {
+                // The stream exists, so this makes none beyond the limit.
+                let Ok(entry) = self.shared.registry.hold(&path, usize::MAX) else { return };
+                entry.set_tapped(self.shared.workers(), true);
+                self.sources.push(Source::new(entry));
+                let last = self.sources.len() - 1;
+                &mut self.sources[last]
+            }
+        };
+        source.add(Builder::new(opened), now.mono_ms);
+        let container = opened.rendition.key().container;
+        tracing::info!(event = event::HLS_START, %path, ?container, "packaging begins");
+    }
+
+    /// Publishes what has changed, within the memory there is.
+    fn publish(&mut self) {
+        let bytes_max = self.shared.hls.bytes_max();
+        let mut total = self.shared.hls.bytes();
+        for source in &mut self.sources {
+            for output in &mut source.outputs {
+                let before = output.builder.held_bytes();
+                let others = total.saturating_sub(before);
+                if !output.builder.publish(others, bytes_max) {
+                    continue;
+                }
+                total = others + output.builder.held_bytes();
+                let built = output.builder.take_built();
+                self.metrics.segments.add(built.segments);
+                self.metrics.parts.add(built.parts);
+                self.metrics.forced_cuts.add(built.forced_cuts);
+                self.metrics.segments_forgotten.add(built.forgotten);
+            }
+        }
+        self.shared.hls.set_bytes(total);
+    }
+
+    /// Looks who still asks; counts what there is.
+    fn sweep(&mut self, now: Now) {
+        let mut closed_bytes = 0;
+        let (mut renditions, mut viewers) = (0, 0);
+        for source in &mut self.sources {
+            for output in &mut source.outputs {
+                output.builder.rendition().expire_viewers(now.unix_ms);
+            }
+            let hls = &self.shared.hls;
+            source.outputs.retain_mut(|output| {
+                if !is_idle(output, now.mono_ms) {
+                    renditions += 1;
+                    viewers += output.builder.rendition().viewers() as u64;
+                    return true;
+                }
+                hls.remove(output.builder.rendition());
+                output.builder.close();
+                closed_bytes += output.builder.held_bytes();
+                let path = &output.builder.rendition().key().path;
+                tracing::info!(event = event::HLS_END, %path, "packaging ends");
+                false
+            });
+        }
+        let (idle, busy) =
+            std::mem::take(&mut self.sources).into_iter().partition(|s| s.outputs.is_empty());
+        self.sources = busy;
+        let idle: Vec<Source> = idle;
+        for source in idle {
+            self.let_go(source);
+        }
+        let bytes = self.shared.hls.bytes().saturating_sub(closed_bytes);
+        self.shared.hls.set_bytes(bytes);
+        self.metrics.renditions.set(renditions);
+        self.metrics.viewers.set(viewers);
+        self.metrics.bytes.set(bytes);
+        self.metrics.refused.set_total(self.shared.hls.refused());
+        self.metrics.cpu.set_nanos((self.cpu_nanos)());
+    }
+
+    fn let_go(&self, source: Source) {
+        let entry = Arc::clone(&source.entry);
+        // The tap goes before the ring's writer.
+        drop(source);
+        entry.set_tapped(self.shared.workers(), false);
+        if let Some(publisher) = self.shared.registry.release(&entry) {
+            bury(publisher, &entry);
+        }
+    }
+
+    fn let_go_of_all(&mut self) {
+        for source in std::mem::take(&mut self.sources) {
+            self.let_go(source);
+        }
+    }
+}
+
+/// True if nobody has asked for long enough, and nobody needs to.
+fn is_idle(output: &mut Output, now_ms: u64) -> bool {
+    let asked = output.builder.rendition().asked();
+    if asked != output.asked {
+        (output.asked, output.asked_at_ms) = (asked, now_ms);
+    }
+    let settings = output.builder.settings();
+    let is_wanted = settings.start == HlsStart::Always && !output.builder.is_ended();
+    if is_wanted {
+        output.asked_at_ms = now_ms;
+    }
+    now_ms.saturating_sub(output.asked_at_ms) >= settings.idle_ms
+}
+
+/// Gives back a ring nobody holds any more. It goes to the allocator: the packager writes none.
+fn bury(publisher: Box<Publisher>, entry: &StreamEntry) {
+    let mut arena = Arena::new(&RingConfig::default(), 0);
+    publisher.finish(&mut arena);
+    tracing::debug!(event = event::HLS_END, path = %entry.path(), "the ring is given back");
+}
+
+fn clock(start: Instant) -> Now {
+    let mono_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { mono_ms, unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
+}

@@ -1,0 +1,301 @@
+//! One rendition as requests see it: playlists, segments, parts, init segments, viewers.
+//!
+//! Never waits and never copies media: an answer is a counted reference to bytes the packager made.
+//! Called by workers; [`Rendition::publish`] by the packager alone.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use live::path::StreamPath;
+use mux::playlist::multivariant::{self, Variant};
+use mux::playlist::query::{Answer, Reload};
+use mux::playlist::{Name, Names};
+use mux::segment::Container;
+
+use super::locked;
+use super::settings::HlsSettings;
+use super::snapshot::Snapshot;
+use super::viewers::{EXPIRY_TARGETS, Viewers};
+
+const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
+/// Names of segments are new with each run of the packager, so what they stand for never changes.
+const CACHE_FILE: &str = "public, max-age=31536000, immutable";
+/// Every viewer has a multivariant playlist of its own.
+const CACHE_MULTIVARIANT: &str = "no-store";
+/// A playlist changes with each segment: one that is a second old is good enough for a crowd.
+const CACHE_PLAYLIST: &str = "public, max-age=1";
+/// The answer to a blocking reload holds what was asked for, however often it is given.
+const CACHE_RELOAD: &str = "public, max-age=12";
+/// With parts a playlist changes several times a second.
+const CACHE_PARTS: &str = "no-cache";
+
+/// Which rendition.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct RenditionKey {
+    /// The stream.
+    pub path: StreamPath,
+    /// What its segments are made of.
+    pub container: Container,
+}
+
+/// An answer to a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// 200.
+    Ready {
+        /// The body.
+        body: Bytes,
+        /// `Content-Type`.
+        content_type: &'static str,
+        /// `Cache-Control`.
+        cache_control: &'static str,
+    },
+    /// Not there yet: ask again when [`Rendition::version`] has changed.
+    Wait,
+    /// 404.
+    NotFound,
+    /// 410: it was there.
+    Gone,
+    /// 400, with the reason.
+    BadRequest(&'static str),
+}
+
+/// One rendition. Shared by workers and packager.
+#[derive(Debug)]
+pub struct Rendition {
+    key: RenditionKey,
+    number: u64,
+    has_parts: bool,
+    snapshot: ArcSwap<Snapshot>,
+    version: AtomicU64,
+    /// Counts requests, so that the packager sees whether somebody is there.
+    asked: AtomicU64,
+    viewers: Mutex<Viewers>,
+}
+
+impl Rendition {
+    pub(super) fn new(key: RenditionKey, number: u64, settings: &HlsSettings) -> Self {
+        Self {
+            has_parts: settings.has_parts(key.container),
+            key,
+            number,
+            snapshot: ArcSwap::default(),
+            version: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            viewers: Mutex::default(),
+        }
+    }
+
+    /// Which one it is.
+    pub fn key(&self) -> &RenditionKey {
+        &self.key
+    }
+
+    /// The number its segments are found under, see [`Hls::by_key`](super::Hls::by_key).
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Changes with each part, segment and end: whoever got [`Reply::Wait`] asks again then.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// True if nothing will follow.
+    pub fn is_ended(&self) -> bool {
+        self.snapshot.load().is_ended
+    }
+
+    /// The multivariant playlist for a new viewer. `name` is the last part of the path it asked for,
+    /// without suffix and as it was sent; `query` what it asked with, which travels along; `token` its
+    /// session.
+    pub fn multivariant(&self, name: &str, query: &str, token: &str) -> Reply {
+        self.ask();
+        let snapshot = self.snapshot.load();
+        if snapshot.is_closed {
+            return Reply::Gone;
+        }
+        if snapshot.playlists.is_none() {
+            return if snapshot.is_ended { Reply::NotFound } else { Reply::Wait };
+        }
+        let escaped;
+        let name = if is_clean(name) && !name.contains([':', '/']) {
+            name
+        } else {
+            escaped = escaped_name(&self.key.path);
+            &escaped
+        };
+        let mut uri = format!("{name}.m3u8?");
+        if is_clean(query) && !query.is_empty() {
+            uri.push_str(query);
+            uri.push('&');
+        }
+        uri.push_str("session=");
+        uri.push_str(token);
+        let facts = &snapshot.facts;
+        let variant = Variant {
+            uri: &uri,
+            bandwidth: facts.bandwidth,
+            codecs: &facts.codecs,
+            resolution: facts.resolution,
+        };
+        let mut text = String::with_capacity(256 + uri.len());
+        multivariant::write(&[variant], facts.is_independent, &mut text);
+        ready(text.into(), PLAYLIST_TYPE, CACHE_MULTIVARIANT)
+    }
+
+    /// The media playlist.
+    pub fn playlist(&self, reload: &Reload) -> Reply {
+        self.ask();
+        let snapshot = self.snapshot.load();
+        if snapshot.is_closed {
+            return Reply::Gone;
+        }
+        let Some(playlists) = &snapshot.playlists else {
+            return if snapshot.is_ended { Reply::NotFound } else { Reply::Wait };
+        };
+        // Without parts nobody was told that reloads may block.
+        let is_blocking = self.has_parts && reload.msn.is_some();
+        if is_blocking && !snapshot.is_ended {
+            match reload.answer_at(snapshot.edge) {
+                Answer::Now => {}
+                Answer::Wait => return Reply::Wait,
+                Answer::TooFar => return Reply::BadRequest("_HLS_msn is far ahead of the stream"),
+            }
+        }
+        let cache_control = match (is_blocking, self.has_parts) {
+            (true, _) => CACHE_RELOAD,
+            (false, true) => CACHE_PARTS,
+            (false, false) => CACHE_PLAYLIST,
+        };
+        let is_delta = self.has_parts && reload.skip && !playlists.delta.is_empty();
+        let body = if is_delta { &playlists.delta } else { &playlists.full };
+        ready(body.clone(), PLAYLIST_TYPE, cache_control)
+    }
+
+    /// An init segment, a segment or a part. [`Reply::Wait`] for the part that comes next.
+    pub fn file(&self, name: Name) -> Reply {
+        self.ask();
+        let snapshot = self.snapshot.load();
+        if snapshot.is_closed {
+            return Reply::Gone;
+        }
+        let content_type = match self.key.container {
+            Container::Ts => "video/mp2t",
+            Container::Fmp4 => "video/mp4",
+        };
+        let found = match name {
+            Name::Init { generation } => {
+                let found = snapshot.inits.iter().find(|(number, _)| *number == generation);
+                found.map(|(_, bytes)| bytes)
+            }
+            Name::Segment { sequence } => match snapshot.segment(sequence) {
+                Some(stored) => Some(&stored.bytes),
+                None if snapshot.is_past(sequence) => return Reply::Gone,
+                None => None,
+            },
+            Name::Part { sequence, part } if self.has_parts => {
+                match find_part(&snapshot, sequence, part) {
+                    Ok(bytes) => Some(bytes),
+                    Err(reply) => return reply,
+                }
+            }
+            Name::Part { .. } => None,
+        };
+        found.map_or(Reply::NotFound, |bytes| ready(bytes.clone(), content_type, CACHE_FILE))
+    }
+
+    /// Notes that a viewer asked for a playlist; true if it is a new one. It is forgotten when it has
+    /// not asked for three target durations.
+    pub fn note_viewer(&self, token: u64, unix_ms: u64) -> bool {
+        locked(&self.viewers).note(token, unix_ms)
+    }
+
+    /// Viewers now.
+    pub fn viewers(&self) -> usize {
+        locked(&self.viewers).len()
+    }
+
+    /// Packager: forgets viewers that are gone.
+    pub(super) fn expire_viewers(&self, unix_ms: u64) {
+        let target_ms = self.snapshot.load().target_ms.max(1000);
+        locked(&self.viewers).expire(unix_ms.saturating_sub(EXPIRY_TARGETS * target_ms));
+    }
+
+    /// Packager: how many requests there were.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Packager: what is answered from now on.
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        // Release: who sees the new version finds the new snapshot.
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn has_parts(&self) -> bool {
+        self.has_parts
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Folder of the segments, relative to the playlist, as in a URL.
+    pub(super) fn prefix(&self) -> String {
+        format!("{}/{:016x}/", escaped_name(&self.key.path), self.number)
+    }
+
+    /// How segments are called in playlists.
+    pub(super) fn names<'p>(&self, prefix: &'p str) -> Names<'p> {
+        Names { container: self.key.container, prefix, query: "" }
+    }
+
+    fn ask(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn find_part(snapshot: &Snapshot, sequence: u64, part: u32) -> Result<&Bytes, Reply> {
+    let edge = snapshot.edge;
+    let at = usize::try_from(part).unwrap_or(usize::MAX);
+    if let Some(stored) = snapshot.segment(sequence) {
+        if let Some(bytes) = stored.parts.get(at) {
+            return Ok(bytes);
+        }
+    } else if snapshot.is_past(sequence) {
+        return Err(Reply::Gone);
+    } else if sequence == edge.next_msn {
+        if let Some(bytes) = snapshot.open_parts.get(at) {
+            return Ok(bytes);
+        }
+        if part == edge.next_part && !snapshot.is_ended {
+            return Err(Reply::Wait);
+        }
+    }
+    Err(Reply::NotFound)
+}
+
+fn ready(body: Bytes, content_type: &'static str, cache_control: &'static str) -> Reply {
+    Reply::Ready { body, content_type, cache_control }
+}
+
+/// Nothing that ends a line, a quoted string or an address.
+fn is_clean(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
+}
+
+/// The stream's name as it is written in a URL.
+fn escaped_name(path: &StreamPath) -> String {
+    let mut url = String::new();
+    // Writing to a string cannot fail.
+    let _infallible = write!(url, "{}", path.url_path());
+    match url.rsplit_once('/') {
+        Some((_, name)) => name.to_owned(),
+        None => url,
+    }
+}
