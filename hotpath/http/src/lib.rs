@@ -24,6 +24,32 @@
 //! | WebSocket handshake | RFC 6455 §4.2 | [`WebSocketUpgrade`], [`websocket::write_accept`] |
 //! | WebSocket frames | RFC 6455 §5, §7.4 | [`websocket::FrameReader`] |
 //!
+//! # Example
+//! ```
+//! use http1::{Head, Length, Limits, RequestReader};
+//!
+//! let mut reader = RequestReader::new();
+//! let mut input = &b"GET /live/a.flv HTTP/1.1\r\nHost: edge.example\r\n\r\n"[..];
+//! let mut out = Vec::new();
+//! match reader.handle_bytes(&Limits::default(), &mut input) {
+//!     Ok(Some(request)) => {
+//!         assert_eq!(request.path, "/live/a.flv");
+//!         let head = Head {
+//!             status: 200,
+//!             content_type: "video/x-flv",
+//!             length: Length::UntilClose,
+//!             keep_alive: request.keep_alive,
+//!             cache_control: "no-store",
+//!             extra: &[],
+//!         };
+//!         head.write(&mut out);
+//!     }
+//!     Ok(None) => {} // more bytes are needed
+//!     Err(error) => error.write_answer(&mut out),
+//! }
+//! assert!(out.starts_with(b"HTTP/1.1 200 OK\r\n"));
+//! ```
+//!
 //! # Copies
 //! A head that arrives whole is parsed where it lies; one that does not is collected first. The
 //! fields of a [`Request`] are copied out of it: once per request, never per media byte.
