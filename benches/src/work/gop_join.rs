@@ -8,8 +8,7 @@ use crate::case::{Outcome, Size, Skipped, Work};
 use crate::digest::Digest;
 
 /// All of audio and video on the shared message stream.
-pub(super) const EVERYTHING: Selection =
-    Selection { msid: rtmp::chunk::MEDIA_MSID, audio: true, video: true };
+pub(super) const EVERYTHING: Selection = Selection::all(rtmp::chunk::MEDIA_MSID);
 
 struct Join {
     rig: Rig,

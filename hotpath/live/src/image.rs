@@ -40,6 +40,15 @@ pub fn body_parts(
     }
 }
 
+/// The timestamp in a message's header, which for metadata is not the message's place on the timeline.
+pub fn wire_timestamp(image: &[u8], header_bytes: usize) -> u32 {
+    let field = |at: usize| image.get(at).copied().unwrap_or_default();
+    if header_bytes > PLAIN_HEADER_BYTES {
+        return u32::from_be_bytes([field(12), field(13), field(14), field(15)]);
+    }
+    u32::from_be_bytes([0, field(1), field(2), field(3)])
+}
+
 impl<'a> Iterator for BodyParts<'a> {
     type Item = &'a [u8];
 
@@ -72,6 +81,7 @@ mod tests {
                     let mut image = Vec::new();
                     framing.write_message(&header, &body, &mut image);
                     let header_bytes = if timestamp >= 0xFF_FFFF { 16 } else { 12 };
+                    assert_eq!(wire_timestamp(&image, header_bytes), timestamp);
                     let parts = body_parts(&image, header_bytes, body.len(), framing);
                     assert_eq!(parts.flatten().copied().collect::<Vec<u8>>(), body);
                     // A torn image gives less, and no more.

@@ -31,5 +31,6 @@ pub mod meter;
 pub mod path;
 pub mod preamble;
 pub mod publisher;
+pub mod retention;
 pub mod subscriber;
 pub mod timeline;

@@ -21,6 +21,7 @@ use rtmp::{Millis, tag};
 
 use crate::meter::StreamMeter;
 use crate::preamble::{Change, EntryKey, Preamble};
+use crate::retention::Retention;
 use crate::timeline::{Timeline, Track};
 
 mod aside;
@@ -261,25 +262,14 @@ impl Publisher {
     /// While nobody watches (`is_watched` false) only the current GOP is kept: nobody can fall
     /// behind, and a joiner starts at its keyframe.
     pub fn trim(&mut self, arena: &mut Arena, is_watched: bool) {
-        let retention_ms = if is_watched { self.config.retention_ms } else { 0 };
-        loop {
-            let Some(oldest) = self.writer.segments().next() else { return };
-            if oldest.end >= self.writer.head() {
-                return;
-            }
-            let age_ms = self.newest_timestamp.wrapping_sub(oldest.last_timestamp);
-            let age_ms = if age_ms > i32::MAX as u32 { 0 } else { age_ms };
-            let over_caps = self.writer.retained_bytes() > self.config.retention_bytes
-                || self.writer.retained_messages() > self.config.retention_messages;
-            let in_gop = self.newest_keyframe.is_some_and(|keyframe| keyframe < oldest.end);
-            if !over_caps && (in_gop || age_ms <= retention_ms) {
-                return;
-            }
-            if in_gop {
-                self.set_newest_keyframe(None);
-            }
-            self.writer.trim(arena, oldest.end);
-        }
+        let retention = Retention {
+            ms: if is_watched { self.config.retention_ms } else { 0 },
+            bytes: self.config.retention_bytes,
+            messages: self.config.retention_messages,
+        };
+        let before = self.newest_keyframe;
+        self.newest_keyframe =
+            retention.trim(&mut self.writer, arena, self.newest_timestamp, before);
     }
 
     /// Counters since the stream began.

@@ -62,9 +62,17 @@ pub struct Selection {
     pub audio: bool,
     /// False after `receiveVideo(false)`.
     pub video: bool,
+    /// The choice is for good (an address asked for one track only), so that configurations of the
+    /// other track are left out too.
+    pub is_fixed: bool,
 }
 
 impl Selection {
+    /// Everything, under this message stream id.
+    pub const fn all(msid: u32) -> Self {
+        Self { msid, audio: true, video: true, is_fixed: false }
+    }
+
     /// True if the shared wire image can be sent as it is.
     pub fn is_shared(self) -> bool {
         self.audio && self.video && self.msid == rtmp::chunk::MEDIA_MSID
@@ -470,7 +478,7 @@ impl Subscriber {
 
     fn wants(&mut self, message: &MessageView, config: &SubscriberConfig, now: Millis) -> bool {
         let flags = message.meta.flags;
-        if flags.contains(MessageFlags::SEQUENCE_HEADER) {
+        if flags.contains(MessageFlags::SEQUENCE_HEADER) && !self.selection.is_fixed {
             // Told always: what was switched off may be switched on again.
             return true;
         }
@@ -515,6 +523,10 @@ fn append_with_msid(image: &[u8], msid: u32, out: &mut Vec<u8>) {
     const MSID_OFFSET: usize = 8;
     let start = out.len();
     out.extend_from_slice(image);
+    if msid == rtmp::chunk::MEDIA_MSID {
+        // As it stands there. Other framings have no such field.
+        return;
+    }
     if let Some(field) = out.get_mut(start + MSID_OFFSET..start + MSID_OFFSET + 4) {
         field.copy_from_slice(&msid.to_le_bytes());
     }

@@ -97,7 +97,7 @@ fn a_stream_without_keyframes_is_joined_at_its_head_after_the_wait() {
 fn what_is_switched_off_still_hears_new_sequence_headers() {
     let mut rig = rig();
     rig.headers(0);
-    let selection = Selection { msid: 1, audio: true, video: false };
+    let selection = Selection { video: false, ..Selection::all(1) };
     let mut viewer = Viewer::selecting(&rig, SubscriberConfig::default(), selection);
     rig.gop(0, 2, 10);
     assert!(viewer.try_join(rig.now, true));
@@ -174,7 +174,7 @@ fn a_repeated_header_leaves_keyframes_joinable() {
 fn a_subscriber_on_another_message_stream_gets_its_own_headers_and_selection() {
     let mut rig = rig();
     rig.headers(0);
-    let selection = Selection { msid: 7, audio: false, video: true };
+    let selection = Selection { audio: false, ..Selection::all(7) };
     let mut viewer = Viewer::selecting(&rig, SubscriberConfig::default(), selection);
     rig.gop(0, 3, 70_000);
     assert!(viewer.try_join(rig.now, true));

@@ -95,7 +95,7 @@ pub struct Viewer {
 
 impl Viewer {
     pub fn new(rig: &Rig, config: SubscriberConfig) -> Self {
-        let selection = Selection { msid: rtmp::chunk::MEDIA_MSID, audio: true, video: true };
+        let selection = Selection::all(rtmp::chunk::MEDIA_MSID);
         Self::selecting(rig, config, selection)
     }
 
