@@ -47,6 +47,8 @@
 //! A pause holds back what streaming or a bounded receive would deliver, and its end goes on where
 //! it began; where receiving rests there is nothing to pause.
 
+use bytes::Bytes;
+
 use crate::config::{Batching, IoCounters, ListenOptions};
 use crate::probe::Features;
 use crate::recv_pool::RecvBuf;
@@ -119,6 +121,8 @@ pub enum SendBuf<L> {
     Lease(L),
     /// Bytes of this connection alone; the allocation returns with the completion.
     Owned(Vec<u8>),
+    /// Bytes many connections send that are no ring's: segments and playlists.
+    Shared(Bytes),
 }
 
 impl<L: Deref<Target = [u8]>> SendBuf<L> {
@@ -127,6 +131,7 @@ impl<L: Deref<Target = [u8]>> SendBuf<L> {
         match self {
             SendBuf::Lease(lease) => lease,
             SendBuf::Owned(bytes) => bytes,
+            SendBuf::Shared(bytes) => bytes,
         }
     }
 }
@@ -136,6 +141,7 @@ impl<L> fmt::Debug for SendBuf<L> {
         match self {
             SendBuf::Lease(_) => f.write_str("Lease"),
             SendBuf::Owned(bytes) => write!(f, "Owned({} bytes)", bytes.len()),
+            SendBuf::Shared(bytes) => write!(f, "Shared({} bytes)", bytes.len()),
         }
     }
 }
