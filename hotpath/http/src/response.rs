@@ -16,6 +16,8 @@ use crate::fields::is_token;
 pub enum Length {
     /// After so many bytes.
     Known(u64),
+    /// In chunks, the last of which is empty. Not for peers of HTTP/1.0.
+    Chunked,
     /// With the connection, which is therefore not kept whatever [`Head::keep_alive`] says.
     UntilClose,
     /// There is none and its length is not said: 101, 204, 304.
@@ -57,6 +59,9 @@ impl Head<'_> {
             out.extend_from_slice(b"Content-Length: ");
             push_decimal(bytes, out);
             out.extend_from_slice(b"\r\n");
+        }
+        if self.length == Length::Chunked {
+            field("Transfer-Encoding", "chunked", out);
         }
         if !self.cache_control.is_empty() {
             field("Cache-Control", self.cache_control, out);

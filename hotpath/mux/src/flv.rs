@@ -5,13 +5,15 @@
 //! whoever fills that ring, with a reservation of exactly [`Framing::framed_bytes`].
 //!
 //! ```text
-//!  [WebSocket header 2/4/10]  kind 8 · length 24 · time 24 · time's top byte · 0 24   body   11 + length 32
+//!  [wrap]  kind 8 · length 24 · time 24 · time's top byte · 0 24   body   11 + length 32  [end of wrap]
 //! ```
 //!
-//! Spec: FLV 10.1 annex E.2-E.4; RFC 6455 §5.2 (server side, so unmasked).
+//! Spec: FLV 10.1 annex E.2-E.4; what tags travel in: [`wrap`](crate::wrap).
 
 use rtmp::MessageHeader;
 use rtmp::limits::MESSAGE_BYTES_MAX;
+
+use crate::wrap::Wrap;
 
 /// Bytes of the file header with the first PreviousTagSize.
 pub const FILE_HEADER_BYTES: usize = 13;
@@ -30,14 +32,15 @@ pub const fn file_header(audio: bool, video: bool) -> [u8; FILE_HEADER_BYTES] {
 /// How a message becomes a tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Framing {
-    /// Each tag is one binary WebSocket frame.
-    pub websocket: bool,
+    /// What each tag travels in.
+    pub wrap: Wrap,
 }
 
 impl Framing {
     /// Bytes `header` and its body take.
     pub fn framed_bytes(self, header: &MessageHeader) -> usize {
-        self.websocket_header(header).as_slice().len() + tag_bytes(header)
+        let tag_bytes = tag_bytes(header);
+        self.wrap.begin(tag_bytes).as_slice().len() + tag_bytes + self.wrap.end().len()
     }
 
     /// Writes everything in front of the body to the front of `out` and PreviousTagSize to its
@@ -50,9 +53,12 @@ impl Framing {
     pub fn begin(self, header: &MessageHeader, out: &mut [u8]) -> FramedTag {
         assert!(out.len() == self.framed_bytes(header), "reservation differs from framed_bytes");
         assert!(header.length <= MESSAGE_BYTES_MAX, "message length out of range");
-        let frame = self.websocket_header(header);
-        let (front, rest) = out.split_at_mut(frame.as_slice().len());
-        front.copy_from_slice(frame.as_slice());
+        let begin = self.wrap.begin(tag_bytes(header));
+        let (front, rest) = out.split_at_mut(begin.as_slice().len());
+        front.copy_from_slice(begin.as_slice());
+        let end = self.wrap.end();
+        let (rest, back) = rest.split_at_mut(rest.len() - end.len());
+        back.copy_from_slice(end);
         if let Some((tag, rest)) = rest.split_first_chunk_mut::<TAG_HEADER_BYTES>() {
             *tag = tag_header(header);
             if let Some(trailer) = rest.last_chunk_mut::<TAG_TRAILER_BYTES>() {
@@ -62,13 +68,6 @@ impl Framing {
         }
         let header_bytes = front.len() + TAG_HEADER_BYTES;
         FramedTag { header_bytes, written: header_bytes, body_remaining: header.length as usize }
-    }
-
-    fn websocket_header(self, header: &MessageHeader) -> websocket::Header {
-        if !self.websocket {
-            return websocket::Header::default();
-        }
-        websocket::binary_header(tag_bytes(header) as u64)
     }
 }
 
@@ -115,41 +114,6 @@ fn tag_header(header: &MessageHeader) -> [u8; TAG_HEADER_BYTES] {
     [header.kind, l0, l1, l2, t0, t1, t2, top, 0, 0, 0]
 }
 
-/// Frames of the WebSocket protocol that a server sends.
-pub mod websocket {
-    /// Longest header of an unmasked frame, in bytes.
-    pub const HEADER_BYTES_MAX: usize = 10;
-
-    const FINAL_BINARY: u8 = 0x82;
-
-    /// Header of one frame.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-    pub struct Header {
-        bytes: [u8; HEADER_BYTES_MAX],
-        length: usize,
-    }
-
-    impl Header {
-        /// The bytes; none for the default header.
-        pub fn as_slice(&self) -> &[u8] {
-            self.bytes.get(..self.length).unwrap_or_default()
-        }
-    }
-
-    /// Header of an unfragmented binary frame with `payload_bytes` of payload.
-    pub fn binary_header(payload_bytes: u64) -> Header {
-        let [b0, b1, b2, b3, b4, b5, b6, b7] = payload_bytes.to_be_bytes();
-        // The shortest form is the only one the specification allows.
-        match payload_bytes {
-            0..=125 => Header { bytes: [FINAL_BINARY, b7, 0, 0, 0, 0, 0, 0, 0, 0], length: 2 },
-            126..=0xFFFF => {
-                Header { bytes: [FINAL_BINARY, 126, b6, b7, 0, 0, 0, 0, 0, 0], length: 4 }
-            }
-            _ => Header { bytes: [FINAL_BINARY, 127, b0, b1, b2, b3, b4, b5, b6, b7], length: 10 },
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_websocket_frame_is_one_tag_in_each_of_the_three_length_forms() {
-        let framing = Framing { websocket: true };
+        let framing = Framing { wrap: Wrap::WebSocket };
         for (length, head) in [
             (110, vec![0x82, 125]),
             (111, vec![0x82, 126, 0, 126]),
@@ -193,6 +157,14 @@ mod tests {
             assert_eq!(out[..head.len()], head);
             assert_eq!(out[head.len()..], framed(Framing::default(), &header, &body, 70_000));
         }
+    }
+
+    #[test]
+    fn a_chunk_is_one_tag_between_its_length_and_a_line_end() {
+        let framing = Framing { wrap: Wrap::Chunk };
+        let out = framed(framing, &HEADER, b"abc", 2);
+        assert!(out.starts_with(b"12\r\n") && out.ends_with(b"\r\n"), "{out:?}");
+        assert_eq!(out[4..out.len() - 2], framed(Framing::default(), &HEADER, b"abc", 3));
     }
 
     #[test]

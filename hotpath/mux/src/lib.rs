@@ -1,7 +1,7 @@
 //! Containers and playlists without I/O: message bodies in, bytes for viewers over HTTP out.
 //!
 //! ```text
-//!                    ┌─► flv      header · tag framing · WebSocket frames        HTTP-FLV, WS-FLV
+//!                    ┌─► flv      header · tag framing ─► wrap                  HTTP-FLV, WS-FLV
 //!  message bodies ───┤
 //!  u32 ms, wrapping  └─► media ─► segment ─┬─► ts    packets  ┐ parts, segments,
 //!                        samples, tracks   └─► fmp4  boxes    ┘ init ─► playlist  HLS, LL-HLS, MSE
@@ -16,7 +16,7 @@
 //! | what | where it is written down | here |
 //! |---|---|---|
 //! | FLV file and tags | FLV 10.1 annex E | [`flv`] |
-//! | WebSocket frames | RFC 6455 §5.2 | [`flv::websocket`] |
+//! | chunks, WebSocket frames | RFC 9112 §7.1, RFC 6455 §5.2 | [`wrap`] |
 //! | fragmented MP4, CMAF | ISO 14496-12, -14, -15; 23000-19 | [`fmp4`] |
 //! | codec names | RFC 6381; bindings of AV1, VP9, Opus, FLAC | [`media::codec_names`] |
 //! | MPEG-TS | ISO 13818-1; 13818-7 (ADTS) | [`ts`] |
@@ -61,3 +61,4 @@ pub mod media;
 pub mod playlist;
 pub mod segment;
 pub mod ts;
+pub mod wrap;
