@@ -67,7 +67,7 @@ pub struct ServeArgs {
     /// Address for RTMP over TLS [default: 0.0.0.0:443 with --tls-dir, else off]
     #[arg(long, value_name = "ADDR")]
     pub rtmps: Option<String>,
-    /// Address for viewers' HTTP (accepted, not served by this version)
+    /// Address for viewers' HTTP
     #[arg(long, value_name = "ADDR")]
     pub http: Option<String>,
     /// Address for health, metrics and API [default: 127.0.0.1:9090]

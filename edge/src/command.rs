@@ -304,6 +304,9 @@ pub struct ClientInfo {
     pub id: ConnectionId,
     /// What it does.
     pub role: crate::metrics::Role,
+    /// What it speaks, and for viewers over HTTP in which form they take their stream: "rtmp",
+    /// "http-flv", "ws-fmp4", ...
+    pub protocol: &'static str,
     /// Address of the peer.
     pub peer: String,
     /// Configured vhost, once connected.

@@ -1,11 +1,12 @@
-//! One connection: its socket, its RTMP session, what it publishes and plays, and what it has to
-//! send. Plain state; the worker moves it.
+//! One connection: its socket, its session (RTMP or HTTP), what it publishes and plays, and what it has
+//! to send. Plain state; the worker moves it.
 //!
 //! ```text
-//!   accepted ─► session (handshake, connect, commands) ─┬─► publishes ─┐
-//!        │                                              └─► plays ─────┤
-//!        │ protocol error, refusal, kick, timeout, end of stream       │
-//!        └──────────────► closing: replies flushed ─► shutdown ─► closed ◄── peer gone
+//!   accepted ─► first byte ─┬─► RTMP (handshake, connect, commands) ─┬─► publishes ─┐
+//!        │                  │                                        └─► plays ─────┤
+//!        │                  └─► HTTP (requests, one after another) ────► plays ─────┤
+//!        │ protocol error, refusal, kick, timeout, end of stream                    │
+//!        └──────────────► closing: replies flushed ─► shutdown ─► closed ◄── peer gone ┘
 //! ```
 
 use std::net::SocketAddr;
@@ -13,13 +14,14 @@ use std::net::SocketAddr;
 use live::subscriber::Subscriber;
 use ring::Position;
 use rtmp::Millis;
-use rtmp::session::{ConnectRequest, ServerSession};
+use rtmp::session::{ConnectRequest, ServerSession, StatusLevel};
 use uring::{ConnId, Nanos, SendBuf};
 
 use crate::access::providers::Tracks;
 use crate::access::quota::BitrateMeter;
 use crate::access::{Grant, Role as AccessRole};
 use crate::command::ConnectionId;
+use crate::http::HttpSession;
 use crate::metrics::{CloseReason, ConnectionState, Role, TlsMode};
 use crate::transport::Transport;
 
@@ -94,6 +96,72 @@ pub(crate) struct Play {
     pub(crate) permit: Option<Box<Permit>>,
 }
 
+/// What a connection speaks. Made when its first application byte has come, so that a probe or a TLS
+/// handshake that is left costs no session.
+#[derive(Debug)]
+pub(crate) enum Session {
+    /// Nothing was said yet.
+    Unknown,
+    /// RTMP, as publisher or player.
+    Rtmp(Box<ServerSession>),
+    /// HTTP, as viewer.
+    Http(Box<HttpSession>),
+}
+
+impl Session {
+    /// The RTMP session, if it is one.
+    pub(crate) fn rtmp(&mut self) -> Option<&mut ServerSession> {
+        match self {
+            Self::Rtmp(session) => Some(session),
+            Self::Unknown | Self::Http(_) => None,
+        }
+    }
+
+    /// The HTTP session, if it is one.
+    pub(crate) fn http(&mut self) -> Option<&mut HttpSession> {
+        match self {
+            Self::Http(session) => Some(session),
+            Self::Unknown | Self::Rtmp(_) => None,
+        }
+    }
+
+    /// True if something is to be sent before media.
+    pub(crate) fn has_replies(&self) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::Rtmp(session) => session.has_replies(),
+            Self::Http(session) => session.has_replies(),
+        }
+    }
+
+    /// Moves what is to be sent before media to the end of `out`.
+    pub(crate) fn take_replies(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::Unknown => {}
+            Self::Rtmp(session) => session.take_replies(out),
+            Self::Http(session) => session.take_replies(out),
+        }
+    }
+
+    /// As in logs and in the API.
+    pub(crate) fn protocol(&self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Rtmp(_) => "rtmp",
+            Self::Http(session) => session.protocol(),
+        }
+    }
+
+    /// The peer took something, or showed that it can.
+    pub(crate) fn note_send_progress(&mut self, now: Millis) {
+        match self {
+            Self::Unknown => {}
+            Self::Rtmp(session) => session.note_send_progress(now),
+            Self::Http(session) => session.note_progress(now),
+        }
+    }
+}
+
 /// What the send in flight carries.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sending {
@@ -101,6 +169,8 @@ pub(crate) enum Sending {
     Nothing,
     /// Replies or copied messages; the rest of a short send comes back.
     Owned,
+    /// The body of a response, many viewers' alike.
+    Body,
     /// A range of the ring, for the play with this serial number.
     Shared { play: u64 },
     /// TLS bytes that carry nothing of the above, or the end of what did.
@@ -160,10 +230,10 @@ pub(crate) struct Connection {
     pub(crate) tls: Option<Box<tls::Facts>>,
     /// The gauge cell of its transport.
     pub(crate) tls_mode: Option<TlsMode>,
-    /// Application bytes have come.
-    pub(crate) has_spoken: bool,
+    /// It came in where viewers' HTTP is served.
+    pub(crate) may_speak_http: bool,
     pub(crate) accepted_at: Millis,
-    pub(crate) session: ServerSession,
+    pub(crate) session: Session,
     pub(crate) connect: Option<Box<ConnectRequest>>,
     pub(crate) output: Output,
     /// Input that could not be consumed yet.
@@ -193,7 +263,6 @@ impl Connection {
         id: ConnectionId,
         peer: SocketAddr,
         transport: Transport,
-        session: ServerSession,
         now: Millis,
     ) -> Self {
         Self {
@@ -206,9 +275,9 @@ impl Connection {
             is_read_by_record: false,
             tls: None,
             tls_mode: None,
-            has_spoken: false,
+            may_speak_http: false,
             accepted_at: now,
-            session,
+            session: Session::Unknown,
             connect: None,
             output: Output {
                 sending: Sending::Nothing,
@@ -243,7 +312,18 @@ impl Connection {
 
     /// True while the session waits for an answer that comes in a later turn.
     pub(crate) fn is_waiting_for_answer(&self) -> bool {
-        self.pending_publish.is_some() || self.pending_access.is_some()
+        let is_responding = match &self.session {
+            Session::Http(session) => session.is_responding(),
+            Session::Unknown | Session::Rtmp(_) => false,
+        };
+        is_responding || self.pending_publish.is_some() || self.pending_access.is_some()
+    }
+
+    /// Says on the wire what happens to a stream, where RTMP has a message for it.
+    pub(crate) fn notify_status(&mut self, msid: u32, level: StatusLevel, code: &str, text: &str) {
+        if let Some(session) = self.session.rtmp() {
+            session.notify_status(msid, level, code, text);
+        }
     }
 
     /// What it plays on a message stream.
@@ -273,7 +353,7 @@ impl Connection {
             ConnectionState::Live
         } else if !self.plays.is_empty() || self.pending_publish.is_some() {
             ConnectionState::Waiting
-        } else if self.connect.is_some() {
+        } else if self.connect.is_some() || matches!(self.session, Session::Http(_)) {
             ConnectionState::Command
         } else {
             ConnectionState::Handshake

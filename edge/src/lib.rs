@@ -20,7 +20,9 @@ pub mod metrics;
 pub mod server;
 
 mod connection;
+mod framing;
 mod front;
+mod http;
 pub mod registry;
 pub mod runtime;
 pub mod shared;

@@ -379,6 +379,17 @@ impl Registry {
         held.entry.take_parked()
     }
 
+    /// Where in its life a stream is; waiting, if nobody has asked for it yet.
+    pub fn phase(&self, path: &StreamPath) -> StreamPhase {
+        let streams = self.lock();
+        streams.get(path).map_or(StreamPhase::Waiting, |held| held.entry.phase())
+    }
+
+    /// The entry of a stream that somebody has asked for. Not held: it may be given up at any time.
+    pub fn find(&self, path: &StreamPath) -> Option<Arc<StreamEntry>> {
+        self.lock().get(path).map(|held| Arc::clone(&held.entry))
+    }
+
     /// Number of streams.
     pub fn len(&self) -> usize {
         self.lock().len()

@@ -21,7 +21,7 @@ use crate::metrics::PackagingMetrics;
 use crate::server::{IoKind, StartError, StartedWorkers};
 use crate::shared::Shared;
 use crate::transport::Secure;
-use crate::worker::{Clocks, Flow, Worker};
+use crate::worker::{Clocks, EntranceUse, Flow, Worker};
 
 /// Stack of a worker thread, in bytes.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
@@ -30,6 +30,7 @@ const STACK_BYTES: usize = 2 * 1024 * 1024;
 struct Ready {
     rtmp: Option<SocketAddr>,
     rtmps: Option<SocketAddr>,
+    http: Option<SocketAddr>,
     io: IoKind,
     io_refused: Option<String>,
     waker: Arc<dyn Wake>,
@@ -70,6 +71,7 @@ pub fn spawn_workers(
         packaging: None,
         rtmp: None,
         rtmps: None,
+        http: None,
         is_kernel_tls: false,
         io: IoKind::Uring,
         io_refused: None,
@@ -78,6 +80,7 @@ pub fn spawn_workers(
     let mut rtmp = config.listen.rtmp.address();
     let secure = secure(&config, certs)?;
     let mut rtmps = secure.as_ref().and_then(|_| config.listen.rtmps.address());
+    let mut http = config.listen.http.address();
     started.is_kernel_tls = secure.as_ref().is_some_and(|secure| secure.kernel.is_on());
     for index in 0..count {
         let (port, seed) = worker_link(worker_index(index)?, events.clone());
@@ -89,6 +92,7 @@ pub fn spawn_workers(
             cpu: cpus.get(index % cpus.len().max(1)).copied(),
             rtmp,
             rtmps,
+            http,
             secure: secure.clone(),
             rules: Arc::clone(&rules),
             events: events.clone(),
@@ -104,8 +108,8 @@ pub fn spawn_workers(
             .map_err(|_| StartError::Failed("a worker ended before it was ready".to_owned()))??;
         shared.set_waker(index, Arc::clone(&ready.waker));
         started.handles.push(seed.with_waker(ready.waker));
-        (rtmp, rtmps) = (ready.rtmp, ready.rtmps);
-        (started.rtmp, started.rtmps) = (ready.rtmp, ready.rtmps);
+        (rtmp, rtmps, http) = (ready.rtmp, ready.rtmps, ready.http);
+        (started.rtmp, started.rtmps, started.http) = (rtmp, rtmps, http);
         started.io = ready.io;
         if index == 0 {
             started.io_refused = ready.io_refused;
@@ -196,6 +200,7 @@ struct Start {
     cpu: Option<usize>,
     rtmp: Option<SocketAddr>,
     rtmps: Option<SocketAddr>,
+    http: Option<SocketAddr>,
     secure: Option<Arc<Secure>>,
     rules: Arc<Rules>,
     events: EventSink,
@@ -286,19 +291,24 @@ impl Start {
         if let Some(secure) = self.secure {
             worker.set_secure(secure);
         }
-        let mut bound = [None; 2];
+        let mut bound = [None; 3];
         // Those whose PROXY header is believed may have TLS behind it wherever they come in.
         let is_proxied = !self.config.listen.proxy_from.0.is_empty();
-        let listeners = [("rtmp", self.rtmp, is_proxied), ("rtmps", self.rtmps, true)];
-        for ((what, address, reads_by_record), bound) in listeners.into_iter().zip(&mut bound) {
+        let usage = |reads_by_record, serves_http| EntranceUse { reads_by_record, serves_http };
+        let listeners = [
+            ("rtmp", self.rtmp, usage(is_proxied, false)),
+            ("rtmps", self.rtmps, usage(true, self.http.is_some())),
+            ("http", self.http, usage(is_proxied, true)),
+        ];
+        for ((what, address, usage), bound) in listeners.into_iter().zip(&mut bound) {
             let Some(address) = address else { continue };
-            match worker.listen(address, &listen_options, reads_by_record) {
+            match worker.listen(address, &listen_options, usage) {
                 Ok(address) => *bound = Some(address),
                 Err(source) => return refuse(ready, StartError::Listen { what, address, source }),
             }
         }
-        let [rtmp, rtmps] = bound;
-        if ready.send(Ok(Ready { rtmp, rtmps, io: kind, io_refused, waker })).is_err() {
+        let [rtmp, rtmps, http] = bound;
+        if ready.send(Ok(Ready { rtmp, rtmps, http, io: kind, io_refused, waker })).is_err() {
             return;
         }
         loop {

@@ -67,6 +67,8 @@ pub struct StartedWorkers {
     pub rtmp: Option<SocketAddr>,
     /// Address RTMPS is served on; `None` when off or without certificates.
     pub rtmps: Option<SocketAddr>,
+    /// Address viewers' HTTP is served on; `None` when off.
+    pub http: Option<SocketAddr>,
     /// The kernel makes TLS records, for the ciphers it knows.
     pub is_kernel_tls: bool,
     /// What they run on.
@@ -167,6 +169,7 @@ pub fn run(
     let addresses = Addresses {
         rtmp: started.rtmp,
         rtmps: started.rtmps,
+        http: started.http,
         is_kernel_tls: started.is_kernel_tls,
         has_domains: access.counts().0 > 0,
         admin: admin.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?,
@@ -238,6 +241,8 @@ pub struct Addresses {
     pub rtmp: Option<SocketAddr>,
     /// RTMPS.
     pub rtmps: Option<SocketAddr>,
+    /// Viewers' HTTP.
+    pub http: Option<SocketAddr>,
     /// The kernel makes TLS records.
     pub is_kernel_tls: bool,
     /// Addresses must be those of a domain.
@@ -251,16 +256,17 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// The line scripts wait for. Viewers' HTTP is not served and says so.
+    /// The line scripts wait for.
     pub fn ready_line(&self) -> String {
         let shown = |address: Option<SocketAddr>| match address {
             Some(address) => address.to_string(),
             None => "off".to_owned(),
         };
         format!(
-            "ready rtmp={} rtmps={} http=off admin={} workers={} io={} ktls={}",
+            "ready rtmp={} rtmps={} http={} admin={} workers={} io={} ktls={}",
             shown(self.rtmp),
             shown(self.rtmps),
+            shown(self.http),
             shown(self.admin),
             self.workers,
             self.io.text(),
@@ -293,6 +299,14 @@ impl Addresses {
                      127.0.0.1 or [::1].\n",
                 );
             }
+        }
+        if let Some(address) = self.http.filter(|_| !self.has_domains) {
+            let stream = format!("http://{}/live/mystream", url_authority(address, 80));
+            out.push_str(&format!(
+                "  Watch over HTTP\n\
+                 \x20   FLV      {stream}.flv\n\
+                 \x20   HLS      {stream}.m3u8\n"
+            ));
         }
         if let Some(address) = self.rtmps.filter(|_| !self.has_domains) {
             let server = format!("rtmps://{}/live", url_authority(address, 443));
@@ -345,6 +359,7 @@ mod tests {
         Addresses {
             rtmp: Some(rtmp.parse().unwrap()),
             rtmps: None,
+            http: None,
             is_kernel_tls: false,
             has_domains: false,
             admin: Some("127.0.0.1:9090".parse().unwrap()),
@@ -363,7 +378,10 @@ mod tests {
         (addresses.rtmps, addresses.is_kernel_tls) = (Some("[::]:443".parse().unwrap()), true);
         let line = addresses.ready_line();
         assert!(line.contains(" rtmps=[::]:443 ") && line.ends_with(" ktls=on"), "{line}");
+        addresses.http = Some("0.0.0.0:8080".parse().unwrap());
+        assert!(addresses.ready_line().contains(" http=0.0.0.0:8080 "));
         (addresses.rtmps, addresses.is_kernel_tls) = (None, true);
+        addresses.http = None;
         (addresses.rtmp, addresses.admin, addresses.io) = (None, None, IoKind::Epoll);
         assert_eq!(
             addresses.ready_line(),

@@ -18,7 +18,7 @@ use edge::access::Rules;
 use edge::command::{Events, worker_link};
 use edge::config::Config;
 use edge::shared::Shared;
-use edge::worker::{Clocks, Flow, Worker};
+use edge::worker::{Clocks, EntranceUse, Flow, Worker};
 use support::PATIENCE;
 use support::client::Net;
 use support::media::Source;
@@ -117,7 +117,11 @@ fn one_more_player_costs_little_memory() {
     let clocks = Clocks { cpu_nanos: || 0, unix_s: || 1_800_000_000 };
     let io = Epoll::open(IoConfig::default()).unwrap();
     let mut worker = Worker::new(io, port, Arc::new(Shared::new(1)), config, rules, 1, clocks);
-    let listened = worker.listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default(), false);
+    let listened = worker.listen(
+        "127.0.0.1:0".parse().unwrap(),
+        &ListenOptions::default(),
+        EntranceUse::default(),
+    );
     let addr = listened.unwrap();
     let phase = AtomicU8::new(0);
     let mut counted = Vec::new();

@@ -18,7 +18,7 @@ use edge::access::Rules;
 use edge::command::{Events, worker_link};
 use edge::config::Config;
 use edge::shared::Shared;
-use edge::worker::{Clocks, Flow, Worker};
+use edge::worker::{Clocks, EntranceUse, Flow, Worker};
 use support::PATIENCE;
 use support::client::{Net, assert_complete};
 use support::media::Source;
@@ -114,8 +114,9 @@ fn allocations_of<I: Io<Lease = ring::Lease>>(io: I) -> u64 {
     let rules = Arc::new(Rules::open(Arc::clone(&config)));
     let clocks = Clocks { cpu_nanos: || 0, unix_s: || 1_800_000_000 };
     let mut worker = Worker::new(io, port, Arc::new(Shared::new(1)), config, rules, 1, clocks);
-    let addr =
-        worker.listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default(), false).unwrap();
+    let addr = worker
+        .listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default(), EntranceUse::default())
+        .unwrap();
     let phase = AtomicU8::new(WARM_UP);
     ALLOCATIONS.set(0);
     let mut turns_counted = 0;

@@ -80,6 +80,8 @@ pub enum Suffix {
     Flv,
     /// An HLS playlist.
     M3u8,
+    /// Fragmented MP4.
+    Mp4,
 }
 
 impl Suffix {
@@ -89,6 +91,7 @@ impl Suffix {
             Self::None => "",
             Self::Flv => ".flv",
             Self::M3u8 => ".m3u8",
+            Self::Mp4 => ".mp4",
         }
     }
 }
@@ -111,6 +114,8 @@ pub struct Question<'a> {
     pub connection: ConnectionId,
     /// Its connect command, where it is an RTMP connection.
     pub connect: Option<&'a ConnectRequest>,
+    /// It has a place in the quotas already, and asks again only whether it may go on.
+    pub is_renewal: bool,
 }
 
 /// The answer.
@@ -237,7 +242,16 @@ pub(crate) mod testing {
         let connection = ConnectionId { worker: 0, serial: 1 };
         let suffix = Suffix::None;
         let resolved = &resolved;
-        rules.decide(&Question { role, resolved, peer, unix_s, suffix, connection, connect: None })
+        rules.decide(&Question {
+            role,
+            resolved,
+            peer,
+            unix_s,
+            suffix,
+            connection,
+            connect: None,
+            is_renewal: false,
+        })
     }
 
     /// The permission, or a panic with the refusal.

@@ -83,7 +83,9 @@ impl Rules {
         }
         match check::run(domain, question) {
             Verdict::Pass(pass) => {
-                self.admit(domain, (role, peer), path, &check::Limits::default(), pass)
+                let limits = check::Limits::default();
+                let who = (role, peer, question.is_renewal);
+                self.admit(domain, who, path, &limits, pass)
             }
             Verdict::Deny(denial) => Decision::Deny(denial),
             Verdict::Ask(pass) => {
@@ -151,15 +153,18 @@ impl Rules {
             .or_else(|| self.forbids.check_stream(&path, role, unix_s));
         match forbidden {
             Some(denial) => Decision::Deny(denial),
-            None => self.admit(domain, (role, peer), path, &answer.limits, question.pass.clone()),
+            None => {
+                let who = (role, peer, false);
+                self.admit(domain, who, path, &answer.limits, question.pass.clone())
+            }
         }
     }
 
-    /// Takes the place in the quotas and makes the grant.
+    /// Takes the place in the quotas, unless the peer has one, and makes the grant.
     fn admit(
         &self,
         domain: &Arc<Domain>,
-        (role, peer): (Role, IpAddr),
+        (role, peer, is_renewal): (Role, IpAddr, bool),
         path: StreamPath,
         limits: &check::Limits,
         pass: Pass,
@@ -167,9 +172,14 @@ impl Rules {
         let own_policy = self.config.vhost(path.vhost()).1.duplicate_publish;
         let may_replace =
             domain.duplicate_publish.unwrap_or(own_policy) == DuplicatePublish::Takeover;
-        let (place, is_over) = match domain.counters.take(role, peer, &domain.limits, may_replace) {
-            Ok(taken) => taken,
-            Err(exceeded) => return Decision::Deny(quota_denial(exceeded)),
+        let taken = match is_renewal {
+            true => None,
+            false => Some(domain.counters.take(role, peer, &domain.limits, may_replace)),
+        };
+        let (place, is_over) = match taken {
+            None => (None, false),
+            Some(Ok((place, is_over))) => (Some(place), is_over),
+            Some(Err(exceeded)) => return Decision::Deny(quota_denial(exceeded)),
         };
         let bitrates = [domain.bitrate_bps_max, limits.bitrate_bps_max];
         Decision::Allow(Grant {
@@ -181,7 +191,7 @@ impl Rules {
             duplicate_publish: domain.duplicate_publish,
             over_quota: is_over.then(|| Box::new(quota_denial(Exceeded::Publishers))),
             lifetime_s_max: limits.lifetime_s_max,
-            place: Some(place),
+            place,
         })
     }
 

@@ -494,11 +494,6 @@ impl Loader {
     }
 
     fn warn_about_what_is_not_served(&mut self) {
-        if let Some(address) = self.config.listen.http.address() {
-            self.warnings.push(format!(
-                "listen.http = {address}: this version does not serve http; nothing listens there"
-            ));
-        }
         let has_certificates =
             self.config.tls.dir.path().is_some() || !self.config.certificates.is_empty();
         if let Some(address) = self.config.listen.rtmps.address()

@@ -26,8 +26,8 @@ sections! {
         /// [tls].
         /// 0.0.0.0:443 instead if there are certificates and this key is set nowhere.
         rtmps: Listener = Listener::Off, "", LISTENER, Restart;
-        /// Viewers' HTTP. Not served by this version: a warning is logged and the ready line says off.
-        http: Listener = Listener::Off, "", LISTENER, Restart;
+        /// Viewers' HTTP: HTTP-FLV, WebSocket, HLS. Served at listen.rtmps too, unless this is off.
+        http: Listener = Listener::Address(SocketAddr::new(ANY_IPV4, 8080)), "", LISTENER, Restart;
         /// Admin HTTP: health, metrics, API. Any address but loopback requires admin.token.
         admin: Listener = Listener::Address(SocketAddr::new(LOOPBACK, 9090)), "", LISTENER, Restart;
         /// Proxies whose PROXY protocol header (version 1 or 2) is believed: the address it tells is the
@@ -186,6 +186,9 @@ sections! {
         /// Time a subscriber may wait for a stream nobody publishes; 0 refuses it at once
         /// with NetStream.Play.StreamNotFound.
         play_wait_ms: u32 = 60_000, "milliseconds", 0..=86_400_000, Live;
+        /// Time a viewer over HTTP may wait for a stream nobody publishes, or for a playlist's first entry, before
+        /// it is answered 404. At most play_wait_ms.
+        http_wait_ms: u32 = 5_000, "milliseconds", 0..=600_000, Live;
         /// Second publisher of a stream: "takeover" lets it replace the first, "reject" refuses it.
         /// The default is takeover because an encoder that returns after a lost connection must not
         /// be locked out by its own dead socket. Choose reject where strangers may publish.

@@ -250,6 +250,7 @@ mod tests {
         ClientInfo {
             id: ConnectionId { worker: 0, serial: 1 },
             role: metrics::Role::Subscriber,
+            protocol: "rtmp",
             peer: peer.to_owned(),
             vhost: None,
             app: None,

@@ -141,6 +141,17 @@ impl Hls {
         Some(rendition)
     }
 
+    /// The rendition of a stream that has ended, as long as it is kept.
+    pub fn find(
+        &self,
+        path: &StreamPath,
+        container: Option<Container>,
+        settings: &HlsSettings,
+    ) -> Option<Arc<Rendition>> {
+        let container = container.unwrap_or(settings.container);
+        locked(&self.by_path).get(path).and_then(|pair| pair[place(container)].clone())
+    }
+
     /// A publisher has begun: starts packaging where the vhost wants it without a viewer.
     pub fn on_publish(&self, entry: &Arc<StreamEntry>, settings: &HlsSettings) {
         if settings.start == HlsStart::Always {

@@ -19,6 +19,7 @@ use super::locked;
 use super::settings::HlsSettings;
 use super::snapshot::Snapshot;
 use super::viewers::{EXPIRY_TARGETS, Viewers};
+use crate::access::quota::Place;
 
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 /// Names of segments are new with each run of the packager, so what they stand for never changes.
@@ -208,10 +209,20 @@ impl Rendition {
         found.map_or(Reply::NotFound, |bytes| ready(bytes.clone(), content_type, CACHE_FILE))
     }
 
-    /// Notes that a viewer asked for a playlist; true if it is a new one. It is forgotten when it has
-    /// not asked for three target durations.
-    pub fn note_viewer(&self, token: u64, unix_ms: u64) -> bool {
-        locked(&self.viewers).note(token, unix_ms)
+    /// Notes that a viewer asked for a playlist; true if it is a new one. It is forgotten, and its place
+    /// in the quotas given back, when it has not asked for three target durations.
+    pub fn note_viewer(&self, token: u64, unix_ms: u64, place: Option<Place>) -> bool {
+        locked(&self.viewers).note(token, unix_ms, place)
+    }
+
+    /// True for a viewer that has a place already.
+    pub fn knows_viewer(&self, token: u64) -> bool {
+        locked(&self.viewers).knows(token)
+    }
+
+    /// True once a playlist could be answered.
+    pub fn has_begun(&self) -> bool {
+        self.snapshot.load().playlists.is_some()
     }
 
     /// Viewers now.

@@ -36,6 +36,19 @@ macro_rules! labels {
     )*};
 }
 
+impl HttpResult {
+    /// The class of a status.
+    pub fn of(status: u16) -> Self {
+        match status {
+            ..200 => Self::Switched,
+            200..300 => Self::Ok,
+            300..400 => Self::Redirected,
+            400..500 => Self::Refused,
+            500.. => Self::Failed,
+        }
+    }
+}
+
 labels! {
     /// What a connection does.
     Role "role" {
@@ -103,10 +116,25 @@ labels! {
         Drained = "drained",
         /// Closed because the server stops.
         Shutdown = "shutdown",
+        /// A request over HTTP was answered, and the connection is not kept.
+        Answered = "answered",
         /// The kernel reported an error on send or receive.
         SocketError = "socket_error",
         /// A fault of the server; see the log.
         Internal = "internal",
+    }
+    /// How a request over HTTP was answered.
+    HttpResult "status" {
+        /// A WebSocket was opened.
+        Switched = "101",
+        /// With what was asked for.
+        Ok = "2xx",
+        /// It is elsewhere, or unchanged.
+        Redirected = "3xx",
+        /// It is not there, or not for this viewer.
+        Refused = "4xx",
+        /// The server cannot.
+        Failed = "5xx",
     }
     /// How a TLS handshake ended.
     TlsHandshake "result" {

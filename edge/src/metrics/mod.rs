@@ -20,8 +20,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub use labels::{
     CertificateState, CloseReason, ConnectionState, DenyReason, Direction, FlushCause, GraceResult,
-    HookResult, KernelTlsPath, Label, MediaKind, Outcome, PlayResult, PublishResult, Role,
-    SkipReason, StreamLife, TlsHandshake, TlsMode,
+    HookResult, HttpResult, KernelTlsPath, Label, MediaKind, Outcome, PlayResult, PublishResult,
+    Role, SkipReason, StreamLife, TlsHandshake, TlsMode,
 };
 pub use table::{PackagingMetrics, ProcessMetrics, WorkerMetrics};
 

@@ -8,8 +8,8 @@ use super::openmetrics::{Family, Metric, Scope};
 use super::{
     Buckets, CertificateState, CloseReason, ConnectionState, Counter, CounterBy, CounterByPair,
     DenyReason, ErrorCounter, FlushCause, Gauge, GaugeBy, GaugeByPair, GraceResult, Histogram,
-    HookResult, KernelTlsPath, MediaKind, NamedTimes, Outcome, PlayResult, PublishResult,
-    RealGauge, Role, SkipReason, StreamLife, TimeCounter, TlsHandshake, TlsMode,
+    HookResult, HttpResult, KernelTlsPath, MediaKind, NamedTimes, Outcome, PlayResult,
+    PublishResult, RealGauge, Role, SkipReason, StreamLife, TimeCounter, TlsHandshake, TlsMode,
 };
 
 /// Lag of a subscriber, observed in milliseconds of stream time, exported in seconds.
@@ -79,6 +79,8 @@ metrics! {
     publishes: CounterBy<PublishResult> = "ringcast_publish";
     /// Play requests by result.
     plays: CounterBy<PlayResult> = "ringcast_play";
+    /// Requests over HTTP answered, by class of status. Live viewers count when their stream begins.
+    http_answers: CounterBy<HttpResult> = "ringcast_http_answers";
     /// Publish and play requests denied, by reason.
     access_denied: CounterBy<DenyReason> = "ringcast_access_denied";
     /// Publishers replaced by another one.

@@ -16,7 +16,7 @@ use super::Worker;
 use crate::access::quota::BitrateVerdict;
 use crate::access::{Decision, Denial, DenyReason, Grant, Question, Role, Suffix};
 use crate::command::ConnectionId;
-use crate::connection::{PendingAccess, Permit};
+use crate::connection::{PendingAccess, Permit, Session};
 use crate::metrics::{CloseReason, Label, PlayResult, PublishResult};
 
 /// Longest wait for a hook's answer, its tries included, in milliseconds.
@@ -56,6 +56,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 suffix: Suffix::None,
                 connection: connection.id,
                 connect: Some(connect),
+                is_renewal: false,
             })),
             Err(error) => {
                 tracing::warn!(event = "bad_name", conn = %connection.id, error = %error);
@@ -65,10 +66,16 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     /// Acts on a decision. Whatever it is, the session gets its answer now or with `Command::Answer`.
-    fn conclude(&mut self, index: usize, role: Role, msid: u32, decision: Decision) {
+    pub(super) fn conclude(&mut self, index: usize, role: Role, msid: u32, decision: Decision) {
         match (decision, role) {
             (Decision::Allow(grant), Role::Publish) => self.publish_as(index, msid, grant),
-            (Decision::Allow(grant), Role::Play) => self.play_as(index, msid, grant),
+            (Decision::Allow(grant), Role::Play) => {
+                let session = self.connection(index).map(|connection| &connection.session);
+                match session {
+                    Some(Session::Http(_)) => self.view_as(index, grant),
+                    _ => self.play_as(index, msid, grant),
+                }
+            }
             (Decision::Deny(denial), _) => self.refuse(index, role, msid, &denial),
             (Decision::Ask(mut question), _) => {
                 self.tickets += 1;
@@ -184,12 +191,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
         }
         let Some((msid, reason, text)) = end else { return false };
-        connection.session.notify_status(
-            msid,
-            StatusLevel::Error,
-            "NetConnection.Connect.Closed",
-            &text,
-        );
+        connection.notify_status(msid, StatusLevel::Error, "NetConnection.Connect.Closed", &text);
         self.close(index, reason);
         true
     }
@@ -214,7 +216,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 }
 
 /// IPv4 peers of an IPv6 listener as what they are.
-fn canonical(address: IpAddr) -> IpAddr {
+pub(super) fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 

@@ -4,9 +4,10 @@ use live::flush::HeadView;
 use live::subscriber::{Selection, Subscriber};
 use uring::Io;
 
-use super::stream::Player;
+use super::settings::Settings;
+use super::stream::{LocalStream, Player};
 use super::{SENDS_PER_TURN_MAX, TICK_MS, Worker};
-use crate::connection::{Permit, Play, Sending};
+use crate::connection::{Permit, Play, Sending, Session};
 use crate::metrics::FlushCause;
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
@@ -34,6 +35,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 let Some(&index) = self.claims.get(at) else { continue };
                 self.poll_claim(index);
             }
+            self.serve_waiting_views();
         }
         self.run_passes();
         self.serve_catching_up();
@@ -61,6 +63,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             self.wake_tapped(stream);
         }
         self.serve_stream(stream);
+        for at in 0.. {
+            let framed = self.streams.get(stream).and_then(|local| local.framed.get(at).copied());
+            let Some(framed) = framed else { break };
+            self.serve_stream(framed);
+        }
     }
 
     /// Wakes the other workers that have subscribers of a stream.
@@ -82,8 +89,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         let previous = local.head;
-        let Some(head) = local.refresh() else { return };
-        let (ends, end_position) = local.entry.ends();
+        let Some(head) = local.refresh(&mut self.arena, &self.settings) else { return };
+        let (ends, end_position) = local.ends();
         if ends != local.ends_seen {
             local.ends_seen = ends;
             self.end_plays(stream, end_position);
@@ -198,8 +205,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         };
         let Some(local) = self.streams.get_mut(stream) else { return };
-        connection.session.accept_play(msid);
-        let selection = Selection { msid, audio: true, video: true };
+        let selection = match &mut connection.session {
+            Session::Http(session) => session.selection(msid),
+            Session::Rtmp(session) => {
+                session.accept_play(msid);
+                Selection::all(msid)
+            }
+            Session::Unknown => Selection::all(msid),
+        };
         connection.play_serial += 1;
         // Nearly everybody plays one stream: no room for three more.
         connection.plays.reserve_exact(1);
@@ -254,19 +267,29 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
         }
         if local.players.is_empty() {
-            local.entry.set_tapped(worker, false);
-            local.tap = None;
-            local.head = None;
+            local.untap(&mut self.arena);
             self.watched.retain(|&stream| stream != play.stream);
+            self.note_untapped(play.stream, worker);
             self.forget_stream_if_unneeded(play.stream);
+        }
+    }
+
+    /// Tells the home worker when nobody here watches a stream any more, in whatever framing.
+    fn note_untapped(&self, stream: usize, worker: usize) {
+        let Some(entry) = self.streams.get(stream).map(|local| &local.entry) else { return };
+        let is_watched = |&other: &usize| {
+            self.streams.get(other).is_some_and(|local| local.entry.path() == entry.path())
+        };
+        if !self.watched.iter().any(is_watched) {
+            entry.set_tapped(worker, false);
         }
     }
 
     pub(super) fn pause(&mut self, index: usize, msid: u32, paused: bool) {
         let now = self.now;
-        let Some((play, stream)) = self.play_of(index, msid) else { return };
+        let Some((play, stream, arena, settings)) = self.play_of(index, msid) else { return };
         // Before the first publisher there is no ring; a pause is remembered all the same.
-        let head = stream.refresh().unwrap_or_default();
+        let head = stream.refresh(arena, settings).unwrap_or_default();
         let was_waiting = play.subscriber.is_waiting();
         play.subscriber.set_paused(paused, &head, now);
         stream.waiting += usize::from(play.subscriber.is_waiting());
@@ -279,7 +302,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     pub(super) fn select(&mut self, index: usize, msid: u32, change: impl FnOnce(&mut Selection)) {
         let now = self.now;
-        let Some((play, _)) = self.play_of(index, msid) else { return };
+        let Some((play, ..)) = self.play_of(index, msid) else { return };
         let mut selection = play.subscriber.selection();
         change(&mut selection);
         play.subscriber.select(selection, now);
@@ -289,10 +312,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         &mut self,
         index: usize,
         msid: u32,
-    ) -> Option<(&mut Play, &mut super::stream::LocalStream)> {
+    ) -> Option<(&mut Play, &mut LocalStream, &mut ring::Arena, &Settings)> {
         let connection = self.connections.get_mut(index)?.as_deref_mut()?;
         let play = connection.play_mut(msid)?;
         let stream = self.streams.get_mut(play.stream)?;
-        Some((play, stream))
+        Some((play, stream, &mut self.arena, &self.settings))
     }
 }

@@ -1,8 +1,10 @@
 //! What peers send: bytes into sessions, media into publishers, commands into answers.
 
+use live::path::StreamPath;
 use live::publisher::{Progress, Publisher};
 use rtmp::session::{
-    ConnectRequest, DataMessage, Event, MediaPart, PlayError, PublishError, StatusLevel,
+    ConnectRequest, DataMessage, Event, MediaPart, PlayError, PublishError, ServerSession,
+    StatusLevel,
 };
 use uring::Io;
 
@@ -10,8 +12,10 @@ use super::Worker;
 use super::access::log_text;
 use super::stream::{Grace, LocalPublisher, LocalStream};
 use crate::access::{Grant, Role as AccessRole};
-use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish};
+use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish, Session};
+use crate::framing::FramingKind;
 use crate::front::Protocol;
+use crate::http::HttpSession;
 use crate::log;
 use crate::metrics::{CloseReason, MediaKind, PlayResult, PublishResult, Role};
 use crate::registry::{Claim, ClaimPoll, StreamPhase};
@@ -54,12 +58,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if connection.closing.is_some() {
             return;
         }
-        if !connection.has_spoken {
-            connection.has_spoken = true;
-            if data.first().copied().map(Protocol::of) == Some(Protocol::Http) {
-                self.refuse_http(index);
-                return;
-            }
+        if matches!(connection.session, Session::Unknown) && !self.begin_session(index, data) {
+            return;
         }
         let Some(connection) = self.connection(index) else { return };
         if connection.is_waiting_for_answer() || !connection.held_input.is_empty() {
@@ -74,6 +74,29 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if !self.pump(index) {
             self.acknowledge_command(index);
         }
+    }
+
+    /// The first application byte tells what is spoken. False if that is not served here.
+    fn begin_session(&mut self, index: usize, data: &[u8]) -> bool {
+        let is_http = data.first().copied().map(Protocol::of) == Some(Protocol::Http);
+        let random = self.next_random();
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return false;
+        };
+        if is_http && !connection.may_speak_http {
+            self.refuse_http(index);
+            return false;
+        }
+        connection.session = if is_http {
+            Session::Http(Box::new(HttpSession::new(self.now)))
+        } else {
+            let config = self.settings.session_config(connection.id.to_string());
+            // Its deadlines count from the accept.
+            let session = ServerSession::new(config, random, connection.accepted_at);
+            Session::Rtmp(Box::new(session))
+        };
+        true
     }
 
     /// No answer will carry the acknowledgement of a command soon: send it alone. Encoders and players
@@ -126,7 +149,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 *input = &[];
                 return;
             }
-            match connection.session.handle_bytes(now, input) {
+            let session = match &mut connection.session {
+                Session::Rtmp(session) => session,
+                Session::Http(_) => return self.feed_http(index, input),
+                Session::Unknown => return,
+            };
+            match session.handle_bytes(now, input) {
                 Ok(Some(event)) => self.on_event(index, event),
                 Ok(None) => {
                     self.update_state(index);
@@ -244,7 +272,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     fn on_connect(&mut self, index: usize, request: Box<ConnectRequest>) {
         let Some(connection) = self.connection(index) else { return };
-        connection.session.accept_connect();
+        if let Some(session) = connection.session.rtmp() {
+            session.accept_connect();
+        }
         tracing::info!(
             event = "connect",
             conn = %connection.id,
@@ -261,7 +291,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Publishes under a permission.
     pub(super) fn publish_as(&mut self, index: usize, msid: u32, mut grant: Grant) {
         let vhost = self.settings.vhost(grant.path.vhost());
-        let Some(stream) = self.local_stream(&grant.path) else {
+        let Some(stream) = self.local_stream(&grant.path, FramingKind::Rtmp) else {
             self.refuse_publish(index, msid, PublishResult::Limit, "too many streams");
             return;
         };
@@ -323,7 +353,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             _ => PublishError::BadName,
         };
         let Some(connection) = self.connection(index) else { return };
-        connection.session.reject_publish(msid, code, text);
+        if let Some(session) = connection.session.rtmp() {
+            session.reject_publish(msid, code, text);
+        }
         connection.claim_role(Role::Publisher);
         tracing::info!(event = "publish_refused", conn = %connection.id, peer = %connection.peer,
             result = crate::metrics::Label::text(result), reason = log_text(text));
@@ -365,7 +397,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let (tracks, user) = (grant.tracks, grant.user.clone());
         let permit = self.permit(index, grant);
         if let Some(connection) = self.connection(index) {
-            connection.session.accept_publish(msid);
+            if let Some(session) = connection.session.rtmp() {
+                session.accept_publish(msid);
+            }
             connection.publishes.push(Publish { msid, stream, tracks, permit });
             connection.role = Role::Publisher;
             tracing::info!(event = "publish", conn = %connection.id, peer = %connection.peer,
@@ -426,7 +460,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let (conn, msid) = (publisher.conn, publisher.msid);
         self.unpublish(conn, msid, PublishEnd::Takeover);
         if let Some(connection) = self.connection(conn) {
-            connection.session.notify_status(
+            connection.notify_status(
                 msid,
                 StatusLevel::Error,
                 "NetStream.Publish.BadName",
@@ -477,7 +511,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Plays under a permission.
     pub(super) fn play_as(&mut self, index: usize, msid: u32, grant: Grant) {
         let vhost = self.settings.vhost(grant.path.vhost());
-        let Some(stream) = self.local_stream(&grant.path) else {
+        let framing = match self.connection(index).map(|connection| &connection.session) {
+            Some(Session::Http(session)) => session.framing(),
+            _ => FramingKind::Rtmp,
+        };
+        let Some(stream) = self.local_stream(&grant.path, framing) else {
             self.refuse_play(index, msid, PlayResult::Limit, "too many streams");
             return;
         };
@@ -485,7 +523,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             .streams
             .get(stream)
             .is_some_and(|local| local.entry.phase() == StreamPhase::Waiting);
-        if is_waiting && vhost.play_wait_ms == 0 {
+        if is_waiting && vhost.wait_ms(framing) == 0 {
             self.forget_stream_if_unneeded(stream);
             let text = "nobody publishes this stream";
             self.refuse_play(index, msid, PlayResult::NotFound, text);
@@ -501,7 +539,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if let Some(connection) = self.connection(index) {
             connection.role = Role::Subscriber;
             tracing::info!(event = "play", conn = %connection.id, peer = %connection.peer,
-                stream = %path, result = crate::metrics::Label::text(result));
+                stream = %path, result = crate::metrics::Label::text(result),
+                protocol = connection.session.protocol());
             connection.last_path = Some(path);
         }
         self.try_join(index, msid);
@@ -509,12 +548,17 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     pub(super) fn refuse_play(&mut self, index: usize, msid: u32, result: PlayResult, text: &str) {
         self.port.metrics().plays.of(result).increment();
+        if self.refuse_viewer(index, result, text) {
+            return;
+        }
         let code = match result {
             PlayResult::NotFound => PlayError::StreamNotFound,
             _ => PlayError::Failed,
         };
         let Some(connection) = self.connection(index) else { return };
-        connection.session.reject_play(msid, code, text);
+        if let Some(session) = connection.session.rtmp() {
+            session.reject_play(msid, code, text);
+        }
         connection.claim_role(Role::Subscriber);
         tracing::info!(event = "play_refused", conn = %connection.id, peer = %connection.peer,
             result = crate::metrics::Label::text(result), reason = log_text(text));
@@ -530,8 +574,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         text: &str,
     ) {
         self.port.metrics().plays.of(PlayResult::NotFound).increment();
+        if self.refuse_viewer(index, PlayResult::NotFound, text) {
+            return;
+        }
         let Some(connection) = self.connection(index) else { return };
-        connection.session.notify_status(msid, StatusLevel::Error, code.code(), text);
+        connection.notify_status(msid, StatusLevel::Error, code.code(), text);
         tracing::info!(event = "play_refused", conn = %connection.id, peer = %connection.peer,
             result = "not_found", reason = text);
     }
@@ -547,16 +594,29 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     // Local records of streams.
 
     /// This worker's record of a stream, made if need be. `None` over the limit on streams.
-    fn local_stream(&mut self, path: &live::path::StreamPath) -> Option<usize> {
-        if let Some(&index) = self.by_path.get(path) {
+    fn local_stream(&mut self, path: &StreamPath, framing: FramingKind) -> Option<usize> {
+        if let Some(&index) = self.by_path.get(&(path.clone(), framing)) {
             return Some(index);
         }
         let streams_max = self.settings.limits().streams_max;
         let entry = self.shared.registry.hold(path, streams_max).ok()?;
         let vhost = self.settings.vhost(path.vhost());
-        let index = self.streams.insert(LocalStream::new(entry, vhost, self.now));
-        self.by_path.insert(path.clone(), index);
+        let index = self.streams.insert(LocalStream::new(entry, framing, vhost, self.now));
+        self.by_path.insert((path.clone(), framing), index);
+        self.link_framings(path);
         Some(index)
+    }
+
+    /// The record for RTMP knows those of other framings, to serve them when there is news.
+    fn link_framings(&mut self, path: &StreamPath) {
+        let Some(&primary) = self.by_path.get(&(path.clone(), FramingKind::Rtmp)) else { return };
+        let framed = FramingKind::SECONDARY
+            .iter()
+            .filter_map(|&framing| self.by_path.get(&(path.clone(), framing)).copied())
+            .collect();
+        if let Some(local) = self.streams.get_mut(primary) {
+            local.framed = framed;
+        }
     }
 
     /// Drops this worker's record of a stream if it has no more reason to keep it.
@@ -565,7 +625,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         let local = self.streams.remove(stream);
-        self.by_path.remove(local.entry.path());
+        self.by_path.remove(&(local.entry.path().clone(), local.framing));
+        if local.framing != FramingKind::Rtmp {
+            self.link_framings(local.entry.path());
+        }
         self.dirty.retain(|&index| index != stream);
         self.passes.retain(|&index| index != stream);
         drop(local.tap);

@@ -10,6 +10,7 @@ use crate::command::{
     ClientInfo, Command, INSPECT_COUNT_MAX, InspectPage, InspectScope, PublisherInfo, StreamInfo,
     StreamShare, StreamState,
 };
+use crate::connection::Session;
 use crate::metrics::CloseReason;
 use crate::registry::StreamPhase;
 
@@ -188,6 +189,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 uses: uses.collect(),
                 id: connection.id,
                 role: connection.role,
+                protocol: connection.session.protocol(),
                 peer: connection.peer.to_string(),
                 vhost: path.map(|path| path.vhost().to_owned()),
                 app: path.map(|path| path.app().to_owned()),
@@ -205,5 +207,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 }
 
 fn flash_ver(connection: &crate::connection::Connection) -> Option<String> {
-    connection.connect.as_deref()?.flash_ver.clone()
+    match &connection.session {
+        Session::Http(session) => session.user_agent().map(str::to_owned),
+        Session::Unknown | Session::Rtmp(_) => connection.connect.as_deref()?.flash_ver.clone(),
+    }
 }

@@ -19,6 +19,8 @@
 
 mod access;
 mod fanout;
+mod hls;
+mod http;
 mod ingest;
 mod inspect;
 mod output;
@@ -35,7 +37,6 @@ use std::sync::Arc;
 use live::path::StreamPath;
 use ring::Arena;
 use rtmp::Millis;
-use rtmp::session::ServerSession;
 use slab::Slab;
 use uring::{Completion, Io, ListenOptions, ListenerId, Nanos, ReceiveEnd};
 
@@ -43,6 +44,7 @@ use crate::access::Rules;
 use crate::command::{ConnectionId, Event, WorkerPort};
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::framing::FramingKind;
 use crate::front::FIRST_BYTES;
 use crate::log::RepeatLimit;
 use crate::metrics::{CloseReason, ConnectionState, Role};
@@ -95,6 +97,16 @@ pub struct Clocks {
 struct Entrance {
     listener: ListenerId,
     reads_by_record: bool,
+    serves_http: bool,
+}
+
+/// How a listener is used.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct EntranceUse {
+    /// TLS is expected: first bytes and handshakes are read so that the kernel can take the keys.
+    pub reads_by_record: bool,
+    /// HTTP is served here, besides RTMP.
+    pub serves_http: bool,
 }
 
 /// One worker. `I` is the kernel's network or the simulated one.
@@ -122,7 +134,7 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     serial: u64,
     by_serial: HashMap<u64, usize>,
     streams: Slab<LocalStream>,
-    by_path: HashMap<StreamPath, usize>,
+    by_path: HashMap<(StreamPath, FramingKind), usize>,
     /// Streams with subscribers here: looked at on every tick.
     watched: Vec<usize>,
     /// Streams written to in this turn.
@@ -131,6 +143,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     passes: Vec<usize>,
     /// Connections that have more to take than the news of a turn, in order.
     catching_up: VecDeque<usize>,
+    /// Connections whose request over HTTP waits for what is still to come.
+    views_waiting: Vec<usize>,
     /// Connections with a pending publish.
     claims: Vec<usize>,
     /// Requests for takeovers this worker has looked at.
@@ -197,6 +211,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             dirty: Vec::new(),
             passes: Vec::new(),
             catching_up: VecDeque::new(),
+            views_waiting: Vec::new(),
             claims: Vec::new(),
             takeovers_seen: 0,
             now,
@@ -226,8 +241,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     /// Listens on `addr`; port 0 lets the kernel choose. Returns the address bound. Every listener takes
-    /// RTMP and, when there are certificates, TLS. `reads_by_record` is for those that expect TLS: first
-    /// bytes and handshakes are then read so that the kernel can take the keys.
+    /// RTMP and, when there are certificates, TLS.
     ///
     /// # Errors
     /// What the kernel says to socket, bind or listen.
@@ -235,13 +249,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         &mut self,
         addr: SocketAddr,
         options: &ListenOptions,
-        reads_by_record: bool,
+        usage: EntranceUse,
     ) -> io::Result<SocketAddr> {
+        let EntranceUse { reads_by_record, serves_http } = usage;
         let first = u32::try_from(FIRST_BYTES).ok();
         let first_receive_bytes_max = if reads_by_record { first } else { None };
         let options = ListenOptions { first_receive_bytes_max, ..options.clone() };
         let (listener, bound) = self.io.listen(addr, &options)?;
-        self.listeners.push(Entrance { listener, reads_by_record });
+        self.listeners.push(Entrance { listener, reads_by_record, serves_http });
         Ok(bound)
     }
 
@@ -286,7 +301,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let open = self.connections.iter().flatten().count();
         assert_eq!(open, self.open_count, "connections counted = connections open");
         for (index, stream) in &self.streams {
-            assert_eq!(self.by_path.get(stream.entry.path()), Some(&index), "path index");
+            let key = (stream.entry.path().clone(), stream.framing);
+            assert_eq!(self.by_path.get(&key), Some(&index), "path index");
             assert_eq!(
                 self.watched.contains(&index),
                 !stream.players.is_empty(),
@@ -326,7 +342,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if self.open_count > 0 || !self.streams.is_empty() {
             at = at.min(self.sweep_at.0);
         }
-        if !self.watched.is_empty() || !self.claims.is_empty() {
+        let is_ticking =
+            !self.watched.is_empty() || !self.claims.is_empty() || !self.views_waiting.is_empty();
+        if is_ticking {
             at = at.min(self.tick_at.0);
         }
         Nanos::from_millis(at)
@@ -381,12 +399,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         self.serial += 1;
         let id = ConnectionId { worker: self.index, serial: self.serial };
-        let config = self.settings.session_config(id.to_string());
-        let random = self.next_random();
-        let session = ServerSession::new(config, random, self.now);
-        let mut connection = Connection::new(conn, id, peer, self.opening(peer), session, self.now);
-        connection.is_read_by_record =
-            self.listeners.iter().any(|e| e.listener == listener && e.reads_by_record);
+        let mut connection = Connection::new(conn, id, peer, self.opening(peer), self.now);
+        if let Some(entrance) = self.listeners.iter().find(|e| e.listener == listener) {
+            connection.is_read_by_record = entrance.reads_by_record;
+            connection.may_speak_http = entrance.serves_http;
+        }
         let index = conn.index();
         if self.connections.len() <= index {
             self.connections.resize_with(index + 1, || None);

@@ -13,8 +13,9 @@ use super::Worker;
 use super::ingest::PublishEnd;
 use super::stream::LocalStream;
 use crate::connection::{
-    CLOSE_FLUSH_MS_MAX, CLOSE_LINGER_MS_MAX, Closing, Connection, Play, Sending,
+    CLOSE_FLUSH_MS_MAX, CLOSE_LINGER_MS_MAX, Closing, Connection, Play, Sending, Session,
 };
+use crate::http::ViewerStart;
 use crate::metrics::{CloseReason, Label, TlsHandshake};
 use crate::transport::Transport;
 
@@ -65,6 +66,15 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 let sent = self.send_owned(index, replies);
                 self.resume_input(index);
                 return sent;
+            }
+            if let Some(session) = connection.session.http() {
+                if let Some(body) = session.body() {
+                    connection.output.sending = Sending::Body;
+                    return self.transmit(index, SendBuf::Shared(body));
+                }
+                if session.is_answered() && connection.closing.is_none() {
+                    return self.on_answered(index);
+                }
             }
             if connection.closing.is_some() {
                 self.shut_down(index);
@@ -186,6 +196,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 connection.output.rest = Some(owned);
             }
             (_, SendBuf::Owned(owned)) => self.recycle_buffer(owned),
+            (_, SendBuf::Shared(_)) => {
+                if let Some(session) = connection.session.http() {
+                    session.note_body_sent(bytes);
+                }
+            }
             (_, SendBuf::Lease(_)) => {}
         }
         self.after_send(index, blocked, matches!(sending, Sending::Shared { .. }));
@@ -264,17 +279,18 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if !play.subscriber.is_waiting() || !stream.offers_joins() {
             return false;
         }
-        let Some(head) = stream.refresh() else { return false };
+        let Some(head) = stream.refresh(&mut self.arena, &self.settings) else { return false };
         let Some(tap) = &stream.tap else { return false };
-        let (_, chunk_bytes) = connection.session.chunk_sizes();
-        if chunk_bytes != stream.entry.chunk_bytes() {
+        if let Some(session) = connection.session.rtmp()
+            && session.chunk_sizes().1 != stream.entry.chunk_bytes()
+        {
             if !is_only_play {
                 let text = "another chunk size is in use on this connection";
                 self.end_accepted_play(index, msid, PlayError::Failed, text);
                 self.close(index, CloseReason::Refused);
                 return false;
             }
-            connection.session.set_chunk_bytes_out(stream.entry.chunk_bytes());
+            session.set_chunk_bytes_out(stream.entry.chunk_bytes());
         }
         let has_video = stream.entry.has_video();
         let config = &stream.vhost.subscriber;
@@ -282,23 +298,30 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return false;
         };
         stream.waiting -= 1;
-        play.has_joined = true;
+        let is_first = !std::mem::replace(&mut play.has_joined, true);
         play.ends_at = None;
-        if let Some(preamble) = &join.preamble
-            && play.preamble_version != preamble.version
-        {
+        let preamble = join.preamble.filter(|news| news.version != play.preamble_version);
+        let blob = preamble.as_ref().map(|preamble| &*preamble.bytes);
+        if let Some(preamble) = &preamble {
             play.preamble_version = preamble.version;
-            let is_written = preamble::entries(&preamble.bytes).all(|(kind, body)| {
-                // See the publisher: metadata has no time of its own.
-                let timestamp = if kind == kind::DATA_AMF0 { 0 } else { join.timestamp };
-                let header = preamble_header(kind, msid, timestamp, body.len());
-                connection.session.write_message(&header, body).is_ok()
-            });
-            // A peer that asks and never reads has filled its reply space.
-            if !is_written {
-                self.close(index, CloseReason::MemoryLimit);
-                return false;
+        }
+        let is_written = match &mut connection.session {
+            Session::Rtmp(session) => preamble::entries(blob.unwrap_or_default()).all(|entry| {
+                let (kind, body) = entry;
+                let header = preamble_header(kind, msid, join.timestamp, body.len());
+                session.write_message(&header, body).is_ok()
+            }),
+            Session::Http(session) => {
+                let tracks = stream.reframer.as_ref().map(|reframer| reframer.tracks());
+                let start = ViewerStart { is_first, tracks, timestamp: join.timestamp };
+                session.write_preamble(&start, play.subscriber.selection(), blob)
             }
+            Session::Unknown => true,
+        };
+        // A peer that asks and never reads has filled its reply space.
+        if !is_written {
+            self.close(index, CloseReason::MemoryLimit);
+            return false;
         }
         self.update_state(index);
         true
@@ -314,7 +337,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let mut hopeless = None;
         for play in &mut connection.plays {
             let Some(stream) = self.streams.get_mut(play.stream) else { continue };
-            let Some(head) = stream.refresh() else { continue };
+            let Some(head) = stream.refresh(&mut self.arena, &self.settings) else { continue };
             let Some(tap) = &stream.tap else { continue };
             let was_waiting = usize::from(play.subscriber.is_waiting());
             let metrics = self.port.metrics();
@@ -449,6 +472,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         self.io.close(connection.conn);
         let reason = connection.closing.map_or(CloseReason::Internal, |closing| closing.reason);
+        let http = match &connection.session {
+            Session::Http(session) => Some(session),
+            Session::Unknown | Session::Rtmp(_) => None,
+        };
         let metrics = self.port.metrics();
         metrics.connections.of(connection.counted.0, connection.counted.1).decrement();
         metrics.disconnects.of(connection.role, reason).increment();
@@ -463,6 +490,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 bytes_in = connection.bytes_in,
                 bytes_out = connection.bytes_out,
                 skips = connection.skips,
+                protocol = connection.session.protocol(),
+                requests = http.map(|session| session.requests()),
+                status = http.map(|session| session.status()),
+                user_agent = http.and_then(|session| session.user_agent()),
                 duration_ms = self.now.0 - connection.accepted_at.0,
             );
         }
@@ -497,7 +528,11 @@ fn note_stream_ends(
         if subscriber.is_waiting() || subscriber.is_paused() || subscriber.cursor() >= ends_at {
             play.ends_at = None;
             play.has_joined = false;
-            connection.session.notify_unpublish(play.msid);
+            match &mut connection.session {
+                Session::Rtmp(session) => session.notify_unpublish(play.msid),
+                Session::Http(session) => session.end_of_stream(),
+                Session::Unknown => {}
+            }
             play.preamble_version = 0;
             play.waiting_since = now;
             if !play.subscriber.is_waiting() {
@@ -522,6 +557,8 @@ fn preamble_header(kind: u8, msid: u32, timestamp: u32, body_bytes: usize) -> Me
         kind::VIDEO => CSID_VIDEO,
         _ => CSID_DATA,
     };
+    // See the publisher: metadata has no time of its own.
+    let timestamp = if kind == kind::DATA_AMF0 { 0 } else { timestamp };
     // Preamble entries are bounded far below 2^32.
     let length = u32::try_from(body_bytes).unwrap_or(u32::MAX);
     MessageHeader { csid, kind, msid, timestamp, length }

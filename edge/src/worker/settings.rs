@@ -11,6 +11,7 @@ use rtmp::limits::ReaderLimits;
 use rtmp::session::SessionConfig;
 
 use crate::config::{self, Config, DuplicatePublish};
+use crate::framing::FramingKind;
 use crate::hls::HlsSettings;
 
 /// How long a joiner or a returning publisher waits for a keyframe, in milliseconds.
@@ -26,11 +27,22 @@ pub(crate) struct VhostRules {
     pub(crate) flush: FlushPolicy,
     pub(crate) grace_ms: u64,
     pub(crate) play_wait_ms: u64,
+    pub(crate) http_wait_ms: u64,
     pub(crate) idle_publisher_ms_max: u64,
     pub(crate) duplicate_publish: DuplicatePublish,
     pub(crate) publisher: PublisherConfig,
     pub(crate) subscriber: SubscriberConfig,
     pub(crate) hls: HlsSettings,
+}
+
+impl VhostRules {
+    /// How long a viewer of this kind may wait for a stream that nobody publishes, in milliseconds.
+    pub(crate) fn wait_ms(&self, framing: FramingKind) -> u64 {
+        match framing {
+            FramingKind::Rtmp => self.play_wait_ms,
+            _ => self.play_wait_ms.min(self.http_wait_ms),
+        }
+    }
 }
 
 /// Limits of this worker.
@@ -41,6 +53,7 @@ pub(crate) struct Limits {
     pub(crate) streams_max: usize,
     pub(crate) first_byte_ms_max: u64,
     pub(crate) tls_handshake_ms_max: u64,
+    pub(crate) handshake_ms_max: u64,
 }
 
 /// One configuration snapshot, ready for use.
@@ -62,6 +75,7 @@ impl Settings {
             streams_max: limits.streams_max as usize,
             first_byte_ms_max: u64::from(limits.first_byte_ms_max),
             tls_handshake_ms_max: u64::from(limits.tls_handshake_ms_max),
+            handshake_ms_max: u64::from(limits.handshake_ms_max),
         };
         let defaults = Arc::new(rules(&config, &config.defaults));
         let rules = config
@@ -151,6 +165,7 @@ fn rules(config: &Config, vhost: &config::VhostSettings) -> VhostRules {
         },
         grace_ms: u64::from(vhost.grace_ms),
         play_wait_ms: u64::from(vhost.play_wait_ms),
+        http_wait_ms: u64::from(vhost.http_wait_ms),
         idle_publisher_ms_max: u64::from(vhost.idle_publisher_ms_max),
         duplicate_publish: vhost.duplicate_publish,
         publisher: PublisherConfig {

@@ -1,14 +1,17 @@
 //! A stream as one worker knows it: the shared entry, this worker's tap and subscribers, and the
-//! publisher if this worker is its home.
+//! publisher if this worker is its home. One record for each framing in use: that of another framing
+//! than RTMP reads a ring of its own, which it fills from the stream's.
 
 use std::sync::Arc;
 
 use live::flush::FlushClock;
 use live::publisher::{Publisher, PublisherCounters};
-use ring::{Head, Tap};
+use ring::{Arena, Head, Position, Tap};
 use rtmp::Millis;
 
 use super::VhostRules;
+use super::settings::Settings;
+use crate::framing::{FramingKind, Reframer};
 use crate::metrics::{MediaKind, WorkerMetrics};
 use crate::registry::{StreamEntry, StreamPhase};
 
@@ -63,6 +66,11 @@ pub(crate) struct Grace {
 #[derive(Debug)]
 pub(crate) struct LocalStream {
     pub(crate) entry: Arc<StreamEntry>,
+    pub(crate) framing: FramingKind,
+    /// Fills the ring of another framing; made when the stream's ring has appeared.
+    pub(crate) reframer: Option<Box<Reframer>>,
+    /// Records of this stream's other framings here; kept in the one for RTMP.
+    pub(crate) framed: Vec<usize>,
     pub(crate) vhost: Arc<VhostRules>,
     pub(crate) tap: Option<Tap>,
     pub(crate) head: Option<Head>,
@@ -83,11 +91,19 @@ pub(crate) struct LocalStream {
 }
 
 impl LocalStream {
-    pub(crate) fn new(entry: Arc<StreamEntry>, vhost: Arc<VhostRules>, now: Millis) -> Self {
-        let clock = FlushClock::new(vhost.flush, ring::Position(0), now);
+    pub(crate) fn new(
+        entry: Arc<StreamEntry>,
+        framing: FramingKind,
+        vhost: Arc<VhostRules>,
+        now: Millis,
+    ) -> Self {
+        let clock = FlushClock::new(vhost.flush, Position(0), now);
         let (ends_seen, _) = entry.ends();
         Self {
             entry,
+            framing,
+            reframer: None,
+            framed: Vec::new(),
             vhost,
             tap: None,
             head: None,
@@ -117,12 +133,44 @@ impl LocalStream {
         self.entry.phase() == StreamPhase::Live
     }
 
-    /// Looks at the ring's head, tapping it first if it has appeared.
-    pub(crate) fn refresh(&mut self) -> Option<Head> {
+    /// Looks at the ring's head, tapping it first if it has appeared; another framing takes over what is
+    /// new before.
+    pub(crate) fn refresh(&mut self, arena: &mut Arena, settings: &Settings) -> Option<Head> {
         if self.tap.is_none() {
-            self.tap = Some(self.entry.ring()?.tap());
+            let tap = self.entry.ring()?.tap();
+            self.tap = Some(match self.framing {
+                FramingKind::Rtmp => tap,
+                kind => {
+                    let ring = settings.stream_ring_config(&self.vhost);
+                    let config = &self.vhost.publisher;
+                    let reframer = Reframer::new(kind, &self.entry, tap, ring, config);
+                    let tap = reframer.ring().tap();
+                    self.reframer = Some(Box::new(reframer));
+                    tap
+                }
+            });
+        }
+        if let Some(reframer) = &mut self.reframer {
+            reframer.feed(arena, &self.entry);
         }
         self.head = self.tap.as_mut().map(Tap::refresh);
         self.head
+    }
+
+    /// Lets go of the ring, as the last subscriber has left.
+    pub(crate) fn untap(&mut self, arena: &mut Arena) {
+        self.tap = None;
+        self.head = None;
+        if let Some(reframer) = self.reframer.take() {
+            reframer.finish(arena);
+        }
+    }
+
+    /// How often the stream has ended, and where in the ring read here the last end lies.
+    pub(crate) fn ends(&self) -> (u64, Position) {
+        match &self.reframer {
+            Some(reframer) => reframer.ends(),
+            None => self.entry.ends(),
+        }
     }
 }

@@ -11,7 +11,7 @@ use uring::{Batching, Io, Nanos};
 use super::settings::Limits;
 use super::{ARENA_SEGMENTS_CACHED_MAX, SWEEP_MS, SWEEP_STEPS, Worker};
 use crate::command::Event;
-use crate::connection::Connection;
+use crate::connection::{Connection, Session};
 use crate::metrics::{CloseReason, GraceResult, Role, StreamLife};
 use crate::registry::{GraceEnd, StreamPhase};
 use crate::transport::Transport;
@@ -112,7 +112,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     fn sweep_connection(&mut self, index: usize) {
         let now = self.now;
-        let Limits { first_byte_ms_max, tls_handshake_ms_max, .. } = self.settings.limits();
+        let limits = self.settings.limits();
         let Some(connection) = self.connection(index) else { return };
         if let Some(closing) = connection.closing {
             if now >= closing.deadline {
@@ -120,15 +120,16 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
             return;
         }
-        let late = is_late_to_open(connection, now, first_byte_ms_max, tls_handshake_ms_max);
+        let late = is_late_to_open(connection, now, &limits);
         if let Some(class) = late {
             tracing::info!(event = "timeout", conn = %connection.id, peer = %connection.peer,
                 class, transport = connection.transport.text());
             self.close(index, CloseReason::HandshakeTimeout);
             return;
         }
-        if connection.session.poll_timeout().is_some_and(|at| now >= at)
-            && let Err(error) = connection.session.handle_timeout(now)
+        if let Some(session) = connection.session.rtmp()
+            && session.poll_timeout().is_some_and(|at| now >= at)
+            && let Err(error) = session.handle_timeout(now)
         {
             tracing::info!(event = "timeout", conn = %connection.id, peer = %connection.peer,
                 class = error.label(), error = %error);
@@ -138,6 +139,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 CloseReason::IdleTimeout
             };
             self.close(index, reason);
+            return;
+        }
+        if self.sweep_http(index) {
             return;
         }
         self.sweep_access(index);
@@ -163,7 +167,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 continue;
             }
             let Some(local) = self.streams.get(stream) else { continue };
-            let is_over = now.0.saturating_sub(since.0) >= local.vhost.play_wait_ms;
+            let wait_ms = local.vhost.wait_ms(local.framing);
+            let is_over = now.0.saturating_sub(since.0) >= wait_ms;
             if is_over && local.entry.phase() == StreamPhase::Waiting {
                 let text = "nobody publishes this stream";
                 self.end_accepted_play(index, msid, PlayError::StreamNotFound, text);
@@ -295,13 +300,17 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             let Some(connection) = self.connection(index) else { continue };
             if connection.role == Role::Publisher && connection.closing.is_none() {
                 let text = "this server is going away";
-                connection.session.reconnect_request(None, text);
+                if let Some(session) = connection.session.rtmp() {
+                    session.reconnect_request(None, text);
+                }
                 self.pump(index);
                 continue;
             }
             let msids: Vec<u32> = connection.plays.iter().map(|play| play.msid).collect();
-            for msid in msids {
-                connection.session.notify_unpublish(msid);
+            if let Some(session) = connection.session.rtmp() {
+                for msid in msids {
+                    session.notify_unpublish(msid);
+                }
             }
             self.close(index, CloseReason::Drained);
         }
@@ -314,18 +323,15 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 }
 
-/// What a connection was late with, if it has used up its time for the first byte or the TLS handshake:
-/// the class of the log line.
-fn is_late_to_open(
-    connection: &Connection,
-    now: Millis,
-    first_byte_ms_max: u64,
-    tls_handshake_ms_max: u64,
-) -> Option<&'static str> {
+/// What a connection was late with, if it has used up its time for the first byte, the TLS handshake, or the
+/// first byte within it: the class of the log line.
+fn is_late_to_open(connection: &Connection, now: Millis, limits: &Limits) -> Option<&'static str> {
     let age_ms = now.0.saturating_sub(connection.accepted_at.0);
-    match connection.transport {
-        Transport::Opening(_) => (age_ms >= first_byte_ms_max).then_some("first_byte"),
-        Transport::Handshake(_) => (age_ms >= tls_handshake_ms_max).then_some("tls_handshake"),
-        Transport::Plain | Transport::Records(_) | Transport::Kernel(_) => None,
-    }
+    let (ms_max, class) = match (&connection.transport, &connection.session) {
+        (Transport::Opening(_), _) => (limits.first_byte_ms_max, "first_byte"),
+        (Transport::Handshake(_), _) => (limits.tls_handshake_ms_max, "tls_handshake"),
+        (_, Session::Unknown) => (limits.handshake_ms_max, "first_byte"),
+        (_, Session::Rtmp(_) | Session::Http(_)) => return None,
+    };
+    (age_ms >= ms_max).then_some(class)
 }

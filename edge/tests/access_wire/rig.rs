@@ -219,7 +219,8 @@ type Spawned = (Child, Vec<JoinHandle<()>>, [SocketAddr; 2]);
 
 fn spawn(how: How, dir: &TempDir, written: &Arc<Mutex<Vec<String>>>) -> Spawned {
     let mut child = Command::new(env!("CARGO_BIN_EXE_ringcast"))
-        .args(["--rtmp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--io", how.io])
+        .args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(["--io", how.io])
         .args(["--workers", &how.workers.to_string(), "--config"])
         .arg(dir.path().join("ringcast.toml"))
         .env("RINGCAST_LOG_FORMAT", "json")

@@ -149,6 +149,7 @@ fn client(worker: u16, serial: u64) -> ClientInfo {
     ClientInfo {
         id: ConnectionId { worker, serial },
         role: if serial == 1 { Role::Publisher } else { Role::Subscriber },
+        protocol: "rtmp",
         peer: "127.0.0.1:7".into(),
         vhost: Some("default".into()),
         app: Some("live/eu".into()),
@@ -229,6 +230,7 @@ impl TestServer {
                     handles: Vec::new(),
                     threads: Vec::new(),
                     rtmps: None,
+                    http: None,
                     is_kernel_tls: false,
                     rtmp: Some("127.0.0.1:1935".parse().unwrap()),
                     io: IoKind::Epoll,

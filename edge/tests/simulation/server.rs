@@ -8,7 +8,7 @@ use edge::command::{Command, Events, Wake, WorkerHandle, worker_link};
 use edge::config::{Config, DuplicatePublish, FlushPolicy};
 use edge::metrics::openmetrics::Metric;
 use edge::shared::Shared;
-use edge::worker::{Clocks, Flow, Worker};
+use edge::worker::{Clocks, EntranceUse, Flow, Worker};
 use uring::sim::{SimIo, SimNet};
 use uring::{Io, IoConfig, ListenOptions};
 
@@ -97,7 +97,11 @@ impl Server {
             let clocks = Clocks { cpu_nanos: || 0, unix_s: || 1_800_000_000 };
             let mut worker = Worker::new(io, port, shared, config, rules, random, clocks);
             // Half of the workers read the first bytes as a port for TLS does.
-            let listened = worker.listen(addr, &ListenOptions::default(), random % 2 == 1);
+            let listened = worker.listen(
+                addr,
+                &ListenOptions::default(),
+                EntranceUse { reads_by_record: random % 2 == 1, serves_http: true },
+            );
             addr = listened.expect("a free address");
             server.workers.push(worker);
             server.handles.push(seed.with_waker(wake));

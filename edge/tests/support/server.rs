@@ -44,6 +44,7 @@ fn has_uring() -> bool {
 pub struct Server {
     child: Child,
     pub rtmp: SocketAddr,
+    pub http: SocketAddr,
     pub admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
@@ -57,7 +58,8 @@ impl Server {
         let file = dir.path().join("ringcast.toml");
         fs::write(&file, settings).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringcast"))
-            .args(["--rtmp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--io", how.io])
+            .args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--io", how.io])
             .arg("--workers")
             .arg(how.workers.to_string())
             .arg("--config")
@@ -91,6 +93,7 @@ impl Server {
         assert_eq!(field("io="), how.io, "{ready}");
         Self {
             rtmp: field("rtmp=").parse().unwrap(),
+            http: field("http=").parse().unwrap(),
             admin: field("admin=").parse().unwrap(),
             child,
             log,

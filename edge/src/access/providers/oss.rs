@@ -354,6 +354,7 @@ mod tests {
                 suffix: crate::access::Suffix::None,
                 connection: "0-1".parse().unwrap(),
                 connect: None,
+                is_renewal: false,
             };
             assert_eq!(scheme().check(&Presented::of(&question)).is_ok(), expected, "{app}");
         }

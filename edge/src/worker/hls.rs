@@ -1,0 +1,240 @@
+//! Viewers of HLS: playlists and files of the packager, answered at once or when they are there.
+//!
+//! The packager works on a thread of its own; here its results are looked up, never waited for. A request for
+//! what is still to come (a blocking reload, a stream about to begin) is put aside and asked again on the worker's
+//! tick when the rendition's version has moved: two loads for each that waits.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mux::playlist::query::Reload;
+use uring::Io;
+
+use super::Worker;
+use crate::access::Grant;
+use crate::access::quota::Place;
+use crate::hls::{Rendition, Reply};
+use crate::http::{Answer, FileName, TokenQuery, View};
+use crate::metrics::{PlayResult, Role};
+use crate::registry::StreamPhase;
+
+/// Distance of two looks for a stream that nobody publishes yet, in milliseconds.
+const RETRY_MS: u64 = 100;
+/// Longest wait of a blocking reload or a hinted part, in milliseconds: three long segments (RFC 8216bis
+/// §6.2.5.2).
+const RELOAD_MS_MAX: u64 = 20_000;
+
+impl<I: Io<Lease = ring::Lease>> Worker<I> {
+    /// A viewer may have the playlist it asked for.
+    pub(super) fn view_playlist(&mut self, index: usize, grant: Grant) {
+        let Some(asked) = self.http(index).and_then(|session| session.asked()) else { return };
+        let query = TokenQuery::read(&asked.request.query);
+        let reload = match Reload::parse(&asked.request.query) {
+            Ok(reload) => reload,
+            Err(error) => {
+                self.answer(index, &Answer::text(400, &error.to_string()));
+                return;
+            }
+        };
+        let Grant { path, place, .. } = grant;
+        let view =
+            View::Playlist { path, query, reload, place, rendition: None, retry_at: self.now };
+        self.serve_view(index, view);
+    }
+
+    /// A file of a packaging run. Who knows its key was shown the playlist.
+    pub(super) fn answer_file(&mut self, index: usize, file: FileName) {
+        match self.shared.hls.by_key(file.key) {
+            Some(rendition) => {
+                self.serve_view(
+                    index,
+                    View::File { version: rendition.version(), rendition, file },
+                );
+            }
+            None => self.answer(index, &Answer::text(404, "these segments are gone")),
+        }
+    }
+
+    /// Answers, or puts the view aside.
+    fn serve_view(&mut self, index: usize, mut view: View) {
+        let reply = match &mut view {
+            View::File { rendition, file, version } => {
+                *version = rendition.version();
+                rendition.file(file.name)
+            }
+            View::Playlist { .. } => self.ask_for_playlist(index, &mut view),
+        };
+        match reply {
+            Reply::Wait => {
+                let now = self.now;
+                let Some(session) = self.http(index) else { return };
+                if session.wait(view, now) {
+                    self.views_waiting.push(index);
+                }
+            }
+            Reply::Ready { body, content_type, cache_control } => {
+                self.answer_body(index, body, content_type, cache_control);
+            }
+            Reply::NotFound => {
+                self.answer(index, &Answer::text(404, "there is no such thing in this stream"));
+            }
+            Reply::Gone => self.answer(index, &Answer::text(410, "this is no longer kept")),
+            Reply::BadRequest(text) => self.answer(index, &Answer::text(400, text)),
+        }
+    }
+
+    fn ask_for_playlist(&mut self, index: usize, view: &mut View) -> Reply {
+        let View::Playlist { path, query, reload, place, rendition, retry_at } = view else {
+            return Reply::NotFound;
+        };
+        if rendition.is_none() {
+            if self.now < *retry_at {
+                return Reply::Wait;
+            }
+            *retry_at = rtmp::Millis(self.now.0 + RETRY_MS);
+            let settings = &self.settings.vhost(path.vhost()).hls;
+            if !settings.is_on {
+                return Reply::NotFound;
+            }
+            let Some(entry) = self.shared.registry.find(path) else { return Reply::Wait };
+            let is_live = entry.phase() != StreamPhase::Waiting;
+            let found = match is_live {
+                true => self.shared.hls.open(&entry, query.container, settings),
+                false => self.shared.hls.find(path, query.container, settings),
+            };
+            match found {
+                Some(found) => *rendition = Some((found, u64::MAX)),
+                // Over a limit, and said so by the packager's counters.
+                None if is_live => return Reply::BadRequest("no more streams can be packaged"),
+                None => return Reply::Wait,
+            }
+        }
+        let Some((rendition, version)) = rendition else { return Reply::Wait };
+        *version = rendition.version();
+        let rendition = Arc::clone(rendition);
+        match query.session {
+            None => {
+                let token = format!("{:016x}", self.next_random());
+                let name = self.asked_name(index);
+                rendition.multivariant(&name, &query.own, &token)
+            }
+            Some(token) => {
+                let place = place.take();
+                self.note_viewer(index, &rendition, token, place);
+                rendition.playlist(reload)
+            }
+        }
+    }
+
+    fn asked_name(&mut self, index: usize) -> String {
+        let asked = self.http(index).and_then(|session| session.asked());
+        let stream = asked.and_then(|asked| asked.route.stream());
+        stream.map(|(_, name, _)| name.to_owned()).unwrap_or_default()
+    }
+
+    /// Counts the viewer, once for all of its requests.
+    fn note_viewer(
+        &mut self,
+        index: usize,
+        rendition: &Rendition,
+        token: u64,
+        place: Option<Place>,
+    ) {
+        let unix_ms = (self.clocks.unix_s)() * 1_000;
+        let is_new = rendition.note_viewer(token, unix_ms, place);
+        let Some(connection) = self.connection(index) else { return };
+        connection.role = Role::Subscriber;
+        let path = &rendition.key().path;
+        if is_new {
+            tracing::info!(event = "play", conn = %connection.id, peer = %connection.peer,
+                stream = %path, result = "accepted", protocol = "hls",
+                session = format_args!("{token:016x}"));
+            self.port.metrics().plays.of(PlayResult::Accepted).increment();
+            self.port.metrics().connections_total.of(Role::Subscriber).increment();
+        }
+        if let Some(connection) = self.connection(index)
+            && connection.last_path.as_ref() != Some(path)
+        {
+            connection.last_path = Some(path.clone());
+        }
+    }
+
+    /// The body, or the part of it that was asked for.
+    fn answer_body(&mut self, index: usize, body: Bytes, content_type: &str, cache_control: &str) {
+        let range = self.http(index).and_then(|session| session.asked()?.request.range);
+        let whole = Answer { status: 200, content_type, cache_control, extra: &[], body };
+        let Some(range) = range else {
+            self.answer(index, &whole);
+            return;
+        };
+        let length = whole.body.len() as u64;
+        match range.within(length) {
+            Some(part) => {
+                let text = format!("bytes {}-{}/{length}", part.start, part.end - 1);
+                // Both lie inside the body.
+                let at = |byte: u64| usize::try_from(byte).unwrap_or(0);
+                let body = whole.body.slice(at(part.start)..at(part.end));
+                let extra = &[("Content-Range", text.as_str())];
+                self.answer(index, &Answer { status: 206, extra, body, ..whole });
+            }
+            None => {
+                let text = format!("bytes */{length}");
+                let extra = &[("Content-Range", text.as_str())];
+                self.answer(index, &Answer { extra, ..Answer::text(416, "nothing lies there") });
+            }
+        }
+    }
+
+    /// Asks again for those that wait; called on the tick.
+    pub(super) fn serve_waiting_views(&mut self) {
+        for at in (0..self.views_waiting.len()).rev() {
+            let Some(&index) = self.views_waiting.get(at) else { continue };
+            if self.retry_view(index) {
+                self.views_waiting.swap_remove(at);
+            }
+        }
+    }
+
+    /// True if the connection waits no more.
+    fn retry_view(&mut self, index: usize) -> bool {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return true;
+        };
+        let Some(session) = connection.session.http() else { return true };
+        let Some((since, view)) = session.waiting_view() else { return true };
+        let waited_ms = now.0.saturating_sub(since.0);
+        if view.has_news(now) {
+            let Some(view) = session.resume_view() else { return true };
+            self.serve_view(index, view);
+            if self.http(index).is_some_and(|session| session.is_waiting()) {
+                return false;
+            }
+            self.pump(index);
+            return true;
+        }
+        let (limit_ms, status, text) = match view {
+            View::Playlist { rendition: Some((rendition, _)), .. } if rendition.has_begun() => {
+                (RELOAD_MS_MAX, 503, "the stream does not go on")
+            }
+            View::File { .. } => (RELOAD_MS_MAX, 503, "the stream does not go on"),
+            View::Playlist { path, .. } => {
+                let wait_ms = self.settings.vhost(path.vhost()).http_wait_ms;
+                (wait_ms, 404, "nobody publishes this stream")
+            }
+        };
+        if waited_ms < limit_ms {
+            return false;
+        }
+        if let Some(session) = self.http(index) {
+            session.resume_view();
+        }
+        if status == 404 {
+            self.port.metrics().plays.of(PlayResult::NotFound).increment();
+        }
+        self.answer(index, &Answer::text(status, text));
+        self.pump(index);
+        true
+    }
+}

@@ -1,0 +1,8 @@
+//! Viewers over HTTP on real sockets: FLV and WebSocket, joins, ends, refusals, limits.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod live;
+mod requests;
+mod viewer;
