@@ -27,5 +27,6 @@ pub mod registry;
 pub mod runtime;
 pub mod shared;
 pub mod signature;
+pub mod storage;
 mod transport;
 pub mod worker;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use uring::{Io, IoConfig, ListenOptions, SocketOptions};
 
@@ -17,9 +17,10 @@ use crate::command::{Event, EventSink, Wake, WorkerPort, worker_link};
 use crate::config::{Config, IoChoice, KernelTls};
 use crate::hls::packager::{Packager, Packaging};
 use crate::log::event;
-use crate::metrics::PackagingMetrics;
+use crate::metrics::{PackagingMetrics, StorageMetrics};
 use crate::server::{IoKind, StartError, StartedWorkers};
 use crate::shared::Shared;
+use crate::storage::{Directory, StorageQueue, StorageThread};
 use crate::transport::Secure;
 use crate::worker::{Clocks, EntranceUse, Flow, Worker};
 
@@ -115,33 +116,48 @@ pub fn spawn_workers(
             started.io_refused = ready.io_refused;
         }
     }
-    started.packaging = Some(spawn_packager(shared, worker_index(count)?, events)?);
+    started.packaging = Some(spawn_packaging(shared, worker_index(count)?, events)?);
     Ok(started)
 }
 
-/// Starts the thread that packages streams for HLS. It has no CPU of its own: the scheduler puts it where
-/// a worker is idle. A panic of it is reported like a worker's, under the number behind theirs.
-fn spawn_packager(
+/// Starts the threads that package streams for HLS and that write what is to be kept. They have no CPU of
+/// their own: the scheduler puts them where a worker is idle. A panic of one is reported like a worker's,
+/// under the number behind theirs.
+fn spawn_packaging(
     shared: Arc<Shared>,
     number: u16,
     events: EventSink,
 ) -> Result<Packaging, StartError> {
+    let (queue, store) = (StorageQueue::default(), Directory);
     let metrics = Arc::new(PackagingMetrics::default());
-    let (for_thread, counted) = (Arc::clone(&shared), Arc::clone(&metrics));
-    let run = move || {
+    let storage_metrics = Arc::new(StorageMetrics::default());
+    let thread = StorageThread::new(queue.clone(), store, Arc::clone(&storage_metrics));
+    let storage = spawn_guarded("storage", number, events.clone(), move || thread.run())?;
+    let (seen, counted, keeps) = (Arc::clone(&shared), Arc::clone(&metrics), queue.clone());
+    let packager = spawn_guarded("packager", number, events, move || {
         // Made there, because its taps never leave it.
-        let run = || Packager::new(for_thread, counted, thread_cpu_nanos).run();
+        Packager::new(seen, counted, keeps, thread_cpu_nanos).run();
+    })?;
+    Ok(Packaging { shared, metrics, packager, queue, storage_metrics, storage })
+}
+
+fn spawn_guarded(
+    name: &'static str,
+    number: u16,
+    events: EventSink,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let guarded = move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
-            let message = format!("the packager panicked: {}", panic_text(&*panic));
+            let message = format!("the {name} thread panicked: {}", panic_text(&*panic));
             events.report(Event::Failed { worker: number, message });
         }
     };
-    let thread = thread::Builder::new()
-        .name("packager".to_owned())
+    thread::Builder::new()
+        .name(name.to_owned())
         .stack_size(STACK_BYTES)
-        .spawn(run)
-        .map_err(|error| StartError::Failed(format!("cannot start a thread: {error}")))?;
-    Ok(Packaging::new(shared, metrics, thread))
+        .spawn(guarded)
+        .map_err(|error| StartError::Failed(format!("cannot start a thread: {error}")))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -61,7 +61,7 @@ pub struct StartedWorkers {
     pub handles: Vec<WorkerHandle>,
     /// One per worker. A thread ends after `Command::Stop` or when it fails.
     pub threads: Vec<JoinHandle<()>>,
-    /// The packager's thread; `None` without one.
+    /// The threads of packager and storage; `None` without.
     pub packaging: Option<Packaging>,
     /// Address RTMP is served on, with the port the kernel chose; `None` when off.
     pub rtmp: Option<SocketAddr>,
@@ -178,7 +178,7 @@ pub fn run(
     };
     let mut control = Control::new(source, config, certs, access, log, started.handles, fds_max);
     if let Some(packaging) = &started.packaging {
-        control.set_packaging(packaging.metrics());
+        control.set_packaging(packaging);
     }
     let control = Arc::new(control);
     let announce = || {

@@ -231,7 +231,8 @@ sections! {
         /// keyframe. Should be four segments at least.
         hls_memory_bytes_max: u32 = 134_217_728, "bytes", 8_388_608..=4_294_967_295, Live;
         /// Folder that segments and playlists are also written to: DIR/APP/STREAM.m3u8 and
-        /// DIR/APP/STREAM/RUN/seg-N.m4s. Only what is packaged is written: with hls_start = "always" everything.
+        /// DIR/APP/STREAM/RUN/seg-N.m4s; streams of a named vhost below DIR/VHOST. Only what is packaged is
+        /// written: everything with hls_start = "always".
         /// Cost: the bytes of the streams, on a thread of its own.
         hls_dir: FilePath = FilePath::default(), "", "a folder, or empty for none", Live;
         /// How long a file stays in hls_dir after it left the playlist, or after packaging has ended; 0 keeps

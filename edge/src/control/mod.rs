@@ -31,11 +31,12 @@ use crate::certs::{CertSources, CertStore, LoadReport};
 use crate::command::{Command, WorkerHandle};
 use crate::config::diff::{Changes, merge};
 use crate::config::{Config, ConfigError, Source};
+use crate::hls::packager::Packaging;
 use crate::host;
 use crate::log::{LogHandle, event};
 use crate::metrics::{
     CertificateState, KernelTlsPath, Label as _, Outcome, PackagingMetrics, ProcessMetrics,
-    WorkerMetrics, openmetrics,
+    StorageMetrics, WorkerMetrics, openmetrics,
 };
 
 pub use life::{RunError, run};
@@ -108,6 +109,7 @@ pub struct Control {
     workers: Vec<WorkerHandle>,
     process: ProcessMetrics,
     packaging: Arc<PackagingMetrics>,
+    storage: Arc<StorageMetrics>,
     started_at: Instant,
     phase: AtomicU8,
     pulses: Mutex<Vec<Pulse>>,
@@ -150,6 +152,7 @@ impl Control {
             workers,
             process,
             packaging: Arc::default(),
+            storage: Arc::default(),
             started_at: now,
             phase: AtomicU8::new(Phase::Starting as u8),
             pulses: Mutex::new(pulses),
@@ -159,9 +162,10 @@ impl Control {
         }
     }
 
-    /// Figures of packaging, for who reads the metrics.
-    pub fn set_packaging(&mut self, packaging: Arc<PackagingMetrics>) {
-        self.packaging = packaging;
+    /// The threads whose figures are among the metrics.
+    pub fn set_packaging(&mut self, packaging: &Packaging) {
+        self.packaging = Arc::clone(&packaging.metrics);
+        self.storage = Arc::clone(&packaging.storage_metrics);
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -316,7 +320,7 @@ impl Control {
         self.note_kernel_tls();
         self.certificate_metrics();
         let workers: Vec<&WorkerMetrics> = self.workers.iter().map(WorkerHandle::metrics).collect();
-        openmetrics::render(&self.process, &self.packaging, &workers)
+        openmetrics::render(&self.process, &self.packaging, &self.storage, &workers)
     }
 
     /// What the kernel counts of its TLS; nothing where it has none.

@@ -14,14 +14,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mux::playlist::MediaPlaylist;
 use mux::playlist::window::Window;
+use mux::playlist::{MediaPlaylist, Name};
 use mux::segment::{Event, Output, Segmenter};
 
 use super::Opened;
+use super::archive::Archive;
 use super::rendition::Rendition;
 use super::settings::HlsSettings;
 use super::snapshot::{Facts, Playlists, Snapshot, Stored};
+use crate::storage::StorageQueue;
 
 /// Room a segment's buffer may have left over, in sixteenths; more is given back.
 const SLACK_SIXTEENTHS: usize = 2;
@@ -44,6 +46,7 @@ pub(super) struct Builder {
     rendition: Arc<Rendition>,
     settings: HlsSettings,
     prefix: String,
+    archive: Option<Archive>,
     segmenter: Segmenter,
     output: Output,
     window: Window,
@@ -74,7 +77,7 @@ struct OpenSegment {
 }
 
 impl Builder {
-    pub(super) fn new(opened: &Opened) -> Self {
+    pub(super) fn new(opened: &Opened, storage: &StorageQueue) -> Self {
         let Opened { rendition, settings, before, .. } = opened;
         let container = rendition.key().container;
         let (sequence, discontinuities) = before.as_ref().map_or((0, 0), |before| {
@@ -83,6 +86,7 @@ impl Builder {
         });
         Self {
             prefix: rendition.prefix(),
+            archive: Archive::new(rendition, settings, storage),
             rendition: Arc::clone(rendition),
             segmenter: Segmenter::following(settings.segmenter(container), sequence),
             output: Output::default(),
@@ -158,6 +162,7 @@ impl Builder {
         self.pause();
         self.is_ended = true;
         self.is_changed = true;
+        self.store_playlist();
     }
 
     /// Makes a snapshot of what has changed. `others_bytes` is what all other renditions hold, of the
@@ -189,6 +194,14 @@ impl Builder {
             discontinuities: self.window.discontinuities(),
             ..Snapshot::default()
         });
+        let Some(archive) = &mut self.archive else { return };
+        for stored in &self.segments {
+            archive.remove(Name::Segment { sequence: stored.sequence });
+        }
+        for (generation, _) in &self.inits {
+            archive.remove(Name::Init { generation: *generation });
+        }
+        archive.close();
     }
 
     fn handle_events(&mut self) {
@@ -205,6 +218,9 @@ impl Builder {
         match event {
             Event::Init { generation, codecs, bytes } => {
                 let init = Bytes::copy_from_slice(&self.output.bytes[bytes.clone()]);
+                if let Some(archive) = self.archive.as_mut().filter(|_| !init.is_empty()) {
+                    archive.put(Name::Init { generation: *generation }, &init);
+                }
                 self.inits.push((*generation, init));
                 self.facts.codecs = codecs.as_str().into();
                 let video = self.segmenter.tracks().video.as_ref();
@@ -255,8 +271,31 @@ impl Builder {
         let parts = parts.collect();
         let rate = bytes.len() as u64 * BITS_PER_BYTE_MS / u64::from(duration_ms.max(1));
         self.facts.bandwidth = self.facts.bandwidth.max(rate);
+        if let Some(archive) = &mut self.archive {
+            archive.put(Name::Segment { sequence }, &bytes);
+        }
         self.segments.push_back(Arc::new(Stored { sequence, bytes, parts }));
         self.built.segments += 1;
+        self.store_playlist();
+    }
+
+    /// Stores the playlist as it is without parts: whoever serves files cannot hold a request.
+    fn store_playlist(&mut self) {
+        let Some(archive) = &mut self.archive else { return };
+        if self.segments.is_empty() {
+            return;
+        }
+        let playlist = MediaPlaylist {
+            target_ms: self.settings.segment_ms,
+            part_target_ms: None,
+            ended: self.is_ended,
+            skip: false,
+            reports: &[],
+            names: self.rendition.names(&self.prefix),
+        };
+        let mut text = String::with_capacity(2048);
+        playlist.write(&self.window, &mut text);
+        archive.put_playlist(text);
     }
 
     /// Lets go of what the window no longer keeps.
@@ -264,9 +303,19 @@ impl Builder {
         let first = self.window.kept().next().map(|segment| (segment.sequence, segment.generation));
         let Some((sequence, generation)) = first else { return };
         while self.segments.front().is_some_and(|stored| stored.sequence < sequence) {
-            self.segments.pop_front();
+            let gone = self.segments.pop_front();
+            if let (Some(archive), Some(gone)) = (&mut self.archive, gone) {
+                archive.remove(Name::Segment { sequence: gone.sequence });
+            }
         }
-        self.inits.retain(|(number, _)| *number >= generation);
+        self.inits.retain(|(number, bytes)| {
+            let is_needed = *number >= generation;
+            if let Some(archive) = self.archive.as_mut().filter(|_| !is_needed && !bytes.is_empty())
+            {
+                archive.remove(Name::Init { generation: *number });
+            }
+            is_needed
+        });
     }
 
     /// Bytes of all buffers.
@@ -279,7 +328,6 @@ impl Builder {
 
     fn snapshot(&mut self) -> Snapshot {
         self.facts.is_independent = self.window.listed().all(|segment| segment.independent);
-        let target_ms = self.target_ms();
         Snapshot {
             edge: self.window.edge(),
             is_ended: self.is_ended,
@@ -289,14 +337,9 @@ impl Builder {
             segments: self.segments.iter().cloned().collect(),
             open_parts: self.open.parts.clone(),
             facts: self.facts.clone(),
-            target_ms: target_ms.max(self.window.segment_ms_longest()).into(),
+            target_ms: self.settings.segment_ms.max(self.window.segment_ms_longest()).into(),
             discontinuities: self.window.discontinuities(),
         }
-    }
-
-    /// The target grows with the longest segment; keyframes far apart are known with the first one.
-    fn target_ms(&self) -> u32 {
-        self.settings.segment_ms
     }
 
     fn playlists(&self) -> Playlists {
@@ -305,7 +348,8 @@ impl Builder {
             .has_parts()
             .then(|| self.settings.segmenter(self.rendition.key().container).part_target_ms());
         let mut playlist = MediaPlaylist {
-            target_ms: self.target_ms(),
+            // Grows with the longest segment: that keyframes are far apart is seen with the first one.
+            target_ms: self.settings.segment_ms,
             part_target_ms,
             ended: self.is_ended,
             skip: false,

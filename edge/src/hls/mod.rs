@@ -18,6 +18,7 @@
 //! Locks: two short ones around maps, taken when a rendition begins, ends or is looked up by its
 //! path, and one per rendition around its table of viewers. None is held over a system call.
 
+mod archive;
 mod builder;
 pub mod packager;
 mod rendition;

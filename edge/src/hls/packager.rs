@@ -21,9 +21,10 @@ use super::builder::Builder;
 use super::source::{Output, Source};
 use super::{HlsStart, Opened};
 use crate::log::event;
-use crate::metrics::PackagingMetrics;
+use crate::metrics::{PackagingMetrics, StorageMetrics};
 use crate::registry::StreamEntry;
 use crate::shared::Shared;
+use crate::storage::StorageQueue;
 
 /// Time between two looks at the rings, in milliseconds: what packaging adds to the delay of a part.
 const TICK_MS: u64 = 10;
@@ -34,34 +35,32 @@ const SLEEP_MS_MAX: u64 = 1_000;
 /// Time between two looks at who still asks, in milliseconds.
 const SWEEP_MS: u64 = 1_000;
 
-/// The running thread.
+/// The running threads: packager and storage.
 #[derive(Debug)]
 pub struct Packaging {
-    shared: Arc<Shared>,
-    metrics: Arc<PackagingMetrics>,
-    thread: JoinHandle<()>,
+    /// What the packager reads.
+    pub shared: Arc<Shared>,
+    /// Its figures.
+    pub metrics: Arc<PackagingMetrics>,
+    /// Its thread.
+    pub packager: JoinHandle<()>,
+    /// The way to the storage thread.
+    pub queue: StorageQueue,
+    /// Its figures.
+    pub storage_metrics: Arc<StorageMetrics>,
+    /// The storage thread.
+    pub storage: JoinHandle<()>,
 }
 
 impl Packaging {
-    /// The thread that runs the packager of `shared`.
-    pub fn new(
-        shared: Arc<Shared>,
-        metrics: Arc<PackagingMetrics>,
-        thread: JoinHandle<()>,
-    ) -> Self {
-        Self { shared, metrics, thread }
-    }
-
-    /// Its figures.
-    pub fn metrics(&self) -> Arc<PackagingMetrics> {
-        Arc::clone(&self.metrics)
-    }
-
-    /// Ends the thread and waits for it; it never takes longer than one look at its streams.
+    /// Ends both threads and waits for them: the packager takes one more look at its streams, then
+    /// the storage thread writes what waits, for two seconds at most.
     pub fn stop(self) {
         self.shared.hls.stop();
-        // A panic in it has been reported as a failure already.
-        drop(self.thread.join());
+        // Panics have been reported as failures already.
+        drop(self.packager.join());
+        self.queue.stop();
+        drop(self.storage.join());
     }
 }
 
@@ -78,8 +77,12 @@ pub struct Now {
 pub struct Packager {
     shared: Arc<Shared>,
     metrics: Arc<PackagingMetrics>,
+    storage: StorageQueue,
     sources: Vec<Source>,
     swept_at_ms: u64,
+    /// Refusals and segments given up that the log knows of.
+    refused_logged: u64,
+    forgotten_logged: u64,
     cpu_nanos: fn() -> u64,
 }
 
@@ -90,13 +93,24 @@ impl std::fmt::Debug for Packager {
 }
 
 impl Packager {
-    /// A packager of the streams of `shared`; `cpu_nanos` tells the CPU time of the calling thread.
+    /// A packager of the streams of `shared` that hands what is to be kept to `storage`; `cpu_nanos` tells
+    /// the CPU time of the calling thread.
     pub fn new(
         shared: Arc<Shared>,
         metrics: Arc<PackagingMetrics>,
+        storage: StorageQueue,
         cpu_nanos: fn() -> u64,
     ) -> Self {
-        Self { shared, metrics, sources: Vec::new(), swept_at_ms: 0, cpu_nanos }
+        Self {
+            shared,
+            metrics,
+            storage,
+            sources: Vec::new(),
+            swept_at_ms: 0,
+            refused_logged: 0,
+            forgotten_logged: 0,
+            cpu_nanos,
+        }
     }
 
     /// Packages until [`Hls::stop`](super::Hls::stop).
@@ -107,6 +121,8 @@ impl Packager {
             let sleep_ms = self.turn(clock(start));
             thread::park_timeout(Duration::from_millis(sleep_ms));
         }
+        // The workers have ended: whatever they closed is seen now.
+        self.turn(clock(start));
         self.let_go_of_all();
     }
 
@@ -158,7 +174,7 @@ impl Packager {
                 &mut self.sources[last]
             }
         };
-        source.add(Builder::new(opened), now.mono_ms);
+        source.add(Builder::new(opened, &self.storage), now.mono_ms);
         let container = opened.rendition.key().container;
         tracing::info!(event = event::HLS_START, %path, ?container, "packaging begins");
     }
@@ -222,6 +238,24 @@ impl Packager {
         self.metrics.bytes.set(bytes);
         self.metrics.refused.set_total(self.shared.hls.refused());
         self.metrics.cpu.set_nanos((self.cpu_nanos)());
+        self.log_limits();
+    }
+
+    /// Tells once a second at most that a bound was met.
+    fn log_limits(&mut self) {
+        let (refused, forgotten) =
+            (self.shared.hls.refused(), self.metrics.segments_forgotten.value());
+        if (refused, forgotten) != (self.refused_logged, self.forgotten_logged) {
+            let bytes = self.shared.hls.bytes();
+            tracing::warn!(
+                event = event::HLS_LIMIT,
+                refused = refused - self.refused_logged,
+                forgotten = forgotten - self.forgotten_logged,
+                bytes,
+                "packaging meets a bound (hls_memory_bytes_max, limits.hls_bytes_max)"
+            );
+            (self.refused_logged, self.forgotten_logged) = (refused, forgotten);
+        }
     }
 
     fn let_go(&self, source: Source) {

@@ -23,7 +23,7 @@ pub use labels::{
     HookResult, HttpResult, KernelTlsPath, Label, MediaKind, Outcome, PlayResult, PublishResult,
     Role, SkipReason, StreamLife, TlsHandshake, TlsMode,
 };
-pub use table::{PackagingMetrics, ProcessMetrics, WorkerMetrics};
+pub use table::{PackagingMetrics, ProcessMetrics, StorageMetrics, WorkerMetrics};
 
 /// Cells of a metric with one label; each label set must fit.
 const CELLS_MAX: usize = 32;

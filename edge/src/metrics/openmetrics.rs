@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::labels::Label;
-use super::table::{PackagingMetrics, ProcessMetrics, WorkerMetrics};
+use super::table::{PackagingMetrics, ProcessMetrics, StorageMetrics, WorkerMetrics};
 use super::{
     Buckets, Counter, CounterBy, CounterByPair, ErrorCounter, Gauge, GaugeBy, GaugeByPair,
     Histogram, NamedTimes, RealGauge, TimeCounter,
@@ -239,11 +239,12 @@ impl Metric for NamedTimes {
     }
 }
 
-/// The whole exposition: process figures, those of packaging, then the workers', summed or with a `worker`
-/// label.
+/// The whole exposition: process figures, those of packaging and storage, then the workers', summed or with
+/// a `worker` label.
 pub fn render(
     process: &ProcessMetrics,
     packaging: &PackagingMetrics,
+    storage: &StorageMetrics,
     workers: &[&WorkerMetrics],
 ) -> String {
     let mut out = String::with_capacity(32 * 1024);
@@ -256,6 +257,10 @@ pub fn render(
     for family in PackagingMetrics::FAMILIES {
         family_head(&mut out, family);
         (family.visit)(packaging, &mut |sample| line(&mut out, family.name, &sample, None));
+    }
+    for family in StorageMetrics::FAMILIES {
+        family_head(&mut out, family);
+        (family.visit)(storage, &mut |sample| line(&mut out, family.name, &sample, None));
     }
     for family in WorkerMetrics::FAMILIES {
         family_head(&mut out, family);
@@ -342,6 +347,10 @@ pub fn document() -> String {
     for family in PackagingMetrics::FAMILIES {
         document_row(&mut out, family);
     }
+    out.push_str("\n## Storage\n\n| name | type | labels | meaning |\n|---|---|---|---|\n");
+    for family in StorageMetrics::FAMILIES {
+        document_row(&mut out, family);
+    }
     out.push_str("\n## Workers\n\n| name | type | labels | meaning |\n|---|---|---|---|\n");
     for family in WorkerMetrics::FAMILIES {
         document_row(&mut out, family);
@@ -367,6 +376,11 @@ mod tests {
     use super::*;
     use crate::metrics::{CloseReason, Role};
 
+    fn rendered(workers: &[&WorkerMetrics]) -> String {
+        let (packaging, storage) = (PackagingMetrics::default(), StorageMetrics::default());
+        render(&ProcessMetrics::default(), &packaging, &storage, workers)
+    }
+
     #[test]
     fn workers_are_summed_unless_the_table_says_per_worker() {
         let (one, two) = (WorkerMetrics::default(), WorkerMetrics::default());
@@ -377,7 +391,7 @@ mod tests {
         two.protocol_errors.increment("a");
         two.protocol_errors.increment("b");
         one.disconnects.of(Role::Publisher, CloseReason::Takeover).increment();
-        let text = render(&ProcessMetrics::default(), &PackagingMetrics::default(), &[&one, &two]);
+        let text = rendered(&[&one, &two]);
         for expected in [
             "ringcast_ingress_bytes_total 7\n",
             "ringcast_worker_turns_total{worker=\"0\"} 0\n",
@@ -397,7 +411,7 @@ mod tests {
         let worker = WorkerMetrics::default();
         worker.lag.observe(1);
         worker.lag.observe(150);
-        let text = render(&ProcessMetrics::default(), &PackagingMetrics::default(), &[&worker]);
+        let text = rendered(&[&worker]);
         for expected in [
             "ringcast_subscriber_lag_seconds_bucket{le=\"0.001\"} 1\n",
             "ringcast_subscriber_lag_seconds_bucket{le=\"0.2\"} 2\n",

@@ -155,8 +155,7 @@ metrics! {
 }
 
 metrics! {
-    /// Figures of HLS packaging. The packager writes all but those of storage, which the storage thread
-    /// writes.
+    /// Figures of HLS packaging, written by the packager.
     pub struct PackagingMetrics;
 
     /// Renditions that are packaged now: a stream in one container.
@@ -165,8 +164,8 @@ metrics! {
     segments: Counter = "ringcast_hls_segments";
     /// Parts completed.
     parts: Counter = "ringcast_hls_parts";
-    /// Segments that ended without a keyframe: there was none for too long, a bound was met, or a first viewer
-    /// waited.
+    /// Segments that ended without a keyframe: there was none for too long, a bound was met, or a first
+    /// viewer waited.
     forced_cuts: Counter = "ringcast_hls_forced_cuts";
     /// Bytes held for viewers, those of open segments included.
     bytes: Gauge = "ringcast_hls_held_bytes";
@@ -180,6 +179,28 @@ metrics! {
     viewers: Gauge = "ringcast_hls_viewers";
     /// CPU time of the packager thread.
     cpu: TimeCounter = "ringcast_hls_cpu_seconds";
+}
+
+metrics! {
+    /// Figures of what is written to folders, written by the storage thread.
+    pub struct StorageMetrics;
+
+    /// Files written: segments, init segments, playlists.
+    writes: Counter = "ringcast_storage_writes";
+    /// Bytes of these files.
+    written_bytes: Counter = "ringcast_storage_written_bytes";
+    /// Files and folders removed.
+    removals: Counter = "ringcast_storage_removals";
+    /// Attempts to write or remove that failed.
+    failures: Counter = "ringcast_storage_failures";
+    /// Failed attempts that were to be made again.
+    retries: Counter = "ringcast_storage_retries";
+    /// Files given up after the last attempt. Alert on it.
+    lost: Counter = "ringcast_storage_lost";
+    /// Files, and removals, that were not taken because too much waited already. Alert on it.
+    refused: Counter = "ringcast_storage_refused";
+    /// Bytes that wait to be written.
+    waiting_bytes: Gauge = "ringcast_storage_waiting_bytes";
 }
 
 metrics! {

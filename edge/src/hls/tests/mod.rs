@@ -1,5 +1,8 @@
 //! The packager without sockets and threads: rings filled by the publisher's own code, time as a number.
 
+mod bounds;
+mod folder;
+mod life;
 mod playing;
 
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use crate::config::{DuplicatePublish, VhostSettings};
 use crate::metrics::PackagingMetrics;
 use crate::registry::{Claim, StreamEntry};
 use crate::shared::Shared;
+use crate::storage::StorageQueue;
 
 const UNIX_MS: u64 = 1_795_000_000_000;
 const AVC_CONFIG: [u8; 27] = [
@@ -33,6 +37,7 @@ const AAC_CONFIG: [u8; 4] = [0xAF, 0, 0x11, 0x90];
 pub(super) struct Bench {
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<PackagingMetrics>,
+    pub(super) storage: StorageQueue,
     pub(super) packager: Packager,
     pub(super) now_ms: u64,
 }
@@ -41,8 +46,10 @@ impl Bench {
     pub(super) fn new() -> Self {
         let shared = Arc::new(Shared::new(2));
         let metrics = Arc::new(PackagingMetrics::default());
-        let packager = Packager::new(Arc::clone(&shared), Arc::clone(&metrics), || 0);
-        Self { shared, metrics, packager, now_ms: 0 }
+        let storage = StorageQueue::default();
+        let (seen, counted) = (Arc::clone(&shared), Arc::clone(&metrics));
+        let packager = Packager::new(seen, counted, storage.clone(), || 0);
+        Self { shared, metrics, storage, packager, now_ms: 0 }
     }
 
     /// Lets `ms` pass, in turns of 10.
@@ -95,8 +102,18 @@ impl Stream {
         stream
     }
 
+    pub(super) fn start_in(bench: &Bench, vhost: &str, name: &str, timestamp: u32) -> Self {
+        let mut stream = Self::silent_in(bench, vhost, name, timestamp);
+        stream.begin(bench);
+        stream
+    }
+
     pub(super) fn silent(bench: &Bench, name: &str, timestamp: u32) -> Self {
-        let path = StreamPath::new("default", "live", name).unwrap();
+        Self::silent_in(bench, "default", name, timestamp)
+    }
+
+    fn silent_in(bench: &Bench, vhost: &str, name: &str, timestamp: u32) -> Self {
+        let path = StreamPath::new(vhost, "live", name).unwrap();
         let entry = bench.shared.registry.hold(&path, 100).unwrap();
         let ring_config = RingConfig::default();
         let arena = Arena::new(&ring_config, 4);
@@ -126,6 +143,11 @@ impl Stream {
         publisher.begin_session(&mut self.arena, Millis(bench.now_ms));
         self.entry.begin(&publisher);
         self.publisher = Some(publisher);
+        self.pictures = 0;
+    }
+
+    /// The next picture is a keyframe.
+    pub(super) fn restart(&mut self) {
         self.pictures = 0;
     }
 

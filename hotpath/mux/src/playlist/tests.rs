@@ -108,7 +108,9 @@ fn the_window_slides_and_counts_discontinuities_that_leave() {
     assert_eq!(whole(&mut window, 0, 1, false), None);
     assert_eq!(whole(&mut window, 1, 2, true), None);
     assert_eq!(whole(&mut window, 2, 2, false), None);
-    assert_eq!((window.first_sequence(), window.discontinuity_sequence()), (1, 0));
+    // What stood in front of segment 1 is no longer written, so it counts.
+    assert!(!text(&window, None, false).contains("DISCONTINUITY\n"));
+    assert_eq!((window.first_sequence(), window.discontinuity_sequence()), (1, 1));
     assert_eq!(whole(&mut window, 3, 2, false), Some(0));
     assert_eq!((window.first_sequence(), window.discontinuity_sequence()), (2, 1));
     assert!(text(&window, None, false).contains("#EXT-X-DISCONTINUITY-SEQUENCE:1\n"));
@@ -166,4 +168,39 @@ fn a_multivariant_playlist_passes_the_validator() {
     assert!(
         out.contains("BANDWIDTH=2000000,CODECS=\"avc1.64001f,mp4a.40.2\",RESOLUTION=1280x720\n")
     );
+}
+
+#[test]
+fn a_window_behind_another_one_goes_on_with_its_numbers() {
+    let mut window = Window::new(WindowSettings { listed: 2, behind: 1 });
+    for sequence in 0..4 {
+        whole(&mut window, sequence, 1, sequence == 1 || sequence == 3);
+    }
+    assert_eq!(window.discontinuities(), 2);
+    let next = Window::following(WindowSettings::default(), 4, window.discontinuities());
+    assert_eq!(
+        (next.first_sequence(), next.next_part(), next.discontinuity_sequence()),
+        (4, (4, 0), 2)
+    );
+    let mut next = next;
+    whole(&mut next, 4, 1, true);
+    let out = text(&next, None, false);
+    assert!(
+        out.contains("MEDIA-SEQUENCE:4\n") && out.contains("DISCONTINUITY-SEQUENCE:3\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_window_gives_up_old_segments_for_want_of_memory_but_never_its_last() {
+    let mut window = Window::new(WindowSettings { listed: 3, behind: 2 });
+    for sequence in 0..4 {
+        whole(&mut window, sequence, 1, sequence == 1);
+    }
+    begin(&mut window, 4, 1, false);
+    assert_eq!(window.first_sequence(), 1);
+    assert_eq!([window.forget_oldest(), window.forget_oldest()], [Some(0), Some(1)]);
+    assert_eq!((window.first_sequence(), window.discontinuity_sequence()), (2, 1));
+    assert_eq!([window.forget_oldest(), window.forget_oldest()], [Some(2), None]);
+    text(&window, Some(500), false);
 }

@@ -81,7 +81,8 @@ pub struct Window {
     segments: VecDeque<Segment>,
     /// How many of the first are no longer listed.
     behind: usize,
-    discontinuity_sequence: u64,
+    /// Discontinuities in front of segments that are no longer listed.
+    discontinuities_behind: u64,
     segment_ms_longest: u32,
     /// What comes next while there is no segment.
     first_sequence: u64,
@@ -100,7 +101,7 @@ impl Window {
             settings,
             segments: VecDeque::new(),
             behind: 0,
-            discontinuity_sequence: discontinuities,
+            discontinuities_behind: discontinuities,
             segment_ms_longest: 0,
             first_sequence: sequence,
         }
@@ -162,9 +163,8 @@ impl Window {
     }
 
     fn unlist(&mut self) {
-        // The discontinuity counts when the segment it stands in front of is gone.
         if self.segments.get(self.behind).is_some_and(|segment| segment.discontinuity) {
-            self.discontinuity_sequence += 1;
+            self.discontinuities_behind += 1;
         }
         self.behind += 1;
     }
@@ -184,9 +184,11 @@ impl Window {
         self.listed().next().map_or(self.first_sequence, |segment| segment.sequence)
     }
 
-    /// Discontinuities that left the playlist.
+    /// Discontinuities that left the playlist. The one in front of the first listed segment has: a
+    /// player counts from this number on, and finds no tag there.
     pub fn discontinuity_sequence(&self) -> u64 {
-        self.discontinuity_sequence
+        let first = self.listed().next().is_some_and(|segment| segment.discontinuity);
+        self.discontinuities_behind.saturating_add(first.into())
     }
 
     /// Segments that are served, those that are no longer listed first.
@@ -197,7 +199,7 @@ impl Window {
     /// All discontinuities so far, listed ones included.
     pub fn discontinuities(&self) -> u64 {
         let listed = self.listed().filter(|segment| segment.discontinuity).count();
-        self.discontinuity_sequence.saturating_add(listed as u64)
+        self.discontinuities_behind.saturating_add(listed as u64)
     }
 
     /// Where it ends.

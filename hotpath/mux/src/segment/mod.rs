@@ -7,8 +7,8 @@
 //!
 //! A segment is nothing but its parts joined. A part ends before the sample that would make it
 //! longer than its target; a segment ends at the first keyframe after its target, or, without
-//! keyframes, at its maximum. One that had to start without a keyframe ends at the next one. Pictures set the pace; sound does if there are none, or none for
-//! [`VIDEO_QUIET_MS`]. It starts at a keyframe.
+//! keyframes, at its maximum. One that had to start without a keyframe ends at the next one.
+//! Pictures set the pace; sound does if there are none, or none for [`VIDEO_QUIET_MS`].
 //!
 //! Bytes and events go into an [`Output`] of the caller, who drains it after each call. What is
 //! kept between calls is one part: at most [`PART_BYTES_MAX`] and one message, at most
@@ -253,8 +253,8 @@ impl Segmenter {
         }
     }
 
-    /// Ends the open segment with its next part, keyframe or not, so that there is a complete one
-    /// soon. Counted as forced.
+    /// Ends the open segment, or the next one, with its next part, keyframe or not, so that there is
+    /// a complete one soon. Counted as forced.
     pub fn cut_soon(&mut self) {
         self.cut_wanted = true;
     }
@@ -410,7 +410,6 @@ impl Segmenter {
             Kind::Video => sample.sync,
             Kind::Audio => self.tracks.video.is_none(),
         };
-        self.cut_wanted = false;
         self.open = Some(Open::new(self.sequence, sample, date_ms, independent));
         self.sequence += 1;
     }
@@ -423,6 +422,7 @@ impl Segmenter {
         out: &mut Output,
     ) {
         self.end_part(&mut open, end_ms, next_video_ms, out);
+        self.cut_wanted = false;
         let (sequence, duration_ms) = (open.sequence, open.duration_ms);
         out.events.push(Event::End { sequence, duration_ms });
     }

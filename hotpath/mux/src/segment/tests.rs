@@ -226,3 +226,25 @@ fn a_stream_whose_clock_stands_still_is_cut_by_its_bytes() {
         assert!(segments >= 2, "{segments}");
     }
 }
+
+#[test]
+fn a_segment_cut_early_is_followed_by_one_that_ends_at_the_next_keyframe() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.segmenter.cut_soon();
+    bench.pictures(0, 150, 50);
+    let events = bench.finish();
+    assert_eq!(ends(&events), [200, 1800, 2000, 2000]);
+    assert_eq!(bench.segmenter.counters().forced_cuts, 1);
+    assert!(!events.iter().any(|e| matches!(e, Event::Begin { discontinuity: true, .. })));
+}
+
+#[test]
+fn a_segmenter_behind_another_one_begins_with_a_discontinuity() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.segmenter = Segmenter::following(Settings::new(Container::Fmp4), 7);
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.pictures(0, 50, 50);
+    let events = bench.finish();
+    assert!(matches!(events[1], Event::Begin { sequence: 7, discontinuity: true, .. }));
+}

@@ -1,0 +1,198 @@
+//! Publishers that leave, return and change; streams that end.
+
+use super::*;
+
+fn count(text: &str, what: &str) -> usize {
+    text.lines().filter(|line| line.starts_with(what)).count()
+}
+
+#[test]
+fn a_stream_that_ends_has_all_its_media_and_an_end() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 4880);
+    let version = rendition.version();
+    stream.leave(true);
+    bench.turn();
+    assert!(rendition.version() > version && rendition.is_ended());
+    let text = playlist(&rendition);
+    assert!(text.ends_with("#EXT-X-ENDLIST\n") && !text.contains("HINT"), "{text}");
+    let seconds: f64 = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#EXTINF:"))
+        .map(|rest| rest.trim_end_matches(',').parse::<f64>().unwrap())
+        .sum();
+    assert!((seconds - 4.88).abs() < 0.02, "{seconds}: {text}");
+    // Who blocks on the next part is told of the end.
+    let reload = Reload::parse("_HLS_msn=900").unwrap();
+    assert!(matches!(rendition.playlist(&reload), Reply::Ready { .. }));
+}
+
+#[test]
+fn a_lost_publisher_leaves_a_playlist_without_end_and_returns_behind_a_discontinuity() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 5000);
+    stream.leave(false);
+    bench.wait(3000);
+    let text = playlist(&rendition);
+    assert!(!text.contains("ENDLIST") && count(&text, "#EXT-X-DISCONTINUITY") == 0, "{text}");
+    let before = *listed(&text).last().unwrap();
+    stream.begin(&bench);
+    stream.headers(&bench);
+    stream.play(&mut bench, 5000);
+    let text = playlist(&rendition);
+    assert_eq!(count(&text, "#EXT-X-DISCONTINUITY"), 1, "{text}");
+    assert_eq!(count(&text, "#EXT-X-MAP"), 1, "the same tracks: {text}");
+    assert!(*listed(&text).last().unwrap() > before && !text.contains("ENDLIST"));
+}
+
+#[test]
+fn a_takeover_is_a_discontinuity_and_loses_nothing() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 5000);
+    // Both within one turn of the packager.
+    stream.leave(false);
+    stream.begin(&bench);
+    stream.headers(&bench);
+    stream.play(&mut bench, 3000);
+    let text = playlist(&rendition);
+    assert_eq!(count(&text, "#EXT-X-DISCONTINUITY"), 1, "{text}");
+    assert_eq!(listed(&text), [0, 1, 2, 3, 4], "{text}");
+}
+
+#[test]
+fn a_stream_published_again_after_its_end_goes_on_in_another_rendition() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let first = bench.open(&stream, &settings());
+    stream.play(&mut bench, 5000);
+    stream.leave(true);
+    bench.turn();
+    assert!(Arc::ptr_eq(&first, &bench.open(&stream, &settings())), "its end can be read");
+    let last = *listed(&playlist(&first)).last().unwrap();
+    stream.begin(&bench);
+    stream.headers(&bench);
+    let second = bench.open(&stream, &settings());
+    assert!(!Arc::ptr_eq(&first, &second) && first.number() != second.number());
+    stream.play(&mut bench, 3000);
+    let text = playlist(&second);
+    assert_eq!(listed(&text)[0], last + 1, "numbers go on: {text}");
+    // Who has read the first one does not see a number twice, nor a discontinuity less.
+    assert!(text.contains("#EXT-X-DISCONTINUITY-SEQUENCE:1\n"), "{text}");
+    assert!(playlist(&first).contains("ENDLIST"));
+}
+
+#[test]
+fn another_codec_configuration_is_another_init_segment() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 5000);
+    let mut other = AVC_CONFIG;
+    other[7] = 0xE0;
+    stream.send(&bench, MediaKind::Video, &other);
+    stream.restart();
+    stream.play(&mut bench, 3000);
+    let text = playlist(&rendition);
+    assert_eq!(count(&text, "#EXT-X-MAP"), 2, "{text}");
+    assert_eq!(count(&text, "#EXT-X-DISCONTINUITY"), 1, "{text}");
+    let first = body(rendition.file(Name::Init { generation: 1 }));
+    let second = body(rendition.file(Name::Init { generation: 2 }));
+    assert_ne!(first, second);
+    assert_eq!(rendition.file(Name::Init { generation: 3 }), Reply::NotFound);
+    // The init segment goes with the last segment that needs it.
+    stream.play(&mut bench, 24_000);
+    assert_eq!(rendition.file(Name::Init { generation: 1 }), Reply::NotFound);
+    let text = playlist(&rendition);
+    assert!(text.contains("#EXT-X-DISCONTINUITY-SEQUENCE:1\n"), "{text}");
+}
+
+#[test]
+fn time_goes_on_over_4_7_hours_and_over_the_wrap() {
+    for timestamp in [0x00FF_FFFF - 1000, u32::MAX - 1000] {
+        for container in [Container::Fmp4, Container::Ts] {
+            let mut bench = Bench::new();
+            let mut stream = Stream::start(&bench, "cam", timestamp);
+            stream.headers(&bench);
+            let rendition = bench.open_as(&stream, Some(container), &settings());
+            stream.play(&mut bench, 9000);
+            let text = playlist(&rendition);
+            assert!(listed(&text).len() >= 4, "{text}");
+            assert_eq!(count(&text, "#EXT-X-DISCONTINUITY"), 0, "{text}");
+            let lengths = text.lines().filter_map(|line| line.strip_prefix("#EXTINF:"));
+            assert!(lengths.skip(2).all(|length| length == "2.000,"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn dates_follow_the_wall_clock() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 5000);
+    // UNIX_MS is 2026-11-18T11:06:40Z.
+    let text = playlist(&rendition);
+    assert!(text.contains("#EXT-X-PROGRAM-DATE-TIME:2026-11-18T11:06:40."), "{text}");
+    assert_eq!(count(&text, "#EXT-X-PROGRAM-DATE-TIME"), listed(&text).len() + 1, "{text}");
+}
+
+#[test]
+fn sound_alone_is_packaged() {
+    for container in [Container::Fmp4, Container::Ts] {
+        let mut bench = Bench::new();
+        let mut stream = Stream::start(&bench, "radio", 0);
+        stream.has_video = false;
+        stream.headers(&bench);
+        let rendition = bench.open_as(&stream, Some(container), &settings());
+        stream.play(&mut bench, 8000);
+        let text = playlist(&rendition);
+        assert!(listed(&text).len() >= 3 && text.contains("INDEPENDENT-SEGMENTS"), "{text}");
+        let multivariant = body(rendition.multivariant("radio", "", "1"));
+        let multivariant = std::str::from_utf8(&multivariant).unwrap();
+        assert!(multivariant.contains("CODECS=\"mp4a.40.2\"\n"), "{multivariant}");
+    }
+}
+
+#[test]
+fn a_stream_without_keyframes_is_packaged_after_a_wait() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "intra-refresh", 0);
+    stream.gop = 0;
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 5600);
+    let text = playlist(&rendition);
+    assert!(!text.contains("INDEPENDENT"), "{text}");
+    stream.play(&mut bench, 13_000);
+    assert_eq!(listed(&playlist(&rendition)).len(), 2);
+    assert!(bench.metrics.forced_cuts.value() >= 2);
+}
+
+#[test]
+fn bodies_of_many_chunks_are_put_together() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "large", 0);
+    stream.picture_bytes = 150_000;
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 3000);
+    let first = listed(&playlist(&rendition))[0];
+    let bytes = segment(&rendition, first + 1);
+    // The filler of a picture is its number again and again: nothing stands between.
+    let at = bytes.windows(4).position(|four| four == b"mdat").unwrap() + 4;
+    let nal = &bytes[at..at + 4 + 150_000];
+    let pattern = &nal[5..9];
+    assert!(nal[5..].chunks_exact(4).all(|four| four == pattern));
+}
