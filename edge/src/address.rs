@@ -1,11 +1,12 @@
-//! Addresses to hand out: RTMP, RTMPS, FLV and HLS, signed by one of the schemes of [`crate::access`].
+//! Addresses to hand out: RTMP, RTMPS, FLV, HLS and fragmented MP4, signed by one of the schemes of
+//! [`crate::access`].
 //!
 //! Pure: time is an argument, keys are given. Used by `ringctl url` with a key at hand, and by the admin API
 //! with the keys of a configured domain. An address holds a signature and never a key.
 //!
 //! ```text
 //!   rtmp://push.example.com/live/room?txSecret=…&txTime=…       publish: RTMP and RTMPS
-//!   http://play.example.com/live/room.flv?auth_key=…            play: these, FLV and HLS
+//!   http://play.example.com/live/room.flv?auth_key=…            play: these, FLV, HLS and MP4
 //! ```
 
 use std::fmt::{self, Write as _};
@@ -94,7 +95,7 @@ pub struct Ports {
     pub rtmp: Option<u16>,
     /// RTMP over TLS; usually 443.
     pub rtmps: Option<u16>,
-    /// FLV and HLS over HTTP; usually 80.
+    /// FLV, HLS and MP4 over HTTP; usually 80.
     pub http: Option<u16>,
 }
 
@@ -138,6 +139,9 @@ pub struct Addresses {
     /// HLS; for playing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hls: Option<String>,
+    /// Fragmented MP4 over HTTP, or over a WebSocket of the same address; for playing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mp4: Option<String>,
     /// Last second at which a publish or play may begin; absent if there is no end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_unix_s: Option<u64>,
@@ -197,6 +201,7 @@ pub fn generate(signer: &Signer, order: &Order<'_>) -> Result<Addresses, Address
         rtmps: offered(order.ports.rtmps, "rtmps", 443, "")?,
         flv: offered(http, "http", 80, ".flv")?,
         hls: offered(http, "http", 80, ".m3u8")?,
+        mp4: offered(http, "http", 80, ".mp4")?,
         expires_unix_s,
         expires: expires_unix_s.map(utc),
     })

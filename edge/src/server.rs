@@ -19,7 +19,7 @@ use crate::access::manager::Manager;
 use crate::certs::{CertSources, CertStore};
 use crate::command::{EventSink, Events, WorkerHandle};
 use crate::config::{Config, IoChoice, Loaded, Source};
-use crate::control::{self, Control, RunError};
+use crate::control::{self, Control, Listening, RunError};
 use crate::hls::packager::Packaging;
 use crate::host;
 use crate::log::{LogHandle, event};
@@ -177,6 +177,7 @@ pub fn run(
         io: started.io,
     };
     let mut control = Control::new(source, config, certs, access, log, started.handles, fds_max);
+    control.set_listening(addresses.listening());
     if let Some(packaging) = &started.packaging {
         control.set_packaging(packaging);
     }
@@ -272,6 +273,17 @@ impl Addresses {
             self.io.text(),
             if self.rtmps.is_some() && self.is_kernel_tls { "on" } else { "off" },
         )
+    }
+
+    fn listening(&self) -> Listening {
+        Listening {
+            rtmp: self.rtmp,
+            rtmps: self.rtmps,
+            http: self.http,
+            admin: self.admin,
+            is_kernel_tls: self.is_kernel_tls,
+            io: self.io.text(),
+        }
     }
 
     /// URLs to paste, then the ready line.

@@ -2,6 +2,7 @@
 //!
 //! The keys stay in the server: an answer holds signatures only, and addresses are never logged.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::api::ApiError;
-use super::{Control, unix_s};
+use super::{Control, Listening, unix_s};
 use crate::access::Role;
 use crate::access::check::Check;
 use crate::access::domain::Domain;
@@ -25,7 +26,6 @@ use crate::access::providers::usersig::map_key::{PLAY_ONLY, PUBLISH_AND_PLAY};
 use crate::access::providers::usersig::{RoomPlace, UserSig, ticket};
 use crate::access::spec::normal_name;
 use crate::address::{Order, Ports, Signer, generate};
-use crate::config::{Config, Listener};
 
 pub(super) fn routes() -> Router<Arc<Control>> {
     Router::new().route("/api/v1/addresses", get(addresses))
@@ -75,7 +75,7 @@ async fn addresses(
         domain: &name,
         app: &wanted.app,
         stream: &wanted.stream,
-        ports: ports(&control.config()),
+        ports: ports(&control),
         unix_s: unix_s(),
         valid_s: wanted.valid_s,
     };
@@ -149,16 +149,8 @@ fn usersig_signer(scheme: &UserSig, wanted: &Wanted) -> Result<Signer, String> {
     })
 }
 
-fn ports(config: &Config) -> Ports {
-    let port = |listener: &Listener, usual: u16| match listener {
-        Listener::Off => None,
-        // Port 0 was chosen by the kernel, which is for tests; addresses then have the usual one.
-        Listener::Address(address) if address.port() == 0 => Some(usual),
-        Listener::Address(address) => Some(address.port()),
-    };
-    Ports {
-        rtmp: port(&config.listen.rtmp, 1935),
-        rtmps: port(&config.listen.rtmps, 443),
-        http: port(&config.listen.http, 80),
-    }
+fn ports(control: &Control) -> Ports {
+    let port = |listens: Option<SocketAddr>| listens.map(|address| address.port());
+    let Listening { rtmp, rtmps, http, .. } = control.listening;
+    Ports { rtmp: port(rtmp), rtmps: port(rtmps), http: port(http) }
 }

@@ -38,12 +38,14 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("get", "/metrics"),
     ("get", "/api/v1/openapi.json"),
     ("get", "/api/v1/status"),
+    ("get", "/api/v1/server"),
     ("get", "/api/v1/streams"),
     ("get", "/api/v1/streams/{app}/{name}"),
     ("get", "/api/v1/clients"),
     ("delete", "/api/v1/clients/{id}"),
     ("get", "/api/v1/certs"),
     ("get", "/api/v1/addresses"),
+    ("post", "/api/v1/qr"),
     ("get", "/api/v1/domains"),
     ("post", "/api/v1/domains"),
     ("get", "/api/v1/domains/{domain}"),
@@ -84,7 +86,9 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         .route("/api/v1/drain", post(drain))
         .merge(super::address::routes())
         .merge(super::domains::routes())
+        .merge(super::facts::routes())
         .merge(super::forbids::routes())
+        .merge(super::qr::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
 }
@@ -177,15 +181,16 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
+/// The process in figures.
 #[derive(Serialize)]
-struct Status {
+pub(super) struct Status {
     version: &'static str,
     status: Phase,
     uptime_ms: u64,
-    connections: u64,
+    pub(super) connections: u64,
     publishers: u64,
     subscribers: u64,
-    streams: u64,
+    pub(super) streams: u64,
     ingress_bytes: u64,
     egress_bytes: u64,
     workers: Vec<WorkerStatus>,
@@ -201,6 +206,11 @@ struct WorkerStatus {
 }
 
 async fn status(State(control): Shared) -> Json<Status> {
+    Json(status_of(&control))
+}
+
+/// Version, totals, workers.
+pub(super) fn status_of(control: &Control) -> Status {
     const STATES: [ConnectionState; 5] = [
         ConnectionState::Handshake,
         ConnectionState::Command,
@@ -241,7 +251,7 @@ async fn status(State(control): Shared) -> Json<Status> {
             turns: metrics.turns.value(),
         });
     }
-    Json(status)
+    status
 }
 
 fn live_streams(metrics: &crate::metrics::WorkerMetrics) -> u64 {

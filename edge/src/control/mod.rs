@@ -5,7 +5,8 @@
 //!
 //! - [`life`]: the loop of signals, ticks and worker events; drain and stop.
 //! - [`http`]: the listener, limits, authentication. [`api`]: routes and answers.
-//! - `domains`, `forbids`: further routes. `access`: hooks, key sets and the end of forbids.
+//! - `domains`, `forbids`, `address`, `facts`, `qr`: further routes.
+//!   `access`: hooks, key sets and the end of forbids.
 //! - [`inspect`]: asks all workers and puts the pages together.
 //! - [`notify`]: what systemd wants to know.
 
@@ -13,11 +14,13 @@ mod access;
 mod address;
 pub mod api;
 mod domains;
+mod facts;
 mod forbids;
 pub mod http;
 pub mod inspect;
 pub mod life;
 pub mod notify;
+mod qr;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -39,6 +42,7 @@ use crate::metrics::{
     StorageMetrics, WorkerMetrics, openmetrics,
 };
 
+pub use facts::Listening;
 pub use life::{RunError, run};
 
 /// A worker whose turn counter stands still for this long is not healthy.
@@ -118,6 +122,8 @@ pub struct Control {
     drain_until: Mutex<Option<Instant>>,
     /// Rung by the admin API to start draining.
     drain_requested: Notify,
+    listening: Listening,
+    host_findings: Mutex<facts::HostFindings>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -159,6 +165,8 @@ impl Control {
             orders: Mutex::new(orders),
             drain_until: Mutex::new(None),
             drain_requested: Notify::new(),
+            listening: Listening::default(),
+            host_findings: Mutex::default(),
         }
     }
 
@@ -166,6 +174,11 @@ impl Control {
     pub fn set_packaging(&mut self, packaging: &Packaging) {
         self.packaging = Arc::clone(&packaging.metrics);
         self.storage = Arc::clone(&packaging.storage_metrics);
+    }
+
+    /// Notes where the server listens, for whoever asks.
+    pub fn set_listening(&mut self, listening: Listening) {
+        self.listening = listening;
     }
 
     fn set_phase(&self, phase: Phase) {

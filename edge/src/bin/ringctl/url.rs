@@ -242,7 +242,9 @@ fn online(cli: &Cli, arguments: &Arguments) -> Result<Value, String> {
 fn render(answer: &Value) -> String {
     let addresses = &answer["addresses"];
     let mut out = String::new();
-    for (name, title) in [("rtmp", "RTMP"), ("rtmps", "RTMPS"), ("flv", "FLV"), ("hls", "HLS")] {
+    for (name, title) in
+        [("rtmp", "RTMP"), ("rtmps", "RTMPS"), ("flv", "FLV"), ("hls", "HLS"), ("mp4", "MP4")]
+    {
         if let Some(address) = addresses[name].as_str() {
             out += &format!("{title:<6} {address}\n");
         }
