@@ -331,7 +331,8 @@ impl Addresses {
         if let Some(address) = self.admin {
             let authority = url_authority(address, 80);
             out.push_str(&format!(
-                "  Admin\n\x20   health   curl http://{authority}/readyz\n\
+                "  Admin\n\x20   console  http://{authority}/\n\
+                 \x20   health   curl http://{authority}/readyz\n\
                  \x20   status   ringctl --admin {} status\n",
                 local(address)
             ));

@@ -1,16 +1,17 @@
 //! The admin listener: accepts, bounds and authenticates; [`super::api`] answers.
 //!
 //! At most [`CONNECTIONS_MAX`] connections, each closed when a request header takes longer than
-//! [`HEADER_MAX`]. Health needs no token. With a token set, everything else does. Without one the address
-//! is loopback (the configuration insists), and requests that a browser was tricked into are refused: those
-//! with an `Origin`, and those whose `Host` is a name other than `localhost`.
+//! [`HEADER_MAX`]. Health and the files of the console need no token. With a token set, everything else does.
+//! Without one the address is loopback (the configuration insists), and requests that a browser was tricked
+//! into are refused: those whose `Origin` is not this address, and those whose `Host` is a name other than
+//! `localhost`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,8 +20,8 @@ use subtle::ConstantTimeEq as _;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::Control;
 use super::api::{self, ApiError};
+use super::{Control, console};
 use crate::metrics::Outcome;
 
 /// Admin connections at one time; more wait in the kernel.
@@ -54,7 +55,8 @@ pub async fn serve(listener: TcpListener, control: Arc<Control>) {
 
 /// All routes behind the guard.
 pub fn router(control: Arc<Control>) -> Router {
-    api::routes().layer(from_fn_with_state(Arc::clone(&control), guard)).with_state(control)
+    let routes = api::routes().merge(console::routes());
+    routes.layer(from_fn_with_state(Arc::clone(&control), guard)).with_state(control)
 }
 
 async fn guard(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
@@ -69,7 +71,8 @@ async fn guard(State(control): State<Arc<Control>>, request: Request, next: Next
 }
 
 fn admit(control: &Control, request: &Request) -> Result<(), ApiError> {
-    if api::is_public(request.uri().path()) {
+    let path = request.uri().path();
+    if api::is_public(path) || console::is_part(path) {
         return Ok(());
     }
     let config = control.config();
@@ -91,7 +94,8 @@ fn admit(control: &Control, request: &Request) -> Result<(), ApiError> {
     }
 }
 
-/// Without a token only this machine can connect, but a web page in a browser on this machine can too.
+/// Without a token only this machine can connect, but a web page in a browser on this machine can too. The
+/// console is such a page, and its changes carry the origin of this very address.
 fn refuse_foreign_origin(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(uri.host());
     let foreign_host = host.is_some_and(|host| {
@@ -101,7 +105,11 @@ fn refuse_foreign_origin(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError>
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         !bare.eq_ignore_ascii_case("localhost") && bare.parse::<std::net::IpAddr>().is_err()
     });
-    if foreign_host || headers.contains_key(header::ORIGIN) {
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        origin.is_some_and(|(_, at)| host.is_some_and(|host| host.eq_ignore_ascii_case(at)))
+    };
+    if foreign_host || headers.get_all(header::ORIGIN).iter().any(|origin| !is_own(origin)) {
         let message = "requests from web pages need an admin token";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message));
     }

@@ -5,7 +5,7 @@
 //!
 //! - [`life`]: the loop of signals, ticks and worker events; drain and stop.
 //! - [`http`]: the listener, limits, authentication. [`api`]: routes and answers.
-//! - `domains`, `forbids`, `address`, `facts`, `qr`: further routes.
+//! - `domains`, `forbids`, `address`, `facts`, `qr`: further routes. `console`: the operator's page.
 //!   `access`: hooks, key sets and the end of forbids.
 //! - [`inspect`]: asks all workers and puts the pages together.
 //! - [`notify`]: what systemd wants to know.
@@ -13,6 +13,7 @@
 mod access;
 mod address;
 pub mod api;
+mod console;
 mod domains;
 mod facts;
 mod forbids;
