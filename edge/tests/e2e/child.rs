@@ -200,6 +200,17 @@ impl Program {
     /// # Panics
     /// When it fails or needs longer than `bound`.
     pub(crate) fn output(self, bound: Duration) -> String {
+        let label = self.label.clone();
+        let (status, text) = self.ended_output(bound);
+        assert!(status.success(), "{label} ended with {status}");
+        text
+    }
+
+    /// Runs it to its end and answers its status and its stdout.
+    ///
+    /// # Panics
+    /// When it needs longer than `bound`.
+    pub(crate) fn ended_output(self, bound: Duration) -> (ExitStatus, String) {
         let mut running = self.start_piped();
         let mut pipe = running.child.stdout.take().expect("stdout is piped");
         // A thread drains the pipe, so that a long output cannot block the child.
@@ -207,9 +218,9 @@ impl Program {
             let mut text = String::new();
             pipe.read_to_string(&mut text).map(|_| text)
         });
-        running.expect_success(bound);
+        let status = running.expect_end(bound);
         let read = reader.join().expect("the reader does not panic");
-        read.expect("the output is text")
+        (status, read.expect("the output is text"))
     }
 }
 

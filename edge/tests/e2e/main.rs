@@ -22,6 +22,7 @@ mod server;
 
 mod access;
 mod codecs;
+mod console;
 mod lifecycle;
 mod obs;
 mod playing;
