@@ -88,7 +88,10 @@ export class Player {
     this.tick = setInterval(() => this.onTick(), 250);
     this.lifetime = new AbortController();
     const { signal } = this.lifetime;
-    video.addEventListener('playing', () => this.is('playing', ''), { signal });
+    video.addEventListener('playing', () => {
+      this.attempts = 0;
+      this.is('playing', '');
+    }, { signal });
     video.addEventListener('waiting', () => this.phase === 'playing' && this.is('stalled', 'buffering'), { signal });
     video.addEventListener('pause', () => { this.isPausedByUser = !video.ended && this.source !== null; }, { signal });
     video.addEventListener('play', () => {
@@ -346,7 +349,6 @@ export class Player {
     const { buffered } = this.video;
     if (!this.hasJoined && buffered.length > 0) {
       this.hasJoined = true;
-      this.attempts = 0;
       const last = buffered.length - 1;
       this.video.currentTime = Math.max(buffered.start(last), buffered.end(last) - TARGET_S);
     }

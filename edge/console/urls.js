@@ -67,6 +67,22 @@ export function webSocketOf(set) {
 }
 
 /**
+ * An address as this page may use it: a page that came by TLS may ask for nothing without it. The port of RTMPS
+ * serves HTTPS too.
+ *
+ * @param {string} url
+ * @param {api.Listen} listen
+ * @param {string} protocol of the page
+ */
+export function usable(url, listen, protocol) {
+  const port = portOf(listen.rtmps);
+  const parts = /^(http|ws):\/\/(\[[^\]]*\]|[^/:?#]*)(?::\d+)?(.*)$/.exec(url);
+  if (protocol !== 'https:' || port === null || !parts) return url;
+  const [, scheme = '', host = '', rest = ''] = parts;
+  return `${origin(`${scheme}s`, host, port, 443)}${rest}`;
+}
+
+/**
  * The addresses with their names, in the order they are shown.
  *
  * @param {api.AddressSet} set

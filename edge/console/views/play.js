@@ -10,7 +10,7 @@ import { bitrate, bytes, delay, frames, number, plural, span } from '../format.j
 import { Graph } from '../graph.js';
 import { Player, playsHls } from '../player.js';
 import { hrefOf, titleOf } from '../store.js';
-import { named, playAddresses, signing, webSocketOf } from '../urls.js';
+import { named, playAddresses, signing, usable, webSocketOf } from '../urls.js';
 import { UrlList, act, badge, formatOf, showReasons } from './parts.js';
 import { ClientTable } from './clients.js';
 
@@ -278,7 +278,9 @@ class StreamPage {
 
   play() {
     const kind = this.choice.value;
-    const url = kind === 'hls' ? this.set.hls : webSocketOf(this.set);
+    const made = kind === 'hls' ? this.set.hls : webSocketOf(this.set);
+    const { server } = this.store;
+    const url = made && server ? usable(made, server.listen, location.protocol) : undefined;
     const wanted = `${kind} ${url}`;
     if (url === undefined) {
       this.screen.player.stop();

@@ -8,7 +8,7 @@ import * as health from '../../../console/health.js';
 import { Counters, parse } from '../../../console/metrics.js';
 import { httpOf, readMime } from '../../../console/player.js';
 import { hrefOf, titleOf } from '../../../console/store.js';
-import { named, openAddresses, signing, webSocketOf } from '../../../console/urls.js';
+import { named, openAddresses, signing, usable, webSocketOf } from '../../../console/urls.js';
 import { sourceOf } from '../../../console/views/play.js';
 
 const stream = (changes) => ({
@@ -127,6 +127,9 @@ test('addresses are those of where the server listens', () => {
   ]);
   assert.equal(webSocketOf({ mp4: 'https://a/b.mp4?c' }), 'wss://a/b.mp4?c');
   assert.deepEqual(Object.keys(openAddresses(listen, 'host', 'live/cam', 'publish')), ['rtmp', 'rtmps']);
+  assert.equal(usable('ws://h:8080/a.mp4?b', listen, 'http:'), 'ws://h:8080/a.mp4?b');
+  assert.equal(usable('ws://h:8080/a.mp4?b', listen, 'https:'), 'wss://h/a.mp4?b');
+  assert.equal(usable('http://[::1]/a.m3u8', { ...listen, rtmps: 'x:8443' }, 'https:'), 'https://[::1]:8443/a.m3u8');
   const push = { name: 'push', play_domains: ['play'], spec: { type: 'push' } };
   assert.deepEqual(signing({ vhost: 'push' }, [push]), { kind: 'signed', play: ['play'], push: 'push' });
   assert.deepEqual(signing({ vhost: 'other' }, [push]), { kind: 'open', host: 'other' });
