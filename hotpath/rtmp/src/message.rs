@@ -181,23 +181,53 @@ impl Control {
 
     /// Appends the body to `out`.
     pub fn write_body(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.body().as_slice());
+    }
+
+    /// The body, without any allocation.
+    pub(crate) fn body(&self) -> ControlBody {
+        let mut body = ControlBody { bytes: [0; CONTROL_BODY_BYTES_MAX], length: 0 };
         match *self {
             Self::SetChunkSize(word)
             | Self::Abort(word)
             | Self::Ack(word)
-            | Self::WindowAckSize(word) => out.extend_from_slice(&word.to_be_bytes()),
+            | Self::WindowAckSize(word) => body.push(word.to_be_bytes()),
             Self::SetPeerBandwidth { window, limit_type } => {
-                out.extend_from_slice(&window.to_be_bytes());
-                out.push(limit_type);
+                body.push(window.to_be_bytes());
+                body.push([limit_type]);
             }
             Self::User { event, data, more } => {
-                out.extend_from_slice(&event.to_be_bytes());
-                out.extend_from_slice(&data.to_be_bytes());
+                body.push(event.to_be_bytes());
+                body.push(data.to_be_bytes());
                 if event == event::SET_BUFFER_LENGTH {
-                    out.extend_from_slice(&more.to_be_bytes());
+                    body.push(more.to_be_bytes());
                 }
             }
         }
+        body
+    }
+}
+
+/// Longest body of a control message we write: an event number and two words.
+const CONTROL_BODY_BYTES_MAX: usize = 10;
+
+/// Body of a control message.
+pub(crate) struct ControlBody {
+    bytes: [u8; CONTROL_BODY_BYTES_MAX],
+    length: usize,
+}
+
+impl ControlBody {
+    fn push<const N: usize>(&mut self, more: [u8; N]) {
+        let end = self.length + N;
+        if let Some(room) = self.bytes.get_mut(self.length..end) {
+            room.copy_from_slice(&more);
+            self.length = end;
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 

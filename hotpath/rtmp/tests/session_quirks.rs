@@ -96,18 +96,6 @@ fn the_chunk_size_may_change_before_connect_and_within_another_message() {
     assert_eq!(events, ["Connect live"]);
 }
 
-#[test]
-fn the_tc_url_kept_for_logs_lacks_its_query() {
-    let mut peer = Peer::shaken(config());
-    peer.command(0, "connect", 1.0, |amf| {
-        amf.object_begin();
-        amf.key("tcUrl");
-        amf.string("rtmp://h/live?secret=1");
-        amf.object_end();
-    });
-    assert_eq!(peer.session.peer().tc_url.as_deref(), Some("rtmp://h/live"));
-}
-
 // Setup of a publisher
 
 #[test]

@@ -89,7 +89,7 @@ fn enhanced_capabilities_are_answered_only_to_those_who_announce_any() {
         )),
         "{replies:?}"
     );
-    assert_eq!(peer.session.peer().fourccs, ["hvc1", "av01"]);
+    assert_eq!(peer.connect.fourccs, ["hvc1", "av01"]);
     assert_eq!(peer.session.peer().caps_ex, 5);
 }
 

@@ -35,8 +35,11 @@ use crate::limits::{
 };
 use crate::message::{MessageHeader, MessagePart};
 
-/// Chunk streams below this number are found by direct look-up.
-const DIRECT_CSIDS: usize = 64;
+/// Chunk streams below this number are found by direct look-up: those that peers use. A server has one
+/// reader for every player, so it is not more.
+const DIRECT_CSIDS: usize = 16;
+/// Chunk streams for which room is made at once: a player sends on two.
+const STREAMS_STEP: usize = 2;
 
 /// One-byte bodies for payload that had to be held; see the module's text on torn peeks.
 static BYTE_BODIES: [u8; 256] = {
@@ -73,16 +76,16 @@ pub struct ChunkReader {
     /// Payload bytes of the current chunk still to come; 0 between chunks.
     chunk_remaining: u32,
     /// Chunk stream of the current chunk, an index into `streams`.
-    current: usize,
+    current: u8,
     streams: Vec<ChunkStream>,
-    /// For csid < 64: index into `streams` plus one, 0 if the csid was never used.
+    /// By csid: index into `streams` plus one, 0 if the csid was never used.
     direct: [u8; DIRECT_CSIDS],
     /// Bytes taken from the input whose meaning is not known yet.
     held: [u8; HEADER_BYTES_MAX],
-    held_len: usize,
+    held_len: u8,
     consumed: u64,
     type3: ExtendedOnType3,
-    partials_replaced: u32,
+    has_replaced_partial: bool,
     /// Tiny chunks the peer may still send.
     tiny_credit: u32,
 }
@@ -157,7 +160,7 @@ impl ChunkReader {
             held_len: 0,
             consumed: 0,
             type3: ExtendedOnType3::Unknown,
-            partials_replaced: 0,
+            has_replaced_partial: false,
             tiny_credit: limits.tiny_chunks_max,
         }
     }
@@ -207,7 +210,7 @@ impl ChunkReader {
     /// now cannot be aborted, and asking for that does nothing.
     pub fn abort(&mut self, csid: u32) -> Option<MessageHeader> {
         let slot = self.slot_of(csid)?;
-        let in_chunk = self.chunk_remaining > 0 && slot == self.current;
+        let in_chunk = self.chunk_remaining > 0 && slot == usize::from(self.current);
         let stream = self.streams.get_mut(slot)?;
         if stream.received == 0 || in_chunk {
             return None;
@@ -223,7 +226,7 @@ impl ChunkReader {
 
     /// Bytes of a torn header, at most [`HEADER_BYTES_MAX`].
     pub fn held_bytes(&self) -> usize {
-        self.held_len
+        usize::from(self.held_len)
     }
 
     /// Chunk size in force for the peer's next chunk, in bytes.
@@ -238,7 +241,7 @@ impl ChunkReader {
 
     /// Messages dropped because another started in their middle: 0 or 1.
     pub fn partials_replaced(&self) -> u32 {
-        self.partials_replaced
+        u32::from(self.has_replaced_partial)
     }
 
     /// Reads one header and opens its chunk; false if more input is needed.
@@ -263,11 +266,11 @@ impl ChunkReader {
     /// Like `read_header`, with the first bytes of the header held from earlier input.
     #[cold]
     fn read_torn_header(&mut self, input: &mut &[u8]) -> Result<bool, ProtocolError> {
-        let held_before = self.held_len;
+        let held_before = self.held_bytes();
         let rest = *input;
         self.hold(input);
         let joined = self.held;
-        let Some(header) = self.parse(joined.get(..self.held_len).unwrap_or_default()) else {
+        let Some(header) = self.parse(joined.get(..self.held_bytes()).unwrap_or_default()) else {
             return Ok(false);
         };
         match header.bytes.checked_sub(held_before) {
@@ -278,7 +281,7 @@ impl ChunkReader {
             None => {
                 // A peek that failed left payload, or even a next header, in front of the input.
                 *input = rest;
-                self.held_len = held_before;
+                self.set_held(held_before);
                 self.unhold(header.bytes);
             }
         }
@@ -288,21 +291,28 @@ impl ChunkReader {
 
     /// Moves as much input behind the held bytes as fits. All of it fits when a header is torn.
     fn hold(&mut self, input: &mut &[u8]) {
-        let room = self.held.get_mut(self.held_len..).unwrap_or_default();
+        let before = self.held_bytes();
+        let room = self.held.get_mut(before..).unwrap_or_default();
         let count = room.len().min(input.len());
         if let (Some(room), Some((taken, rest))) =
             (room.get_mut(..count), input.split_at_checked(count))
         {
             room.copy_from_slice(taken);
-            self.held_len += count;
             *input = rest;
+            self.set_held(before + count);
         }
     }
 
     /// Takes `count` bytes off the front of the held ones.
     fn unhold(&mut self, count: usize) {
-        self.held.copy_within(count..self.held_len, 0);
-        self.held_len -= count;
+        let before = self.held_bytes();
+        self.held.copy_within(count..before, 0);
+        self.set_held(before - count);
+    }
+
+    /// At most [`HEADER_BYTES_MAX`].
+    fn set_held(&mut self, bytes: usize) {
+        self.held_len = u8::try_from(bytes).unwrap_or(u8::MAX);
     }
 
     #[inline]
@@ -411,10 +421,10 @@ impl ChunkReader {
         if stream.received == 0 {
             stream.start(header);
         } else if header.fmt == 0 {
-            if self.partials_replaced > 0 {
+            if self.has_replaced_partial {
                 return Err(ProtocolError::Violation(Violation::PartialReplaced, place));
             }
-            self.partials_replaced = 1;
+            self.has_replaced_partial = true;
             stream.received = 0;
             stream.start(header);
             stream.replaced = true;
@@ -422,7 +432,8 @@ impl ChunkReader {
             stream.go_on(header).map_err(|reason| ProtocolError::Violation(reason, place))?;
         }
         let body_remaining = stream.length - stream.received;
-        self.current = slot;
+        // `chunk_streams_max` is at most 255.
+        self.current = u8::try_from(slot).unwrap_or(u8::MAX);
         self.chunk_remaining = body_remaining.min(self.chunk_bytes);
         self.charge(body_remaining, place)
     }
@@ -461,6 +472,9 @@ impl ChunkReader {
             return Err(ProtocolError::LimitExceeded(LimitExceeded::ChunkStreams { max }, place));
         }
         let slot = self.streams.len();
+        if slot == self.streams.capacity() {
+            self.streams.reserve_exact(STREAMS_STEP.max(slot));
+        }
         self.streams.push(ChunkStream { csid: header.csid, ..ChunkStream::default() });
         if let (Some(entry), Ok(number)) =
             (self.direct.get_mut(header.csid as usize), u8::try_from(slot + 1))
@@ -497,7 +511,7 @@ impl ChunkReader {
     /// Words `body`, which lies within the open chunk, as a part of the current message.
     #[inline]
     fn part<'b>(&mut self, body: &'b [u8]) -> Option<MessagePart<'b>> {
-        let stream = self.streams.get_mut(self.current)?;
+        let stream = self.streams.get_mut(usize::from(self.current))?;
         // Never more than the open chunk, whose length came from a 24-bit field.
         let count = u32::try_from(body.len()).ok()?;
         let offset = stream.received;

@@ -19,6 +19,7 @@
 //! Spec: RTMP 1.0 §5.4 (protocol control), §7.1 (message types; 7.1.6 aggregate).
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::aggregate::{Aggregate, Piece};
@@ -44,7 +45,13 @@ pub(super) enum Incoming<'b> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InboundLimits {
     pub(super) data_bytes_max: u32,
-    pub(super) assembly_bytes_max: usize,
+    pub(super) assembly_bytes_max: u32,
+}
+
+impl InboundLimits {
+    pub(super) fn new(data_bytes_max: u32, assembly_bytes_max: usize) -> Self {
+        Self { data_bytes_max, assembly_bytes_max: len_u32(assembly_bytes_max) }
+    }
 }
 
 /// A message that has begun and is not complete, at most one per chunk stream.
@@ -64,8 +71,8 @@ enum Hold {
     Skipped,
     /// All bytes so far.
     Assembled(Vec<u8>),
-    /// The place within an aggregate.
-    Aggregate(Aggregate),
+    /// The place within an aggregate. Boxed: rare, and larger than all else.
+    Aggregate(Box<Aggregate>),
 }
 
 /// A part, or the end of one, that was handed back to the input.
@@ -73,7 +80,7 @@ enum Hold {
 struct Rest {
     header: MessageHeader,
     offset: u32,
-    bytes: usize,
+    bytes: u32,
     first: bool,
     last: bool,
 }
@@ -86,9 +93,9 @@ pub(super) struct Inbound {
     open: Vec<OpenMessage>,
     rest: Option<Rest>,
     /// Sum of the lengths of all assembled bytes.
-    assembled_bytes: usize,
+    assembled_bytes: u32,
     /// Messages dropped for their length or their kind.
-    skipped_messages: u64,
+    skipped_messages: u32,
 }
 
 impl Inbound {
@@ -113,7 +120,7 @@ impl Inbound {
     }
 
     pub(super) fn skipped_messages(&self) -> u64 {
-        self.skipped_messages
+        u64::from(self.skipped_messages)
     }
 
     /// Memory held for torn messages and headers.
@@ -146,16 +153,18 @@ impl Inbound {
         input: &mut &'b [u8],
     ) -> Result<Option<MessagePart<'b>>, SessionError> {
         let Some(rest) = self.rest.take() else { return Ok(self.reader.next(input)?) };
-        let taken = rest.bytes.min(input.len());
-        if taken < rest.bytes && taken == 0 {
+        let wanted = rest.bytes as usize;
+        let taken = wanted.min(input.len());
+        if taken < wanted && taken == 0 {
             self.rest = Some(rest);
             return Ok(None);
         }
         let (body, after) = input.split_at(taken);
         *input = after;
-        let complete = taken == rest.bytes;
+        let complete = taken == wanted;
         if !complete {
-            let offset = rest.offset.saturating_add(len_u32(taken));
+            let taken = len_u32(taken);
+            let offset = rest.offset.saturating_add(taken);
             self.rest = Some(Rest { offset, bytes: rest.bytes - taken, first: false, ..rest });
         }
         Ok(Some(MessagePart {
@@ -189,7 +198,7 @@ impl Inbound {
         self.rest = Some(Rest {
             header: part.header,
             offset: part.offset.saturating_add(len_u32(used)),
-            bytes: bytes + follows.map_or(0, |rest| rest.bytes),
+            bytes: len_u32(bytes) + follows.map_or(0, |rest| rest.bytes),
             first: part.first && used == 0,
             last: part.last || follows.is_some_and(|rest| rest.last),
         });
@@ -240,7 +249,7 @@ impl Inbound {
     fn on_media<'b>(&mut self, part: &MessagePart<'b>, media: MediaKind) -> Option<Incoming<'b>> {
         let MessageHeader { csid, msid, .. } = part.header;
         if part.first && !part.last {
-            self.open.push(OpenMessage { csid, msid, hold: Hold::Through(media) });
+            self.begin(OpenMessage { csid, msid, hold: Hold::Through(media) });
         }
         if !part.first {
             let skipped = self.open.iter().any(|open| open.csid == csid && open.is_skipped());
@@ -272,9 +281,9 @@ impl Inbound {
     fn skip(&mut self, part: &MessagePart<'_>) {
         let MessageHeader { csid, msid, .. } = part.header;
         if part.first {
-            self.skipped_messages += 1;
+            self.skipped_messages = self.skipped_messages.saturating_add(1);
             if !part.last {
-                self.open.push(OpenMessage { csid, msid, hold: Hold::Skipped });
+                self.begin(OpenMessage { csid, msid, hold: Hold::Skipped });
             }
         } else if part.last {
             self.close(csid);
@@ -290,24 +299,25 @@ impl Inbound {
         if part.first && part.last {
             return self.on_message(&header, Cow::Borrowed(part.body));
         }
-        if self.assembled_bytes + part.body.len() > self.limits.assembly_bytes_max {
+        let bytes = len_u32(part.body.len());
+        if self.assembled_bytes.saturating_add(bytes) > self.limits.assembly_bytes_max {
             return Err(SessionError::AssemblyFull { offset: self.bytes_consumed() });
         }
         if part.first {
             let hold = Hold::Assembled(Vec::new());
-            self.open.push(OpenMessage { csid: header.csid, msid: header.msid, hold });
+            self.begin(OpenMessage { csid: header.csid, msid: header.msid, hold });
         }
         let Some(message) = self.open.iter_mut().find(|open| open.csid == header.csid) else {
             return Ok(None);
         };
         let Hold::Assembled(bytes) = &mut message.hold else { return Ok(None) };
         append_bounded(bytes, part.body, header.length);
-        self.assembled_bytes += part.body.len();
+        self.assembled_bytes += len_u32(part.body.len());
         if !part.last {
             return Ok(None);
         }
         let bytes = core::mem::take(bytes);
-        self.assembled_bytes = self.assembled_bytes.saturating_sub(bytes.len());
+        self.assembled_bytes = self.assembled_bytes.saturating_sub(len_u32(bytes.len()));
         self.open.retain(|open| open.csid != header.csid);
         self.on_message(&header, Cow::Owned(bytes))
     }
@@ -363,10 +373,10 @@ impl Inbound {
         let MessageHeader { csid, msid, .. } = part.header;
         if part.first {
             let aggregate = Aggregate::new(part.header.timestamp, part.header.length);
-            self.open.push(OpenMessage { csid, msid, hold: Hold::Aggregate(aggregate) });
+            self.begin(OpenMessage { csid, msid, hold: Hold::Aggregate(Box::new(aggregate)) });
         }
         let data_bytes_max = self.limits.data_bytes_max;
-        let room = self.limits.assembly_bytes_max.saturating_sub(self.assembled_bytes);
+        let room = self.limits.assembly_bytes_max.saturating_sub(self.assembled_bytes) as usize;
         let mut body = part.body;
         let Some(aggregate) = self.open.iter_mut().find_map(|open| match &mut open.hold {
             Hold::Aggregate(aggregate) if open.csid == csid => Some(aggregate),
@@ -377,9 +387,9 @@ impl Inbound {
             }
             return Ok(None);
         };
-        let held_before = aggregate.held_bytes();
+        let held_before = len_u32(aggregate.held_bytes());
         let piece = aggregate.next(&mut body, data_bytes_max, room);
-        self.assembled_bytes = self.assembled_bytes + aggregate.held_bytes() - held_before;
+        self.assembled_bytes = self.assembled_bytes + len_u32(aggregate.held_bytes()) - held_before;
         let piece = piece
             .map_err(|_| SessionError::AssemblyFull { offset: self.reader.bytes_consumed() })?;
         if !body.is_empty() {
@@ -415,6 +425,21 @@ impl Inbound {
         }
     }
 
+    /// Notes a message that is not complete. Nearly always it is the only one.
+    fn begin(&mut self, message: OpenMessage) {
+        if self.open.len() == self.open.capacity() {
+            self.open.reserve_exact(self.open.len().max(1));
+        }
+        self.open.push(message);
+    }
+
+    /// Gives back memory that was needed for commands only, when there is nothing open.
+    pub(super) fn shrink(&mut self) {
+        if self.open.is_empty() {
+            self.open = Vec::new();
+        }
+    }
+
     /// Forgets a message that came to its end.
     fn close(&mut self, csid: u32) {
         if let Some(index) = self.open.iter().position(|open| open.csid == csid) {
@@ -443,10 +468,10 @@ impl OpenMessage {
     }
 
     /// Bytes that count toward `assembly_bytes_max`.
-    fn assembled_bytes(&self) -> usize {
+    fn assembled_bytes(&self) -> u32 {
         match &self.hold {
-            Hold::Assembled(bytes) => bytes.len(),
-            Hold::Aggregate(aggregate) => aggregate.held_bytes(),
+            Hold::Assembled(bytes) => len_u32(bytes.len()),
+            Hold::Aggregate(aggregate) => len_u32(aggregate.held_bytes()),
             Hold::Through(_) | Hold::Skipped => 0,
         }
     }
@@ -455,7 +480,7 @@ impl OpenMessage {
         size_of::<Self>()
             + match &self.hold {
                 Hold::Assembled(bytes) => bytes.capacity(),
-                Hold::Aggregate(aggregate) => aggregate.held_bytes(),
+                Hold::Aggregate(aggregate) => size_of::<Aggregate>() + aggregate.held_bytes(),
                 Hold::Through(_) | Hold::Skipped => 0,
             }
     }

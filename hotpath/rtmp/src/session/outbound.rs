@@ -13,9 +13,9 @@ use crate::chunk::{CSID_COMMAND, CSID_CONTROL, Framing};
 use crate::limits::CHUNK_BYTES_DEFAULT;
 use crate::message::{Control, MessageHeader, event, kind};
 
-/// What is kept allocated between two bursts of replies: room for pings and acknowledgements, and no more,
-/// because a server holds one of these for every player.
-const KEPT_BYTES_MAX: usize = 128;
+/// What is kept allocated between two bursts of replies: room for a ping and an acknowledgement, and no
+/// more, because a server holds one of these for every player.
+const KEPT_BYTES_MAX: usize = 40;
 
 /// The bytes do not fit into what is left of the reply space; nothing was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,28 +33,25 @@ impl core::error::Error for ReplySpaceFull {}
 #[derive(Debug)]
 pub(super) struct Outbound {
     bytes: Vec<u8>,
-    bytes_max: usize,
+    bytes_max: u32,
     framing: Framing,
-    /// Body of the message being built.
-    body: Vec<u8>,
     /// Messages that found no room.
-    dropped: u64,
+    dropped: u32,
 }
 
 impl Outbound {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             bytes: Vec::new(),
-            bytes_max,
+            bytes_max: super::inbound::len_u32(bytes_max),
             framing: Framing { chunk_bytes: CHUNK_BYTES_DEFAULT },
-            body: Vec::new(),
             dropped: 0,
         }
     }
 
     /// Bytes that still fit.
     pub(super) fn room(&self) -> usize {
-        self.bytes_max.saturating_sub(self.bytes.len())
+        (self.bytes_max as usize).saturating_sub(self.bytes.len())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -62,11 +59,11 @@ impl Outbound {
     }
 
     pub(super) fn dropped(&self) -> u64 {
-        self.dropped
+        u64::from(self.dropped)
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.bytes.capacity() + self.body.capacity()
+        self.bytes.capacity()
     }
 
     pub(super) fn framing(&self) -> Framing {
@@ -78,7 +75,6 @@ impl Outbound {
         out.extend_from_slice(&self.bytes);
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES_MAX);
-        self.body.shrink_to(KEPT_BYTES_MAX);
     }
 
     /// Where the handshake writes; it is bounded by its own size.
@@ -93,7 +89,7 @@ impl Outbound {
         body: &[u8],
     ) -> Result<(), ReplySpaceFull> {
         if self.framing.framed_bytes(header) > self.room() {
-            self.dropped += 1;
+            self.dropped = self.dropped.saturating_add(1);
             return Err(ReplySpaceFull);
         }
         self.framing.write_message(header, body, &mut self.bytes);
@@ -102,11 +98,7 @@ impl Outbound {
 
     /// Queues a protocol control or user control message.
     pub(super) fn control(&mut self, control: Control) {
-        let mut body = core::mem::take(&mut self.body);
-        body.clear();
-        control.write_body(&mut body);
-        self.queue(CSID_CONTROL, control.kind(), 0, &body);
-        self.body = body;
+        self.queue(CSID_CONTROL, control.kind(), 0, control.body().as_slice());
         if let Control::SetChunkSize(chunk_bytes) = control {
             self.framing = Framing { chunk_bytes };
         }
@@ -130,11 +122,9 @@ impl Outbound {
         msid: u32,
         write: impl FnOnce(&mut amf0::Writer<'_>),
     ) {
-        let mut body = core::mem::take(&mut self.body);
-        body.clear();
+        let mut body = Vec::new();
         write(&mut amf0::Writer::new(&mut body));
         self.queue(csid, kind, msid, &body);
-        self.body = body;
     }
 
     fn queue(&mut self, csid: u32, kind: u8, msid: u32, body: &[u8]) {
@@ -215,6 +205,6 @@ mod tests {
             out.pong(1);
         }
         out.take(&mut Vec::new());
-        assert!(out.held_bytes() <= 2 * KEPT_BYTES_MAX);
+        assert!(out.held_bytes() <= KEPT_BYTES_MAX);
     }
 }

@@ -180,6 +180,10 @@ impl Streams {
             return None;
         }
         let msid = (1..).find(|id| self.state(*id).is_none())?;
+        // Nearly everybody opens one.
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.reserve_exact(self.slots.len().max(1));
+        }
         self.slots.push((msid, StreamState::Idle));
         Some(msid)
     }

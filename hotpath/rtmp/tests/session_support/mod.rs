@@ -6,7 +6,7 @@ use rtmp::chunk::Framing;
 use rtmp::handshake::{Client, ClientVariant};
 use rtmp::message::{Control, MessageHeader, kind};
 use rtmp::session::transcript::Transcript;
-use rtmp::session::{Event, MediaKind, ServerSession, SessionConfig, SessionError};
+use rtmp::session::{ConnectRequest, Event, MediaKind, ServerSession, SessionConfig, SessionError};
 use rtmp::{Millis, amf0};
 
 pub const NOW: Millis = Millis(1_000);
@@ -15,6 +15,8 @@ pub const NOW: Millis = Millis(1_000);
 pub struct Peer {
     pub session: ServerSession,
     pub now: Millis,
+    /// The last `connect`, as the owner got it.
+    pub connect: ConnectRequest,
     framing: Framing,
     replies: Transcript,
     /// Bytes the session did not consume yet.
@@ -40,6 +42,7 @@ impl Peer {
         Self {
             session,
             now: NOW,
+            connect: ConnectRequest::default(),
             framing: Framing { chunk_bytes: 128 },
             replies: Transcript::without_handshake(),
             unread: Vec::new(),
@@ -172,6 +175,9 @@ impl Peer {
         let mut events = Vec::new();
         while let Some(event) = self.session.handle_bytes(self.now, &mut input)? {
             events.push(describe(&event));
+            if let Event::Connect(request) = event {
+                self.connect = *request;
+            }
         }
         self.unread = input.to_vec();
         Ok(events)

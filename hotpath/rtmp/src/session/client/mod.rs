@@ -55,10 +55,7 @@ impl ClientSession {
     #[must_use]
     pub fn new(config: impl Into<Arc<ClientConfig>>, random: u64, now: Millis) -> Self {
         let config = config.into();
-        let limits = InboundLimits {
-            data_bytes_max: config.data_bytes_max,
-            assembly_bytes_max: config.assembly_bytes_max,
-        };
+        let limits = InboundLimits::new(config.data_bytes_max, config.assembly_bytes_max);
         let mut outbound = Outbound::new(config.reply_bytes_max.max(4 * REPLY_BURST_BYTES_MAX));
         let handshake = handshake::Client::new(config.handshake, random, outbound.raw());
         Self {

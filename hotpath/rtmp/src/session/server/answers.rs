@@ -2,7 +2,7 @@
 //!
 //! The replies to one request are queued in one go, so that they leave in one segment.
 
-use super::{ServerSession, after, ping_timestamp};
+use super::{ConnectFacts, ServerSession, after, ping_timestamp};
 use crate::Millis;
 use crate::chunk::CSID_DATA;
 use crate::message::{Control, MessageHeader, event, kind};
@@ -28,12 +28,14 @@ impl ServerSession {
         if self.phase == Phase::Closing {
             return;
         }
-        let window = self.config.window_ack_bytes;
+        let Some(opening) = self.opening.take() else { return };
+        let config = &opening.config;
+        let window = config.window_ack_bytes;
         self.announce_window(window);
         self.outbound.control(Control::SetPeerBandwidth { window, limit_type: LIMIT_DYNAMIC });
-        self.outbound.control(Control::SetChunkSize(self.config.chunk_bytes_out));
-        self.reply_connected();
-        if self.config.bw_done {
+        self.outbound.control(Control::SetChunkSize(config.chunk_bytes_out));
+        self.reply_connected(opening.connect, cut(&config.connection_id));
+        if config.bw_done {
             self.outbound.command(0, |amf| {
                 amf.string("onBWDone");
                 amf.number(0.0);
@@ -43,9 +45,7 @@ impl ServerSession {
         self.step_phase(PhaseInput::Accept);
     }
 
-    fn reply_connected(&mut self) {
-        let facts = self.connect;
-        let connection_id = cut(&self.config.connection_id);
+    fn reply_connected(&mut self, facts: ConnectFacts, connection_id: &str) {
         self.outbound.command(0, |amf| {
             amf.string("_result");
             amf.number(facts.transaction);
@@ -84,7 +84,7 @@ impl ServerSession {
         if self.phase == Phase::Closing {
             return;
         }
-        let transaction = self.connect.transaction;
+        let transaction = self.opening.as_ref().map_or(0.0, |opening| opening.connect.transaction);
         self.reply_failure(transaction, "NetConnection.Connect.Rejected", description);
         self.step_phase(PhaseInput::Reject);
     }
@@ -158,6 +158,8 @@ impl ServerSession {
             amf.boolean(true);
         });
         self.step_pending(msid, StreamInput::Accept);
+        // A player's commands are over, and it stays for hours.
+        self.inbound.shrink();
     }
 
     /// Refuses to let the peer play; the session is closing afterwards unless it has another stream in
@@ -255,8 +257,8 @@ impl ServerSession {
     /// configured interval.
     pub fn ping(&mut self, now: Millis) {
         let timestamp = ping_timestamp(now);
-        self.timers.ping = Some((timestamp, now));
-        self.timers.next_ping = after(now, self.config.ping_interval_ms);
+        self.timers.pinged_at = Some(now);
+        self.timers.next_ping = after(now, u64::from(self.timers.ping_interval_ms));
         self.outbound.user(event::PING_REQUEST, timestamp);
     }
 

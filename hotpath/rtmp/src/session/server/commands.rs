@@ -97,13 +97,15 @@ impl ServerSession {
     fn on_connect(&mut self, now: Millis, command: &Command<'_>) -> Handled {
         let too_long = |field| SessionError::StringTooLong { field, offset: self.bytes_in() };
         let request = command.connect_request(STRING_BYTES_MAX).map_err(too_long)?;
-        self.connect = ConnectFacts {
-            transaction: command.transaction,
-            object_encoding: request.object_encoding,
-            enhanced: request.is_enhanced(),
-        };
-        self.remember_peer(&request);
-        self.timers.next_ping = after(now, self.config.ping_interval_ms);
+        if let Some(opening) = &mut self.opening {
+            opening.connect = ConnectFacts {
+                transaction: command.transaction,
+                object_encoding: request.object_encoding,
+                enhanced: request.is_enhanced(),
+            };
+        }
+        self.peer.caps_ex = request.caps_ex;
+        self.timers.next_ping = after(now, u64::from(self.timers.ping_interval_ms));
         self.step_phase(PhaseInput::Connect);
         Ok(Some(Event::Connect(Box::new(request))))
     }
@@ -230,7 +232,7 @@ impl ServerSession {
         };
         self.pending = Some(msid);
         if ended == Some(EndedRole::Playing) {
-            self.queued = Some(Event::Play(Box::new(request)));
+            self.queued_play = Some(Box::new(request));
             return Ok(Some(Event::StopPlay { msid }));
         }
         Ok(Some(Event::Play(Box::new(request))))
@@ -345,7 +347,7 @@ impl ServerSession {
         if matches!(command.name.as_ref(), "_result" | "_error") {
             return Ok(None);
         }
-        self.counters.commands_unknown += 1;
+        self.counters.commands_unknown = self.counters.commands_unknown.saturating_add(1);
         let transaction = command.transaction;
         if transaction != 0.0 {
             self.outbound.command(0, |amf| {

@@ -24,7 +24,7 @@ impl ServerSession {
     ) -> Option<Event<'b>> {
         let Some(msid) = self.streams.resolve(msid).filter(|id| self.streams.is_publishing(*id))
         else {
-            self.counters.messages_ignored += 1;
+            self.counters.ignore_message();
             return None;
         };
         if body.starts_with(CLEAR_DATA_FRAME) {
@@ -36,7 +36,7 @@ impl ServerSession {
             body
         };
         if !matches!(body.first(), Some(&(STRING | LONG_STRING))) {
-            self.counters.messages_skipped += 1;
+            self.counters.data_skipped = self.counters.data_skipped.saturating_add(1);
             return None;
         }
         Some(Event::Data(DataMessage { msid, timestamp, body }))

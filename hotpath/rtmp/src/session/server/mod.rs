@@ -8,14 +8,13 @@ mod commands;
 mod data;
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::acks::{AckWindow, low_32_bits};
 use super::config::{REPLY_BURST_BYTES_MAX, SessionConfig};
 use super::error::{ErrorReply, SessionError, WaitingFor};
-use super::event::{ConnectRequest, Event, MediaPart, StatusLevel};
-use super::inbound::{Inbound, InboundLimits, Incoming};
+use super::event::{Event, MediaPart, PlayRequest, StatusLevel};
+use super::inbound::{Inbound, InboundLimits, Incoming, len_u32};
 use super::outbound::Outbound;
 use super::state::{Phase, PhaseInput, Streams};
 use crate::Millis;
@@ -23,27 +22,54 @@ use crate::handshake::{self, HandshakeKind};
 use crate::message::{Control, event};
 
 /// The server's end of one RTMP connection. See the [module](super) for the contract.
+///
+/// A server holds one for every player, so what only the first second needs lives in `opening`.
 #[derive(Debug)]
 pub struct ServerSession {
-    config: SessionConfig,
     phase: Phase,
-    /// Present in `Phase::Handshake` only.
-    handshake: Option<Box<handshake::Server>>,
-    handshake_bytes: u64,
+    /// Gone once `connect` is accepted.
+    opening: Option<Box<Opening>>,
+    handshake_bytes: u32,
     inbound: Inbound,
     streams: Streams,
     /// Stream whose `publish` or `play` waits for an answer.
     pending: Option<u32>,
-    connect: ConnectFacts,
     outbound: Outbound,
     acks: AckWindow,
     /// Window last told to the peer; 0 before.
     announced_window: u32,
-    /// Second event of one command, for example the Play after a StopPlay.
-    queued: Option<Event<'static>>,
+    /// The Play after a StopPlay: two events of one command.
+    queued_play: Option<Box<PlayRequest>>,
     timers: Timers,
     peer: PeerInfo,
-    counters: SessionCounters,
+    counters: Counters,
+}
+
+/// What is needed until `connect` is accepted.
+#[derive(Debug)]
+struct Opening {
+    config: SessionConfig,
+    /// Present in `Phase::Handshake` only.
+    handshake: Option<handshake::Server>,
+    connect: ConnectFacts,
+    /// When the present phase must have ended.
+    deadline: Millis,
+}
+
+/// What a session counts itself; see [`SessionCounters`] for the meaning.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    messages_ignored: u32,
+    /// Data messages among the skipped ones.
+    data_skipped: u32,
+    commands_unknown: u32,
+    errors_survived: u32,
+}
+
+impl Counters {
+    fn ignore_message(&mut self) {
+        self.messages_ignored = self.messages_ignored.saturating_add(1);
+    }
 }
 
 /// What has to be remembered of `connect` for its reply.
@@ -57,28 +83,21 @@ struct ConnectFacts {
 /// All times are on the clock of the caller.
 #[derive(Clone, Copy, Debug)]
 struct Timers {
-    /// When the present phase must have ended; used before `Connected`.
-    phase_deadline: Millis,
+    /// As configured.
+    idle_ms_max: u32,
+    ping_interval_ms: u32,
     last_activity: Millis,
     next_ping: Millis,
-    /// Timestamp in the unanswered ping request, and when it was sent.
-    ping: Option<(u32, Millis)>,
+    /// When the unanswered ping request was sent.
+    pinged_at: Option<Millis>,
 }
 
-/// Facts about the peer, for logs and statistics.
+/// Facts about the peer, for logs and statistics. What it said of itself is in its
+/// [`ConnectRequest`](super::ConnectRequest), which the owner has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeerInfo {
-    /// `flashVer` of connect.
-    pub flash_ver: Option<String>,
-    /// `tcUrl` of connect, cut before its query or fragment, which may hold secrets. Its path may still
-    /// end in a stream name when the encoder was given the whole address in one field.
-    pub tc_url: Option<String>,
     /// `capsEx` of connect; 0 before it.
     pub caps_ex: u32,
-    /// `fourCcList` of connect.
-    pub fourccs: Vec<String>,
-    /// `objectEncoding` of connect.
-    pub object_encoding: u8,
     /// How the handshake was done; `None` before it was.
     pub handshake: Option<HandshakeKind>,
     /// Round trip of the last answered ping, milliseconds; includes the peer's own delay.
@@ -106,31 +125,32 @@ impl ServerSession {
     /// A session on which nothing has been received. `random` seeds the bytes of the handshake.
     #[must_use]
     pub fn new(config: SessionConfig, random: u64, now: Millis) -> Self {
-        let limits = InboundLimits {
-            data_bytes_max: config.data_bytes_max,
-            assembly_bytes_max: config.assembly_bytes_max,
-        };
+        let limits = InboundLimits::new(config.data_bytes_max, config.assembly_bytes_max);
         Self {
             phase: Phase::Handshake,
-            handshake: Some(Box::new(handshake::Server::new(random))),
             handshake_bytes: 0,
             inbound: Inbound::new(config.limits, limits),
             streams: Streams::default(),
             pending: None,
-            connect: ConnectFacts::default(),
             outbound: Outbound::new(config.reply_bytes_max.max(4 * REPLY_BURST_BYTES_MAX)),
             acks: AckWindow::new(config.window_ack_bytes),
             announced_window: 0,
-            queued: None,
+            queued_play: None,
             timers: Timers {
-                phase_deadline: after(now, config.handshake_ms_max),
+                idle_ms_max: clamp_u32(config.idle_ms_max),
+                ping_interval_ms: clamp_u32(config.ping_interval_ms),
                 last_activity: now,
                 next_ping: after(now, config.ping_interval_ms),
-                ping: None,
+                pinged_at: None,
             },
             peer: PeerInfo::default(),
-            counters: SessionCounters::default(),
-            config,
+            counters: Counters::default(),
+            opening: Some(Box::new(Opening {
+                handshake: Some(handshake::Server::new(random)),
+                connect: ConnectFacts::default(),
+                deadline: after(now, config.handshake_ms_max),
+                config,
+            })),
         }
     }
 
@@ -151,8 +171,8 @@ impl ServerSession {
             self.timers.last_activity = now;
         }
         loop {
-            if let Some(event) = self.queued.take() {
-                return Ok(Some(event));
+            if let Some(request) = self.queued_play.take() {
+                return Ok(Some(Event::Play(request)));
             }
             if self.phase == Phase::Closing {
                 *input = &[];
@@ -187,17 +207,18 @@ impl ServerSession {
 
     /// True when the handshake is complete.
     fn handle_handshake(&mut self, now: Millis, input: &mut &[u8]) -> Result<bool, SessionError> {
-        let Some(handshake) = &mut self.handshake else { return Ok(true) };
+        let Some(opening) = &mut self.opening else { return Ok(true) };
+        let Some(handshake) = &mut opening.handshake else { return Ok(true) };
         let before = input.len();
         let result = handshake.handle_bytes(input, self.outbound.raw());
-        self.handshake_bytes += (before - input.len()) as u64;
+        self.handshake_bytes += len_u32(before - input.len());
         match result {
             Ok(false) => Ok(false),
             Ok(true) => {
                 self.peer.handshake = handshake.kind();
-                self.handshake = None;
+                opening.handshake = None;
+                opening.deadline = after(now, opening.config.connect_ms_max);
                 self.step_phase(PhaseInput::HandshakeDone);
-                self.timers.phase_deadline = after(now, self.config.connect_ms_max);
                 Ok(true)
             }
             Err(error) => Err(self.fail(SessionError::Protocol(error), 0.0, 0)),
@@ -227,7 +248,9 @@ impl ServerSession {
                 Some(Event::Media(MediaPart { msid, ..part }))
             }
             _ => {
-                self.counters.messages_ignored += u64::from(part.first);
+                if part.first {
+                    self.counters.ignore_message();
+                }
                 None
             }
         }
@@ -265,10 +288,10 @@ impl ServerSession {
     }
 
     fn on_pong(&mut self, now: Millis, timestamp: u32) {
-        if let Some((sent_timestamp, sent_at)) = self.timers.ping
-            && sent_timestamp == timestamp
+        if let Some(sent_at) = self.timers.pinged_at
+            && ping_timestamp(sent_at) == timestamp
         {
-            self.timers.ping = None;
+            self.timers.pinged_at = None;
             self.peer.rtt_ms = Some(now.0.saturating_sub(sent_at.0));
         }
     }
@@ -289,7 +312,7 @@ impl ServerSession {
             self.step_phase(PhaseInput::Fail);
             self.pending = None;
         } else {
-            self.counters.errors_survived += 1;
+            self.counters.errors_survived = self.counters.errors_survived.saturating_add(1);
         }
         error
     }
@@ -302,7 +325,7 @@ impl ServerSession {
 
     /// The chunk reader counts from the end of the handshake.
     fn shifted(&self, error: SessionError) -> SessionError {
-        error.shifted(self.handshake_bytes)
+        error.shifted(u64::from(self.handshake_bytes))
     }
 
     /// Tells that time has passed. Call at or after [`poll_timeout`](Self::poll_timeout).
@@ -311,10 +334,8 @@ impl ServerSession {
     /// [`SessionError::Timeout`]: send the replies, close.
     pub fn handle_timeout(&mut self, now: Millis) -> Result<(), SessionError> {
         let waiting_for = match self.phase {
-            Phase::Handshake if now >= self.timers.phase_deadline => Some(WaitingFor::Handshake),
-            Phase::AwaitingConnect if now >= self.timers.phase_deadline => {
-                Some(WaitingFor::Connect)
-            }
+            Phase::Handshake if self.is_opening_late(now) => Some(WaitingFor::Handshake),
+            Phase::AwaitingConnect if self.is_opening_late(now) => Some(WaitingFor::Connect),
             Phase::Connected if self.pending.is_none() && now >= self.idle_deadline() => {
                 Some(WaitingFor::Activity)
             }
@@ -339,7 +360,7 @@ impl ServerSession {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Millis> {
         match self.phase {
-            Phase::Handshake | Phase::AwaitingConnect => Some(self.timers.phase_deadline),
+            Phase::Handshake | Phase::AwaitingConnect => self.opening.as_ref().map(|o| o.deadline),
             Phase::Connected if self.pings() => {
                 Some(self.idle_deadline().min(self.timers.next_ping))
             }
@@ -353,12 +374,16 @@ impl ServerSession {
         self.timers.last_activity = self.timers.last_activity.max(now);
     }
 
+    fn is_opening_late(&self, now: Millis) -> bool {
+        self.opening.as_ref().is_some_and(|opening| now >= opening.deadline)
+    }
+
     fn pings(&self) -> bool {
-        self.phase == Phase::Connected && self.config.ping_interval_ms > 0
+        self.phase == Phase::Connected && self.timers.ping_interval_ms > 0
     }
 
     fn idle_deadline(&self) -> Millis {
-        after(self.timers.last_activity, self.config.idle_ms_max)
+        after(self.timers.last_activity, u64::from(self.timers.idle_ms_max))
     }
 
     /// Moves what is to be sent to the end of `out`, and makes room for further replies.
@@ -411,7 +436,7 @@ impl ServerSession {
     /// Bytes consumed since connect, handshake included.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
-        self.handshake_bytes + self.inbound.bytes_consumed()
+        u64::from(self.handshake_bytes) + self.inbound.bytes_consumed()
     }
 
     /// Memory held for torn messages and replies, in bytes.
@@ -424,9 +449,12 @@ impl ServerSession {
     #[must_use]
     pub fn counters(&self) -> SessionCounters {
         SessionCounters {
-            messages_skipped: self.counters.messages_skipped + self.inbound.skipped_messages(),
+            messages_ignored: self.counters.messages_ignored.into(),
+            messages_skipped: self.inbound.skipped_messages()
+                + u64::from(self.counters.data_skipped),
+            commands_unknown: self.counters.commands_unknown.into(),
+            errors_survived: self.counters.errors_survived.into(),
             notices_dropped: self.outbound.dropped(),
-            ..self.counters
         }
     }
 
@@ -435,17 +463,11 @@ impl ServerSession {
     pub fn chunk_sizes(&self) -> (u32, u32) {
         (self.inbound.chunk_bytes(), self.outbound.framing().chunk_bytes)
     }
+}
 
-    fn remember_peer(&mut self, request: &ConnectRequest) {
-        self.peer.flash_ver.clone_from(&request.flash_ver);
-        self.peer.tc_url = request.tc_url.as_deref().map(|url| {
-            let end = url.find(['?', '#']).unwrap_or(url.len());
-            String::from(url.get(..end).unwrap_or_default())
-        });
-        self.peer.caps_ex = request.caps_ex;
-        self.peer.fourccs.clone_from(&request.fourccs);
-        self.peer.object_encoding = request.object_encoding;
-    }
+/// Times of more than 49 days are as good as none.
+fn clamp_u32(ms: u64) -> u32 {
+    u32::try_from(ms).unwrap_or(u32::MAX)
 }
 
 fn after(now: Millis, delay_ms: u64) -> Millis {
