@@ -14,12 +14,12 @@ use std::net::SocketAddr;
 use live::subscriber::Subscriber;
 use ring::Position;
 use rtmp::Millis;
-use rtmp::session::{ConnectRequest, ServerSession, StatusLevel};
+use rtmp::session::{ServerSession, StatusLevel};
 use uring::{ConnId, Nanos, SendBuf};
 
 use crate::access::providers::Tracks;
 use crate::access::quota::BitrateMeter;
-use crate::access::{Grant, Role as AccessRole};
+use crate::access::{Grant, Introduction, Role as AccessRole};
 use crate::command::ConnectionId;
 use crate::http::HttpSession;
 use crate::metrics::{CloseReason, ConnectionState, Role, TlsMode};
@@ -220,7 +220,7 @@ pub(crate) struct Connection {
     /// The client: the other end of the socket, or whom a trusted proxy speaks for.
     pub(crate) peer: SocketAddr,
     /// The proxy, if there is one.
-    pub(crate) proxy: Option<SocketAddr>,
+    pub(crate) proxy: Option<Box<SocketAddr>>,
     /// Counted for its address.
     pub(crate) is_admitted: bool,
     pub(crate) transport: Transport,
@@ -234,12 +234,13 @@ pub(crate) struct Connection {
     pub(crate) may_speak_http: bool,
     pub(crate) accepted_at: Millis,
     pub(crate) session: Session,
-    pub(crate) connect: Option<Box<ConnectRequest>>,
+    pub(crate) connect: Option<Box<Introduction>>,
     pub(crate) output: Output,
     /// Input that could not be consumed yet.
     pub(crate) held_input: Vec<u8>,
     pub(crate) publishes: Vec<Publish>,
-    pub(crate) pending_publish: Option<PendingPublish>,
+    /// Boxed, as all that is rare and large: most connections play.
+    pub(crate) pending_publish: Option<Box<PendingPublish>>,
     pub(crate) pending_access: Option<PendingAccess>,
     pub(crate) plays: Vec<Play>,
     /// Serial number of the last play.

@@ -27,7 +27,7 @@ use uring::{Epoll, IoConfig, ListenOptions};
 /// Players at the first and at the second count. With the first, the pools of the worker are full.
 const PLAYERS: [usize; 2] = [300, 500];
 /// Bytes a player may cost, tables that grow by doubling included.
-const PLAYER_BYTES_MAX: i64 = 4_096;
+const PLAYER_BYTES_MAX: i64 = 1_400;
 /// Largest allocation told apart in the report of a failure, in bytes.
 const SIZES_MAX: usize = 4_096;
 

@@ -112,10 +112,34 @@ pub struct Question<'a> {
     pub suffix: Suffix,
     /// The connection, for the log and for the way back of an answer.
     pub connection: ConnectionId,
-    /// Its connect command, where it is an RTMP connection.
-    pub connect: Option<&'a ConnectRequest>,
+    /// What it said of itself, where it is an RTMP connection.
+    pub connect: Option<&'a Introduction>,
     /// It has a place in the quotas already, and asks again only whether it may go on.
     pub is_renewal: bool,
+}
+
+/// What is kept of a connect command: each connection has one as long as it lasts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Introduction {
+    /// `app`.
+    pub app: Box<str>,
+    /// `tcUrl`.
+    pub tc_url: Option<Box<str>>,
+    /// `pageUrl`.
+    pub page_url: Option<Box<str>>,
+    /// `flashVer`.
+    pub flash_ver: Option<Box<str>>,
+}
+
+impl From<ConnectRequest> for Introduction {
+    fn from(request: ConnectRequest) -> Self {
+        Self {
+            app: request.app.into(),
+            tc_url: request.tc_url.map(Into::into),
+            page_url: request.page_url.map(Into::into),
+            flash_ver: request.flash_ver.map(Into::into),
+        }
+    }
 }
 
 /// The answer.

@@ -11,7 +11,7 @@ use uring::Io;
 use super::Worker;
 use super::access::log_text;
 use super::stream::{Grace, LocalPublisher, LocalStream};
-use crate::access::{Grant, Role as AccessRole};
+use crate::access::{Grant, Introduction, Role as AccessRole};
 use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish, Session};
 use crate::framing::FramingKind;
 use crate::front::Protocol;
@@ -185,7 +185,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         match event {
             Event::Media(part) => self.on_media(index, &part),
             Event::Data(data) => self.on_data(index, &data),
-            Event::Connect(request) => self.on_connect(index, request),
+            Event::Connect(request) => self.on_connect(index, *request),
             Event::Publish(request) => self.on_publish(index, &request),
             Event::Play(request) => self.on_play(index, request.msid, &request.name),
             Event::MediaAborted { csid, msid, .. } => {
@@ -270,7 +270,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     // Commands.
 
-    fn on_connect(&mut self, index: usize, request: Box<ConnectRequest>) {
+    fn on_connect(&mut self, index: usize, request: ConnectRequest) {
         let Some(connection) = self.connection(index) else { return };
         if let Some(session) = connection.session.rtmp() {
             session.accept_connect();
@@ -285,7 +285,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             sni = connection.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
             caps_ex = request.caps_ex,
         );
-        connection.connect = Some(request);
+        connection.connect = Some(Box::new(Introduction::from(request)));
     }
 
     /// Publishes under a permission.
@@ -324,7 +324,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
             Claim::Pending { owner } => {
                 if let Some(connection) = self.connection(index) {
-                    connection.pending_publish = Some(PendingPublish { msid, stream, grant });
+                    let pending = PendingPublish { msid, stream, grant };
+                    connection.pending_publish = Some(Box::new(pending));
                 }
                 if let Some(local) = self.streams.get_mut(stream) {
                     local.claims += 1;
@@ -530,7 +531,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         self.stop_play(index, msid);
-        let path = grant.path.clone();
+        // The entry's own text: a copy for each player would stay for as long as it watches.
+        let Some(path) = self.streams.get(stream).map(|local| local.entry.path().clone()) else {
+            return;
+        };
         let permit = self.permit(index, grant);
         self.begin_play(index, msid, stream, permit);
         let result = if is_waiting { PlayResult::Waiting } else { PlayResult::Accepted };

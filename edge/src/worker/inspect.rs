@@ -209,6 +209,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 fn flash_ver(connection: &crate::connection::Connection) -> Option<String> {
     match &connection.session {
         Session::Http(session) => session.user_agent().map(str::to_owned),
-        Session::Unknown | Session::Rtmp(_) => connection.connect.as_deref()?.flash_ver.clone(),
+        Session::Unknown | Session::Rtmp(_) => {
+            connection.connect.as_deref()?.flash_ver.as_deref().map(str::to_owned)
+        }
     }
 }

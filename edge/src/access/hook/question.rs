@@ -71,7 +71,7 @@ impl HookQuestion {
             unix_s: question.unix_s,
             tc_url: connect.and_then(|c| c.tc_url.as_deref()).map(without_query),
             page_url: connect.and_then(|c| c.page_url.as_deref()).map(without_query),
-            flash_ver: connect.and_then(|c| c.flash_ver.clone()),
+            flash_ver: connect.and_then(|c| c.flash_ver.as_deref()).map(str::to_owned),
         }
     }
 }
