@@ -57,7 +57,9 @@ pub struct StreamEntry {
     yield_wanted: AtomicBool,
     ring: OnceLock<StreamRing>,
     /// One bit per worker that has subscribers of this stream, and one for the packager behind them.
-    tapped: Box<[AtomicU64]>,
+    /// The first word lies here, since it is looked at for each message published.
+    tapped: AtomicU64,
+    tapped_beyond_64: Box<[AtomicU64]>,
     slot: Mutex<Slot>,
 }
 
@@ -138,7 +140,8 @@ impl StreamEntry {
             chunk_bytes: AtomicU32::new(0),
             yield_wanted: AtomicBool::new(false),
             ring: OnceLock::new(),
-            tapped: (0..=workers / 64).map(|_| AtomicU64::new(0)).collect(),
+            tapped: AtomicU64::new(0),
+            tapped_beyond_64: (0..workers / 64).map(|_| AtomicU64::new(0)).collect(),
             slot: Mutex::new(Slot::default()),
         }
     }
@@ -187,7 +190,7 @@ impl StreamEntry {
     /// Notes whether `worker` has subscribers, so that the home worker knows whom to wake. The number of
     /// workers stands for the packager, which reads like a subscriber and is never woken.
     pub fn set_tapped(&self, worker: usize, tapped: bool) {
-        let Some(word) = self.tapped.get(worker / 64) else { return };
+        let Some(word) = self.tapped_words().nth(worker / 64) else { return };
         let bit = 1 << (worker % 64);
         if tapped {
             word.fetch_or(bit, Ordering::AcqRel);
@@ -198,12 +201,16 @@ impl StreamEntry {
 
     /// True while any worker has subscribers.
     pub fn is_tapped(&self) -> bool {
-        self.tapped.iter().any(|word| word.load(Ordering::Acquire) != 0)
+        self.tapped_words().any(|word| word.load(Ordering::Acquire) != 0)
+    }
+
+    fn tapped_words(&self) -> impl Iterator<Item = &AtomicU64> {
+        std::iter::once(&self.tapped).chain(&self.tapped_beyond_64)
     }
 
     /// Calls `wake` with each worker that has subscribers.
     pub fn for_each_tapped(&self, mut wake: impl FnMut(usize)) {
-        for (index, word) in self.tapped.iter().enumerate() {
+        for (index, word) in self.tapped_words().enumerate() {
             let mut bits = word.load(Ordering::Acquire);
             while bits != 0 {
                 wake(index * 64 + bits.trailing_zeros() as usize);
