@@ -6,7 +6,7 @@ use uring::Io;
 
 use super::settings::Settings;
 use super::stream::{LocalStream, Player};
-use super::{SENDS_PER_TURN_MAX, TICK_MS, Worker};
+use super::{SENDS_PER_TURN_MAX, Worker};
 use crate::connection::{Permit, Play, Sending, Session};
 use crate::metrics::FlushCause;
 
@@ -25,8 +25,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             self.takeovers_seen = self.shared.takeovers();
             self.yield_wanted_streams();
         }
-        if self.now >= self.tick_at {
-            self.tick_at = rtmp::Millis(self.now.0 + TICK_MS);
+        if self.now >= self.tick_at.min(self.sweep_at) {
+            self.tick_at = rtmp::Millis(u64::MAX);
             for at in 0..self.watched.len() {
                 let Some(&stream) = self.watched.get(at) else { break };
                 self.serve_stream(stream);
@@ -35,8 +35,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 let Some(&index) = self.claims.get(at) else { continue };
                 self.poll_claim(index);
             }
-            self.serve_waiting_views();
         }
+        self.serve_waiting_views();
         self.run_passes();
         self.serve_catching_up();
     }
@@ -103,7 +103,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let has_video = local.entry.has_video();
         let view = HeadView { head: head.head, flush_mark: head.flush_mark, has_video };
         local.clock.widen(self.load.window_ms());
-        if local.clock.poll_flush(view, now) {
+        let is_due = local.clock.poll_flush(view, now);
+        if let Some(at) = local.clock.poll_timeout(has_video) {
+            self.tick_at = self.tick_at.min(at);
+        }
+        if is_due {
             let cause = match local.vhost.flush {
                 live::flush::FlushPolicy::Frame if has_video => FlushCause::Frame,
                 live::flush::FlushPolicy::Frame => FlushCause::Timer,

@@ -1,8 +1,8 @@
 //! Viewers of HLS: playlists and files of the packager, answered at once or when they are there.
 //!
 //! The packager works on a thread of its own; here its results are looked up, never waited for. A request for
-//! what is still to come (a blocking reload, a stream about to begin) is put aside and asked again on the worker's
-//! tick when the rendition's version has moved: two loads for each that waits.
+//! what is still to come (a blocking reload, a stream about to begin) is put aside and asked again when the
+//! rendition's version has moved, which is looked at every few milliseconds: two loads for each that waits.
 
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ use crate::http::{Answer, FileName, TokenQuery, View};
 use crate::metrics::{PlayResult, Role};
 use crate::registry::StreamPhase;
 
+/// Distance of two looks at what viewers wait for, in milliseconds.
+const LOOK_MS: u64 = 5;
 /// Distance of two looks for a stream that nobody publishes yet, in milliseconds.
 const RETRY_MS: u64 = 100;
 /// Longest wait of a blocking reload or a hinted part, in milliseconds: three long segments (RFC 8216bis
@@ -185,8 +187,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
     }
 
-    /// Asks again for those that wait; called on the tick.
+    /// Asks again for those that wait, every [`LOOK_MS`].
     pub(super) fn serve_waiting_views(&mut self) {
+        if self.views_waiting.is_empty() || self.now < self.views_at {
+            return;
+        }
+        self.views_at = rtmp::Millis(self.now.0 + LOOK_MS);
         for at in (0..self.views_waiting.len()).rev() {
             let Some(&index) = self.views_waiting.get(at) else { continue };
             if self.retry_view(index) {

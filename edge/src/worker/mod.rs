@@ -57,9 +57,9 @@ use stream::LocalStream;
 
 /// Sends handed to the kernel in one turn, so that ingest is served in between.
 pub(crate) const SENDS_PER_TURN_MAX: usize = 128;
-/// Longest time between two looks at the heads of streams with subscribers here, in milliseconds.
-const TICK_MS: u64 = 5;
-/// Distance of two sweep steps, in milliseconds.
+/// Distance of two sweep steps, in milliseconds. The longest time, too, between two looks at the heads of
+/// streams with subscribers here: news come by the publisher's bytes or by a wake-up, and flush timers
+/// set earlier ticks.
 const SWEEP_MS: u64 = 50;
 /// Sweep steps in which the whole connection table is visited once.
 const SWEEP_STEPS: usize = 20;
@@ -145,12 +145,15 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     catching_up: VecDeque<usize>,
     /// Connections whose request over HTTP waits for what is still to come.
     views_waiting: Vec<usize>,
+    /// When they are looked at next.
+    views_at: Millis,
     /// Connections with a pending publish.
     claims: Vec<usize>,
     /// Requests for takeovers this worker has looked at.
     takeovers_seen: u64,
     now: Millis,
     now_nanos: Nanos,
+    /// When a flush timer is over.
     tick_at: Millis,
     sweep_at: Millis,
     sweep_step: usize,
@@ -212,6 +215,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             passes: Vec::new(),
             catching_up: VecDeque::new(),
             views_waiting: Vec::new(),
+            views_at: now,
             claims: Vec::new(),
             takeovers_seen: 0,
             now,
@@ -342,9 +346,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if self.open_count > 0 || !self.streams.is_empty() {
             at = at.min(self.sweep_at.0);
         }
-        let is_ticking =
-            !self.watched.is_empty() || !self.claims.is_empty() || !self.views_waiting.is_empty();
-        if is_ticking {
+        if !self.views_waiting.is_empty() {
+            at = at.min(self.views_at.0);
+        }
+        if !self.watched.is_empty() || !self.claims.is_empty() {
             at = at.min(self.tick_at.0);
         }
         Nanos::from_millis(at)
