@@ -122,6 +122,8 @@ metrics! {
     sends_blocked: Counter = "ringcast_sends_blocked";
     /// Present flush window of the worker when load has widened it, else 0.
     flush_window_widened: RealGauge = "ringcast_flush_window_widened_seconds" @ per_worker;
+    /// How long a turn of the worker may gather completions at present, else 0.
+    turn_gathering: RealGauge = "ringcast_turn_gathering_seconds" @ per_worker;
     /// Peers that broke the protocol, by class of error.
     protocol_errors: ErrorCounter = "ringcast_protocol_errors";
     /// TLS handshakes, by how they ended.

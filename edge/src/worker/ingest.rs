@@ -222,7 +222,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some((stream, publisher, arena)) = self.publisher_of(index, part.msid) else { return };
         publisher.heard_at = now;
         match publisher.writer.handle_media(arena, part, now) {
-            Ok(Progress::Committed) => self.mark_dirty(stream),
+            Ok(Progress::Committed) => {
+                self.messages += 1;
+                self.mark_dirty(stream);
+            }
             Ok(Progress::Partial | Progress::Dropped) => {}
             Err(_) => self.close(index, CloseReason::MemoryLimit),
         }

@@ -161,8 +161,11 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     spare: Vec<Vec<u8>>,
     completions: Vec<Completion<ring::Lease>>,
     load: sweep::Load,
-    /// Receives since the last sweep step.
-    receives: u32,
+    /// Messages published since the last sweep step, and in the step before it.
+    messages: u32,
+    messages_before: u32,
+    /// Until when somebody who has come may send commands.
+    arrival_until: Millis,
     skip_lines: RepeatLimit,
     error_lines: RepeatLimit,
     drain_until: Option<Millis>,
@@ -230,7 +233,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             rules,
             tickets: 0,
             clocks,
-            receives: 0,
+            messages: 0,
+            messages_before: 0,
+            arrival_until: now,
             skip_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
             error_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
             drain_until: None,
@@ -360,10 +365,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Completion::Accepted { conn, peer, local: _, listener } => {
                 self.on_accept(listener, conn, peer);
             }
-            Completion::Received { conn, data } => {
-                self.receives += 1;
-                self.on_received(conn.index(), &data);
-            }
+            Completion::Received { conn, data } => self.on_received(conn.index(), &data),
             Completion::ReceiveEnded { conn, reason } => {
                 self.on_receive_ended(conn.index(), reason);
             }
@@ -416,6 +418,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         self.connections[index] = Some(Box::new(connection));
         self.by_serial.insert(self.serial, index);
         self.open_count += 1;
+        self.expect_commands();
         self.port.metrics().connections.of(Role::Undecided, ConnectionState::Handshake).increment();
     }
 

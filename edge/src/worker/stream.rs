@@ -128,6 +128,11 @@ impl LocalStream {
             || self.claims > 0
     }
 
+    /// True while it is published here and any worker has subscribers of it.
+    pub(crate) fn is_published_and_watched(&self) -> bool {
+        self.publisher.is_some() && self.entry.is_tapped()
+    }
+
     /// True while a subscriber may be given a place in the ring.
     pub(crate) fn offers_joins(&self) -> bool {
         self.entry.phase() == StreamPhase::Live

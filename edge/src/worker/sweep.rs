@@ -24,20 +24,25 @@ const WIDEN_MS_FIRST: u32 = 10;
 /// Distance of two looks at the load, in milliseconds.
 const LOAD_MS: u64 = 1_000;
 
-/// Receives in one sweep step from which turns gather completions: 2,000 a second, as many small
-/// streams make.
-const GATHER_RECEIVES_MIN: u32 = 100;
-/// Receives in one sweep step from which they gather longer.
-const GATHER_LONGER_RECEIVES_MIN: u32 = 400;
+/// Published messages in one sweep step from which turns gather completions: 2,000 a second, as many
+/// small streams make. Messages, since the gathering itself makes fewer receives of them.
+const GATHER_MESSAGES_MIN: u32 = 100;
+/// Published messages in one sweep step from which they gather longer.
+const GATHER_LONGER_MESSAGES_MIN: u32 = 400;
 /// Completions that end the gathering.
 const GATHER_COMPLETIONS_MAX: u32 = 256;
+/// How long somebody who comes is served without long gathering, in milliseconds: time for the
+/// commands before a publish or play.
+const ARRIVAL_MS: u64 = 1_000;
 
-/// How long a turn may gather completions, after so many receives in the last sweep step.
-fn batching(receives: u32) -> Batching {
-    let wait_ms = match receives {
-        0..GATHER_RECEIVES_MIN => return Batching::OFF,
-        GATHER_RECEIVES_MIN..GATHER_LONGER_RECEIVES_MIN => 1,
-        GATHER_LONGER_RECEIVES_MIN.. => 5,
+/// How long a turn may gather completions, after so many published messages in the last sweep step.
+/// `is_awaited`: somebody watches, or has just come, so that a turn more is a delay for somebody.
+fn batching(messages: u32, is_awaited: bool) -> Batching {
+    let wait_ms = match messages {
+        0..GATHER_MESSAGES_MIN => return Batching::OFF,
+        _ if !is_awaited => 20,
+        GATHER_MESSAGES_MIN..GATHER_LONGER_MESSAGES_MIN => 1,
+        GATHER_LONGER_MESSAGES_MIN.. => 5,
     };
     Batching { completions: GATHER_COMPLETIONS_MAX, wait: Nanos::from_millis(wait_ms) }
 }
@@ -93,12 +98,34 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         self.sweep_at = Millis(self.now.0 + SWEEP_MS);
-        let receives = std::mem::take(&mut self.receives);
-        self.io.set_batching(batching(receives));
+        self.messages_before = std::mem::take(&mut self.messages);
+        self.gather();
         self.sweep_connections();
         self.sweep_streams();
         self.sweep_load();
         self.sweep_drain();
+    }
+
+    /// Tells the `Io` how long its turns may gather.
+    fn gather(&mut self) {
+        let is_awaited = self.now < self.arrival_until
+            || !self.watched.is_empty()
+            || self.streams.iter().any(|(_, stream)| stream.is_published_and_watched());
+        self.set_batching(batching(self.messages_before, is_awaited));
+    }
+
+    /// Somebody has come: its commands are not to wait longer than others' media does.
+    pub(super) fn expect_commands(&mut self) {
+        self.arrival_until = Millis(self.now.0 + ARRIVAL_MS);
+        self.set_batching(batching(self.messages_before, true));
+    }
+
+    fn set_batching(&mut self, batching: Batching) {
+        // Milliseconds are far below 2^53: exact.
+        #[allow(clippy::cast_precision_loss)]
+        let wait_s = batching.wait.0 as f64 / 1e9;
+        self.port.metrics().turn_gathering.set(wait_s);
+        self.io.set_batching(batching);
     }
 
     fn sweep_connections(&mut self) {
