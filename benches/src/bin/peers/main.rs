@@ -53,6 +53,8 @@ enum Mode {
     Players,
     /// Cost of streams nobody watches
     FanIn,
+    /// First picture of players that come one by one, and all in one instant
+    Joins,
     /// 2,000 players come at once to a stream of 8 Mb/s while others watch it
     Storm,
     /// One player among 1,000 stops reading
@@ -101,6 +103,9 @@ struct Args {
     /// Players of the join storm
     #[arg(long, default_value_t = 2_000)]
     storm: u32,
+    /// Players of joins
+    #[arg(long, default_value_t = 100)]
+    joiners: u32,
     /// Players that stop reading, in stalled
     #[arg(long, default_value_t = 1)]
     stalled: u32,
@@ -165,6 +170,7 @@ impl Args {
         Sizes {
             watchers: self.watchers,
             storm: self.storm,
+            joiners: self.joiners,
             stalled: self.stalled,
             players_max: self.players_max,
             ramp_s: self.ramp_seconds.max(1),
@@ -334,6 +340,7 @@ impl Bench {
                 lead_s: args.lead_s(),
             };
             let lines = match mode {
+                Mode::Joins => context.joins(&server),
                 Mode::Storm => vec![context.storm(&server)],
                 Mode::Stalled => vec![context.stalled(&server)],
                 Mode::Capacity => {

@@ -3,6 +3,7 @@
 //!
 //! | mode | question | load |
 //! |---|---|---|
+//! | joins | how soon is the first picture there, one by one and all at once? | players |
 //! | storm | do those who watch notice 2,000 that come at once? | watchers |
 //! | stalled | do a thousand notice one that reads nothing? | watchers |
 //! | capacity | how many players does one core serve at the full rate? | players held |
@@ -17,6 +18,8 @@ use crate::line::{Line, is_player_side};
 use crate::row::behind;
 use crate::servers::Server;
 
+/// Players that come per second where they come one by one: each has its picture before the next comes.
+const JOINS_PER_S: u32 = 20;
 /// Keyframe interval and rates of the stream of a join storm.
 const STORM_GOP_S: u32 = 4;
 const STORM_VIDEO: u32 = 8_000_000;
@@ -36,6 +39,8 @@ pub(crate) struct Sizes {
     pub(crate) watchers: u32,
     /// Players of a join storm.
     pub(crate) storm: u32,
+    /// Players whose first picture is timed.
+    pub(crate) joiners: u32,
     /// Players that stall.
     pub(crate) stalled: u32,
     /// Most players of a search and of a ramp.
@@ -56,6 +61,7 @@ impl Sizes {
         Sizes {
             watchers: 1_000,
             storm: 2_000,
+            joiners: 100,
             stalled: 1,
             players_max: 6_000,
             players_first: 1_000,
@@ -70,6 +76,7 @@ impl Sizes {
         Sizes {
             watchers: 10,
             storm: 20,
+            joiners: 20,
             stalled: 1,
             players_max: 20,
             players_first: 15,
@@ -111,6 +118,33 @@ impl Context<'_> {
             format!("--bitrate={}", rates.video_bits),
             format!("--audio-bitrate={}", rates.audio_bits),
         ]
+    }
+
+    /// The first picture of players that come one by one, and of as many that come in one instant, of
+    /// whom the last waits for the keyframes of all others.
+    pub(crate) fn joins(&self, server: &Server) -> Vec<Line> {
+        let players = self.sizes.joiners;
+        let times = |mode, per_s: u32| {
+            let mut flags = self.stream(players, self.lead_s);
+            flags.push(format!("--ramp={per_s}"));
+            let came_s = players.checked_div(per_s).unwrap_or(0);
+            let outcome = self.run(server, came_s + SETTLE_S + 1, &flags);
+            let names = [
+                ("joined", "joined"),
+                ("handshake_ms_p50", "handshake_ms_p50"),
+                ("handshake_ms_p99", "handshake_ms_p99"),
+                ("play_to_start_ms_p50", "play_start_ms_p50"),
+                ("play_to_start_ms_p99", "play_start_ms_p99"),
+                ("play_to_frame_ms_p50", "play_to_keyframe_ms_p50"),
+                ("play_to_frame_ms_p99", "play_to_keyframe_ms_p99"),
+                ("first_frame_ms_p50", "first_keyframe_ms_p50"),
+                ("first_frame_ms_p99", "first_keyframe_ms_p99"),
+                ("failed", "failed"),
+                ("own_core_busy_percent", "own_core_busy_percent"),
+            ];
+            line_of(mode, server, players, outcome, &names)
+        };
+        vec![times("joins_spread", JOINS_PER_S), times("joins_at_once", 0)]
     }
 
     /// Many that come at once while others watch.
