@@ -4,7 +4,7 @@
 //! is measured is a witness that plays meanwhile, and how each connection ended.
 
 use crate::num::{MS_NS, Prng};
-use crate::player::millis;
+use crate::player::{What, millis};
 use rtmp::session::{ClientConfig, ClientRole, ClientSession, MediaKind};
 use std::sync::Arc;
 
@@ -69,6 +69,8 @@ const HELLO_BYTES: usize = 1 + 1536;
 pub(crate) struct Abuser {
     pub(crate) behaviour: Behaviour,
     session: ClientSession,
+    /// What one says instead who watches by HTTP.
+    request: Option<String>,
     /// What a slow peer has yet to say.
     script: Vec<u8>,
     prng: Prng,
@@ -84,24 +86,24 @@ pub(crate) struct Abuser {
 impl Abuser {
     /// A peer that calls connect now. Those who speak correctly play what `config` says, or publish
     /// beside it.
-    pub(crate) fn new(
-        behaviour: Behaviour,
-        config: &Arc<ClientConfig>,
-        random: u64,
-        now_ns: u64,
-    ) -> Abuser {
+    pub(crate) fn new(behaviour: Behaviour, what: &What, random: u64, now_ns: u64) -> Abuser {
+        let (config, request) = match what {
+            What::Rtmp(config) => (Arc::clone(config), None),
+            What::Http(watch) => (Arc::default(), Some(watch.request())),
+        };
         let config = match behaviour {
             Behaviour::TinyChunks => Arc::new(ClientConfig {
                 stream: format!("tiny-{random:x}"),
                 role: ClientRole::Publish,
                 chunk_bytes_out: 1,
-                ..ClientConfig::clone(config)
+                ..ClientConfig::clone(&config)
             }),
-            _ => Arc::clone(config),
+            _ => config,
         };
         Abuser {
             behaviour,
             session: ClientSession::new(config, random, millis(now_ns)),
+            request,
             script: Vec::new(),
             prng: Prng::new(random),
             acts: 0,
@@ -113,6 +115,9 @@ impl Abuser {
 
     /// TCP is up.
     pub(crate) fn on_connected(&mut self, now_ns: u64, out: &mut Vec<u8>) {
+        if let Some(request) = &self.request {
+            return out.extend_from_slice(request.as_bytes());
+        }
         match self.behaviour {
             Behaviour::Silent => {}
             Behaviour::Flood => self.is_done = true,
@@ -129,6 +134,10 @@ impl Abuser {
 
     /// Bytes of the server.
     pub(crate) fn on_bytes(&mut self, bytes: &[u8], now_ns: u64, out: &mut Vec<u8>) {
+        if self.request.is_some() {
+            self.is_deaf = self.behaviour == Behaviour::NeverReads;
+            return;
+        }
         let mut input = bytes;
         let speaks = match self.behaviour {
             Behaviour::OneByte | Behaviour::NeverReads | Behaviour::TinyChunks => true,

@@ -2,13 +2,14 @@
 
 use crate::abuse::Behaviour;
 use crate::arrivals::Ramp;
+use crate::http::HlsMode;
 use crate::num::MediaClock;
 use crate::plan::Popularity;
 use crate::source::CodecTag;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// Load generator for RTMP servers: publishers and players that measure without decoding.
+/// Load generator for streaming servers: publishers and players that measure without decoding.
 ///
 /// Every command ends by itself (--seconds) and, unless told otherwise, talks to this machine only.
 /// Exit codes: 0 done, 1 it failed or an objective was missed, 2 wrong usage.
@@ -36,6 +37,9 @@ pub(crate) enum Command {
     ///   swarm play --publish --slo 'p99_latency<500ms,stall<0.1%'
     ///   swarm play --publish --players 100 --storm 2000 --bitrate 8M --gop 4
     ///   swarm play --publish --url rtmps://127.0.0.1/live --insecure
+    ///   swarm play --publish --url http://127.0.0.1:8080/live/x.flv --players 500
+    ///   swarm play --publish --url ws://127.0.0.1:8080/live/x.mp4
+    ///   swarm play --publish --url http://127.0.0.1:8080/live/x.m3u8 --hls hint
     #[command(verbatim_doc_comment)]
     Play(PlayArgs),
     /// Join and leave all the time, and count what fails
@@ -59,6 +63,13 @@ pub(crate) enum Command {
     /// Example: swarm tls --url rtmps://127.0.0.1:1936/live --insecure --pid $(pidof ringcast)
     #[command(verbatim_doc_comment)]
     Tls(TlsArgs),
+    /// Ask for segments of HLS, or any file, as fast as they come
+    ///
+    /// Each of --parallel connections asks for one segment of the playlist after the other; the playlist is
+    /// read again once a second.
+    /// Example: swarm fetch --url http://127.0.0.1:8080/live/x.m3u8 --pid $(pidof ringcast)
+    #[command(verbatim_doc_comment)]
+    Fetch(FetchArgs),
     /// Print two numbers: subscribers per core without a stall, and p99 from join to keyframe
     ///
     /// Needs a running server. Its process is found by its port if it runs on this machine as the same
@@ -82,19 +93,23 @@ pub(crate) enum Command {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// Server and app: rtmp://HOST:PORT/APP/NAME or rtmps://…, of which PORT and NAME may be left
-    /// out; several streams are called NAME-0, NAME-1 ...
+    /// out; to watch also http://HOST:PORT/APP/NAME.flv, .mp4 or .m3u8, and ws:// with the first two,
+    /// or https:// and wss://. Several streams are called NAME-0, NAME-1 ...
     #[arg(long, default_value = "rtmp://127.0.0.1/live")]
     pub(crate) url: String,
-    /// rtmps: trust any certificate
+    /// Where to publish what is watched over HTTP; by default rtmp://HOST/APP/NAME of --url
+    #[arg(long, value_name = "URL")]
+    pub(crate) publish_url: Option<String>,
+    /// rtmps, https, wss: trust any certificate
     #[arg(long, conflicts_with = "ca")]
     pub(crate) insecure: bool,
-    /// rtmps: trust the authorities of this PEM file instead of the system's
+    /// TLS: trust the authorities of this PEM file instead of the system's
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
-    /// rtmps: the name to ask for and to find in the certificate; by default the host of --url
+    /// TLS: the name to ask for and to find in the certificate; by default the host of --url
     #[arg(long, value_name = "NAME")]
     pub(crate) tls_name: Option<String>,
-    /// rtmps: let connections go on with sessions of earlier ones
+    /// TLS: let connections go on with sessions of earlier ones
     #[arg(long)]
     pub(crate) tls_resume: bool,
     /// Allow addresses outside this machine
@@ -151,6 +166,13 @@ pub(crate) struct Common {
     pub(crate) seed: u64,
 }
 
+impl Common {
+    /// Flags are given that only matter inside TLS.
+    pub(crate) fn asks_for_tls(&self) -> bool {
+        self.insecure || self.ca.is_some() || self.tls_name.is_some()
+    }
+}
+
 /// Flags of what is published.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct MediaArgs {
@@ -195,6 +217,9 @@ pub(crate) struct ViewArgs {
     /// Compute the checksum of one in N messages; 0: of none
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) check: u32,
+    /// How playlists of HLS are followed
+    #[arg(long, value_enum, default_value_t = HlsMode::Auto)]
+    pub(crate) hls: HlsMode,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -300,6 +325,23 @@ pub(crate) enum HandshakeArg {
     Resumed,
     /// Full ones, then resumed ones
     Both,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FetchArgs {
+    /// Connections, with a request each
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = parallel)]
+    pub(crate) parallel: u64,
+    /// Publish a stream as well, so that there are segments
+    #[arg(long)]
+    pub(crate) publish: bool,
+    /// With --publish: seconds the stream runs before the first request
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    pub(crate) lead: f64,
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) media: MediaArgs,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -1,17 +1,17 @@
-//! `swarm`: makes the load an RTMP server has to carry, and judges how it carries it.
+//! `swarm`: makes the load a streaming server has to carry, and judges how it carries it.
 //!
 //! Built on the same sessions and the same door to the kernel as the server itself: a few pinned
 //! threads, each with thousands of connections, no runtime between.
 //!
 //! ```text
-//!  source ─► marker (clock, number, checksum) ─► publisher ─► SERVER ─► player ─► account, playout
-//!                                                                        │         tally
+//!  source ─► marker (clock, number, checksum) ─► publisher ─► SERVER ─► player ─► viewer ─► account,
+//!                                                   RTMP            RTMP, HTTP │      playout, tally
 //!  command line ─► plan ─► one shard per thread ◄────────────────────────┘           │
 //!  /proc, metrics page ─► probe ─────────────────────────────────► run ─► report ◄───┘
 //! ```
 //!
-//! Reading order: `plan.rs`, `shard.rs`, `player.rs`, `marker.rs`, `run.rs`, `report.rs`. Every
-//! command is bounded in time and, unless the operator says otherwise, in reach: this machine.
+//! Reading order: `plan.rs`, `shard.rs`, `player.rs`, `viewer.rs`, `marker.rs`, `run.rs`, `report.rs`.
+//! Every command is bounded in time and, unless the operator says otherwise, in reach: this machine.
 
 #![forbid(unsafe_code)]
 
@@ -21,11 +21,14 @@ mod arrivals;
 mod cli;
 mod commands;
 mod compare;
+mod container;
+mod http;
 mod link;
 mod marker;
 mod num;
 mod plan;
 mod player;
+mod playlist;
 mod playout;
 mod plot;
 mod probe;
@@ -38,6 +41,7 @@ mod slo;
 mod source;
 mod tally;
 mod target;
+mod viewer;
 
 use clap::Parser as _;
 use std::ffi::OsString;

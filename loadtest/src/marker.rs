@@ -131,7 +131,7 @@ impl Wrapping {
     }
 
     /// The marker that stands where `payload` begins within the body.
-    fn find(self, head: &[u8], payload: usize) -> Option<Found> {
+    pub(crate) fn find(self, head: &[u8], payload: usize) -> Option<Found> {
         let (before, behind) = self.around();
         let start = payload.checked_add(before)?;
         let marker = Marker::read(head.get(start..start + MARKER_BYTES)?)?;

@@ -1,8 +1,9 @@
 //! What a run does, decided before it begins: who connects when, on which thread, to which stream.
 
 use crate::arrivals::{Arrivals, Disturbance};
+use crate::http::{Format, HlsMode, Watch};
 use crate::num::{SECOND_NS, spread};
-use crate::player::Judging;
+use crate::player::{Judging, What};
 use crate::secure::Security;
 use crate::source::{FlvFile, SyntheticConfig};
 use crate::target::Target;
@@ -69,7 +70,9 @@ pub(crate) type Hostile = Vec<crate::abuse::Behaviour>;
 /// One run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// Where players go, and where publishers do.
     pub(crate) target: Target,
+    pub(crate) publish_target: Target,
     pub(crate) streams: usize,
     /// Whether we publish the streams, and what.
     pub(crate) publish: Option<Media>,
@@ -83,6 +86,7 @@ pub(crate) struct Plan {
     pub(crate) shakers_resume: bool,
     /// TLS, where the target has it.
     pub(crate) security: Option<Security>,
+    pub(crate) publish_security: Option<Security>,
     pub(crate) judging: Judging,
     /// When the first connects, by our clock.
     pub(crate) start_ns: u64,
@@ -101,12 +105,32 @@ pub(crate) struct Plan {
     pub(crate) io: IoChoice,
     pub(crate) recv_buffers: u16,
     pub(crate) seed: u64,
-    pub(crate) player_config: Vec<Arc<ClientConfig>>,
+    /// What players watch, by stream.
+    pub(crate) watched: Vec<What>,
     pub(crate) publisher_config: Vec<Arc<ClientConfig>>,
 }
 
 /// How long publishers outlive players, so that nobody sees the stream end.
 pub(crate) const LINGER_NS: u64 = SECOND_NS / 5;
+
+/// What players of each stream ask for, by the target's scheme.
+pub(crate) fn watched(target: &Target, streams: usize, hls: HlsMode, is_fetch: bool) -> Vec<What> {
+    if !target.scheme.is_http() {
+        let configs = client_configs(target, streams, ClientRole::Play);
+        return configs.into_iter().map(What::Rtmp).collect();
+    }
+    let watch = |index| {
+        What::Http(Arc::new(Watch {
+            authority: target.authority.as_str().into(),
+            path: target.path(index, streams),
+            format: target.format().unwrap_or(Format::File),
+            is_websocket: target.scheme.is_websocket(),
+            hls,
+            is_fetch,
+        }))
+    };
+    (0..streams).map(watch).collect()
+}
 
 /// The session settings of a role on each stream.
 pub(crate) fn client_configs(

@@ -18,6 +18,8 @@ const JUMP_MS: u32 = 10_000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Playout {
     line: Option<Line>,
+    /// Playback has not started, and does so by [`Playout::start`]: first and newest media so far.
+    waiting: Option<Option<(u32, u32)>>,
     /// Times playback stood still.
     pub(crate) stalls: u32,
     /// For how long, altogether.
@@ -31,17 +33,51 @@ struct Line {
     begun_ns: u64,
     /// When the message with `first_ms` plays.
     start_ns: u64,
+    /// The player said when to start.
+    is_told: bool,
     first_ms: u32,
     newest_ms: u32,
 }
 
 impl Playout {
+    /// One that starts when it is told to.
+    pub(crate) fn waiting() -> Playout {
+        Playout { waiting: Some(None), ..Playout::default() }
+    }
+
+    /// Playback starts now, `back_ms` before the newest media or, if `None`, with the first. Does
+    /// nothing before there is so much, or a second time.
+    pub(crate) fn start(&mut self, now_ns: u64, back_ms: Option<u32>) {
+        let Some(Some((first_ms, newest_ms))) = self.waiting else { return };
+        let ahead_ms = newest_ms.wrapping_sub(first_ms);
+        let Some(skipped_ms) = ahead_ms.checked_sub(back_ms.unwrap_or(ahead_ms)) else { return };
+        let first_ms = first_ms.wrapping_add(skipped_ms);
+        let (begun_ns, start_ns) = (now_ns, now_ns);
+        self.line = Some(Line { begun_ns, start_ns, is_told: true, first_ms, newest_ms });
+        self.waiting = None;
+    }
+
+    /// When media with this timestamp plays, where the player itself says when playback starts.
+    pub(crate) fn moment_ns(&self, timestamp: u32) -> Option<u64> {
+        let line = self.line.as_ref().filter(|line| line.is_told)?;
+        let ahead_ms = timestamp.wrapping_sub(line.first_ms);
+        let is_ahead = ahead_ms < 1 << 31;
+        is_ahead.then(|| line.start_ns.saturating_add(u64::from(ahead_ms) * MS_NS))
+    }
+
     /// Media with this timestamp is complete. Returns how long playback stood still for it.
     pub(crate) fn on_media(&mut self, now_ns: u64, timestamp: u32, buffer_ns: u64) -> u64 {
+        if let Some(seen) = &mut self.waiting {
+            let (first_ms, newest_ms) = seen.unwrap_or((timestamp, timestamp));
+            let is_newer = timestamp.wrapping_sub(newest_ms) < 1 << 31;
+            *seen = Some((first_ms, if is_newer { timestamp } else { newest_ms }));
+            return 0;
+        }
         let Some(line) = self.line.as_mut() else {
             self.line = Some(Line {
                 begun_ns: now_ns,
                 start_ns: now_ns + buffer_ns,
+                is_told: false,
                 first_ms: timestamp,
                 newest_ms: timestamp,
             });
@@ -54,7 +90,8 @@ impl Playout {
             return 0;
         }
         if ahead_ms > JUMP_MS {
-            (line.start_ns, line.first_ms) = (now_ns + buffer_ns, timestamp);
+            let wait_ns = if line.is_told { 0 } else { buffer_ns };
+            (line.start_ns, line.first_ms) = (now_ns + wait_ns, timestamp);
         }
         line.newest_ms = timestamp;
         let moment = line.moment_ns();
@@ -180,6 +217,26 @@ mod tests {
         assert_eq!(playout.clone().finish(BUFFER_NS), 0);
         assert_eq!(playout.finish(BUFFER_NS + SECOND_NS), SECOND_NS);
         assert_eq!(playout.stalls, 1);
+    }
+
+    #[test]
+    fn a_player_that_starts_by_itself_says_when_each_picture_shows() {
+        let mut playout = Playout::waiting();
+        playout.start(0, None);
+        for timestamp in [1000, 1040, 1080, 2000] {
+            assert_eq!(playout.on_media(SECOND_NS, timestamp, BUFFER_NS), 0);
+            assert_eq!(playout.moment_ns(timestamp), None);
+        }
+        let mut behind = playout.clone();
+        playout.start(2 * SECOND_NS, None);
+        assert_eq!(playout.moment_ns(1040), Some(2 * SECOND_NS + 40 * MS_NS));
+        behind.start(2 * SECOND_NS, Some(1001));
+        assert_eq!(behind.moment_ns(2000), None, "there is not so much");
+        behind.start(2 * SECOND_NS, Some(600));
+        assert_eq!(behind.moment_ns(2000), Some(2 * SECOND_NS + 600 * MS_NS));
+        assert_eq!(behind.moment_ns(1040), None, "it is decoded and not shown");
+        assert_eq!(behind.on_media(2 * SECOND_NS + 700 * MS_NS, 2040, BUFFER_NS), 60 * MS_NS);
+        assert_eq!(behind.moment_ns(2040), Some(2 * SECOND_NS + 700 * MS_NS));
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Report {
         players(&outcome, &mut metrics);
         server(&outcome, &mut metrics);
         server_counters(&outcome.metrics, &mut metrics);
+        requests(&outcome, &mut metrics);
         let own = outcome.samples.iter().map(|sample| sample.own_cpu_percent_max());
         metrics.insert("own_cpu_percent_max".into(), own.fold(0.0, f64::max));
         own_cores(&outcome.samples, &mut metrics);
@@ -133,7 +134,10 @@ const SECTIONS: [(&str, &[&str]); 5] = [
     ("joining", &["connect", "tls", "handshake", "play_", "publish_", "first_", "storm_"]),
     (
         "watching",
-        &["latency", "stall", "lag", "skew", "bitrate", "received", "players", "messages"],
+        &[
+            "latency", "glass", "stall", "lag", "skew", "bitrate", "received", "players",
+            "messages", "hls_", "requests",
+        ],
     ),
     (
         "media",
@@ -287,6 +291,29 @@ fn server(outcome: &Outcome, metrics: &mut Metrics) {
     }
 }
 
+/// Requests over HTTP a second, and what the server can do of them with one core.
+fn requests(outcome: &Outcome, metrics: &mut Metrics) {
+    let counts = &outcome.tally.counts;
+    if counts.requests == 0 {
+        return;
+    }
+    metrics.insert("requests".into(), counts.requests as f64);
+    metrics.insert("reconnects".into(), counts.reconnects as f64);
+    let has_steady = outcome.samples.iter().any(|sample| sample.is_steady);
+    let of_rate = |sample: &&Sample| sample.is_steady || !has_steady && sample.gauge.playing > 0;
+    let samples: Vec<_> = outcome.samples.iter().filter(of_rate).collect();
+    let total = |of: &dyn Fn(&Sample) -> f64| -> f64 { samples.iter().map(|one| of(one)).sum() };
+    let (count, seconds) = (total(&|one| one.requests as f64), total(&|one| one.seconds));
+    if seconds > 0.0 {
+        metrics.insert("requests_per_s".into(), count / seconds);
+    }
+    let cpu_s =
+        total(&|one| one.server.map_or(0.0, |server| server.total_percent() / 100.0 * one.seconds));
+    if cpu_s > 0.0 {
+        metrics.insert("requests_per_core_s".into(), count / cpu_s);
+    }
+}
+
 /// What Ringcast's own counters tell about system calls.
 fn server_counters(growth: &BTreeMap<String, f64>, metrics: &mut Metrics) {
     let of = |name: &str| growth.get(&format!("ringcast_{name}_total")).copied();
@@ -381,6 +408,7 @@ pub(crate) fn sample_json(sample: &Sample) -> Value {
         "publishing": gauge.publishing,
         "hostile": gauge.hostile,
         "joined": sample.joined,
+        "requests": sample.requests,
         "failed": sample.failed,
         "latency_ms_p50": sample.latency_ms_p50,
         "latency_ms_p99": sample.latency_ms_p99,

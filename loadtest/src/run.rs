@@ -48,6 +48,8 @@ pub(crate) struct Sample {
     pub(crate) stalls: u64,
     pub(crate) failed: u64,
     pub(crate) joined: u64,
+    /// Requests over HTTP that were answered.
+    pub(crate) requests: u64,
     /// TLS handshakes, full and resumed.
     pub(crate) tls_full: u64,
     pub(crate) tls_resumed: u64,
@@ -474,6 +476,7 @@ fn sample_of(
         stalls: counts.stalls,
         failed: counts.failed,
         joined: counts.joined,
+        requests: counts.requests,
         tls_full: counts.tls_full,
         tls_resumed: counts.tls_resumed,
         own_cpu_percent: pending.cpu_percent.clone(),

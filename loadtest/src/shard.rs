@@ -43,8 +43,8 @@ const SUMMARIES_MAX: usize = 1_000_000;
 struct Entry {
     link: Link,
     actor: Actor,
-    /// Its due time is in the timers.
-    scheduled: bool,
+    /// The due time of it that is in the timers; `u64::MAX`: none.
+    scheduled_ns: u64,
 }
 
 /// Somebody who is to come again at once.
@@ -179,12 +179,12 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         self.entries.get_mut(conn.index())?.as_mut().filter(|entry| entry.link.conn() == conn)
     }
 
-    /// Puts the actor's due time into the timers unless it is there.
+    /// Puts the actor's due time into the timers unless it is there, or an earlier one.
     fn schedule(&mut self, conn: ConnId) {
         let Some(entry) = self.entry(conn) else { return };
         let due_ns = entry.actor.due_ns();
-        if !entry.scheduled && due_ns != u64::MAX {
-            entry.scheduled = true;
+        if due_ns < entry.scheduled_ns {
+            entry.scheduled_ns = due_ns;
             self.timers.push(Reverse((due_ns, conn)));
         }
     }
@@ -199,12 +199,18 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
             let Some(entry) = self.entries.get_mut(conn.index()).and_then(Option::as_mut) else {
                 continue;
             };
-            if entry.link.conn() != conn {
+            if entry.link.conn() != conn || entry.scheduled_ns != due_ns {
+                // Of a connection that is gone, or put off in the meantime.
                 continue;
             }
-            entry.scheduled = false;
+            entry.scheduled_ns = u64::MAX;
+            if entry.actor.due_ns() > now {
+                self.schedule(conn);
+                continue;
+            }
             let out = &mut entry.link.pending;
             match &mut entry.actor {
+                Actor::Player(player) if player.leave_ns > now => player.on_due(now, out),
                 Actor::Player(player) => {
                     player.leave(out);
                     self.tally.counts.left += 1;
@@ -233,7 +239,8 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
                 match &mut link.secure {
                     Some(secure) => secure.on_connected(now),
                     None => {
-                        entry.actor.on_connected(now, &mut link.pending);
+                        let (tally, judging) = (&mut self.tally, &self.plan.judging);
+                        entry.actor.on_connected(now, judging, tally, &mut link.pending);
                         Ok(())
                     }
                 }
@@ -243,10 +250,15 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
             }
             Completion::Received { data, .. } => self.on_received(conn, &data, now),
             Completion::ReceiveEnded { reason: ReceiveEnd::Eof, .. } => {
-                Err("closed by the server".into())
+                let (tally, judging) = (&mut self.tally, &self.plan.judging);
+                entry.actor.on_eof(now, judging, tally, &mut link.pending)
             }
             Completion::ReceiveEnded { reason: ReceiveEnd::Error(errno), .. }
-            | Completion::SendFailed { errno, .. } => Err(errno_text(errno)),
+            | Completion::SendFailed { errno, .. } => {
+                let (tally, judging) = (&mut self.tally, &self.plan.judging);
+                let ended = entry.actor.on_eof(now, judging, tally, &mut link.pending);
+                ended.map_err(|_| errno_text(errno))
+            }
             Completion::Sent { bytes, blocked, buf, .. } => {
                 link.on_sent(bytes, blocked, buf, now);
                 Ok(())
@@ -283,7 +295,7 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         let mut has_tickets = was_established;
         if let Step::Established { took_ns, is_resumed, brings_tickets } = step {
             tally.record_secured(took_ns, is_resumed);
-            actor.on_connected(now, out);
+            actor.on_connected(now, judging, tally, out);
             has_tickets = !brings_tickets;
         }
         if let (Actor::Shaker(shaker), true) = (&mut *actor, has_tickets) {
@@ -292,7 +304,7 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         if !self.plain.is_empty() {
             actor.on_bytes(&self.plain, now, judging, tally, out)?;
         }
-        if step == Step::Closed { Err("closed by the server".into()) } else { Ok(()) }
+        if step == Step::Closed { actor.on_eof(now, judging, tally, out) } else { Ok(()) }
     }
 
     /// Sends what an event left to send, and does what an actor asks for by its flags.
@@ -314,10 +326,25 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
             self.again.push(again);
             return self.close_planned(conn, now);
         }
+        if let Actor::Player(player) = &entry.actor
+            && player.wants_connection()
+        {
+            return self.reconnect(conn, now);
+        }
         match entry.link.flush(&mut self.io) {
             Ok(()) => self.schedule(conn),
             Err(reason) => self.close_failed(conn, &reason, now),
         }
+    }
+
+    /// Gives a player another connection for the one it has used up.
+    fn reconnect(&mut self, conn: ConnId, now: u64) {
+        let Some(entry) = self.entries.get_mut(conn.index()).and_then(Option::take) else {
+            return;
+        };
+        self.io.close(conn);
+        self.tally.counts.reconnects += 1;
+        self.connect(entry.actor, now);
     }
 
     /// Ends a connection as intended: what it has to say still goes out.

@@ -53,6 +53,16 @@ pub(crate) enum Measure {
     LatencyAfter,
     /// From the connect call to the first complete keyframe of those who came in a join storm.
     StormFirstKeyframe,
+    /// Video: from the publisher's clock to the moment it shows, where the player knows that moment.
+    GlassToGlass,
+    /// From a request to the whole playlist that is sent at once.
+    HlsPlaylist,
+    /// The same of one that is held until something new is in it.
+    HlsReload,
+    /// From a request to the whole segment.
+    HlsSegment,
+    /// The same of a part.
+    HlsPart,
     /// By how much the server moved audio against video.
     Skew,
     /// How long a publisher's socket took nothing.
@@ -67,7 +77,7 @@ pub(crate) enum Measure {
 
 impl Measure {
     /// All of them, in order.
-    pub(crate) const ALL: [Measure; 22] = [
+    pub(crate) const ALL: [Measure; 27] = [
         Measure::Connect,
         Measure::Tls,
         Measure::TlsResumed,
@@ -85,6 +95,11 @@ impl Measure {
         Measure::LatencyDuring,
         Measure::LatencyAfter,
         Measure::StormFirstKeyframe,
+        Measure::GlassToGlass,
+        Measure::HlsPlaylist,
+        Measure::HlsReload,
+        Measure::HlsSegment,
+        Measure::HlsPart,
         Measure::Skew,
         Measure::PublisherBlocked,
         Measure::Stall,
@@ -112,6 +127,11 @@ impl Measure {
             Measure::LatencyDuring => "latency_during",
             Measure::LatencyAfter => "latency_after",
             Measure::StormFirstKeyframe => "storm_first_keyframe",
+            Measure::GlassToGlass => "glass_to_glass",
+            Measure::HlsPlaylist => "hls_playlist",
+            Measure::HlsReload => "hls_reload",
+            Measure::HlsSegment => "hls_segment",
+            Measure::HlsPart => "hls_part",
             Measure::Skew => "skew",
             Measure::PublisherBlocked => "publisher_blocked",
             Measure::Stall => "stall",
@@ -161,6 +181,10 @@ pub(crate) struct Counts {
     pub(crate) off_keyframe: u64,
     /// Stalls of playback.
     pub(crate) stalls: u64,
+    /// Requests over HTTP whose response was whole.
+    pub(crate) requests: u64,
+    /// Connections begun anew because the server ended one between two requests.
+    pub(crate) reconnects: u64,
 }
 
 impl Counts {
@@ -184,6 +208,8 @@ impl Counts {
         self.corrupt += other.corrupt;
         self.off_keyframe += other.off_keyframe;
         self.stalls += other.stalls;
+        self.requests += other.requests;
+        self.reconnects += other.reconnects;
     }
 }
 

@@ -3,6 +3,7 @@
 //! Refuses addresses outside this machine unless told that the network is the operator's own. The
 //! one place that knows schemes: another transport is one more [`Scheme`].
 
+use crate::http::Format;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
@@ -13,24 +14,51 @@ pub(crate) enum Scheme {
     Rtmp,
     /// TLS over TCP.
     Rtmps,
+    /// HTTP/1.1, plain and over TLS.
+    Http,
+    Https,
+    /// WebSocket, plain and over TLS.
+    Ws,
+    Wss,
 }
 
 impl Scheme {
-    const ALL: [Scheme; 2] = [Scheme::Rtmp, Scheme::Rtmps];
+    const ALL: [Scheme; 6] =
+        [Scheme::Rtmp, Scheme::Rtmps, Scheme::Http, Scheme::Https, Scheme::Ws, Scheme::Wss];
 
     /// As it is written in front of an address.
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Scheme::Rtmp => "rtmp",
             Scheme::Rtmps => "rtmps",
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Ws => "ws",
+            Scheme::Wss => "wss",
         }
+    }
+
+    /// Everything is inside TLS.
+    pub(crate) const fn is_tls(self) -> bool {
+        matches!(self, Scheme::Rtmps | Scheme::Https | Scheme::Wss)
+    }
+
+    /// It begins with a request of HTTP: for players, not for publishers.
+    pub(crate) const fn is_http(self) -> bool {
+        !matches!(self, Scheme::Rtmp | Scheme::Rtmps)
+    }
+
+    /// It goes on as WebSocket.
+    pub(crate) const fn is_websocket(self) -> bool {
+        matches!(self, Scheme::Ws | Scheme::Wss)
     }
 
     /// The port an address means that names none.
     const fn port(self) -> u16 {
         match self {
             Scheme::Rtmp => 1935,
-            Scheme::Rtmps => 443,
+            Scheme::Http | Scheme::Ws => 80,
+            Scheme::Rtmps | Scheme::Https | Scheme::Wss => 443,
         }
     }
 }
@@ -47,8 +75,10 @@ pub(crate) struct Target {
     pub(crate) addresses: Vec<SocketAddr>,
     /// Addresses of ours that connections come from, in turn; empty: the system chooses.
     pub(crate) sources: Vec<IpAddr>,
+    /// Of RTMP; of HTTP the folder.
     pub(crate) app: String,
-    /// Name of the stream, or what the names of several start with. Query included.
+    /// Name of the stream, or what the names of several start with, and the ending of its address over
+    /// HTTP. Query included.
     pub(crate) name: String,
 }
 
@@ -68,7 +98,8 @@ const NAME: &str = "swarm";
 pub(crate) const ADDRESSES_MAX: u32 = 65_536;
 
 impl Target {
-    /// Takes `rtmp://HOST[:PORT]/APP[/NAME]` apart and looks the host up.
+    /// Takes `rtmp://HOST[:PORT]/APP[/NAME]` or `http://HOST[:PORT]/APP/NAME.flv` apart and looks the
+    /// host up.
     ///
     /// # Errors
     /// Not such an address, no such host, or not on this machine and not `own_network`.
@@ -77,10 +108,17 @@ impl Target {
         let (scheme, rest) =
             url.split_once("://").ok_or_else(|| error("expected rtmp://HOST[:PORT]/APP[/NAME]"))?;
         let scheme = Scheme::ALL.into_iter().find(|one| one.text() == scheme);
-        let scheme = scheme.ok_or_else(|| error("unknown scheme; use rtmp or rtmps"))?;
+        let scheme = scheme
+            .ok_or_else(|| error("unknown scheme; use rtmp, rtmps, http, https, ws or wss"))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (app, name) = path.split_once('/').unwrap_or((path, ""));
-        if authority.is_empty() || app.is_empty() {
+        let (app, name) = match scheme.is_http() {
+            true => folder_and_file(path),
+            false => path.split_once('/').unwrap_or((path, "")),
+        };
+        if scheme.is_http() && (authority.is_empty() || name.is_empty()) {
+            return Err(error("expected http://HOST[:PORT]/APP/NAME.flv, .mp4 or .m3u8"));
+        }
+        if !scheme.is_http() && (authority.is_empty() || app.is_empty()) {
             return Err(error("expected rtmp://HOST[:PORT]/APP[/NAME]"));
         }
         let (host, port) = host_and_port(authority, scheme);
@@ -170,15 +208,48 @@ impl Target {
     }
 
     /// The name of stream `index` among `count`: as given when it is the only one, else numbered,
-    /// in front of the query if there is one.
+    /// in front of ending and query if there are any.
     pub(crate) fn stream_name(&self, index: usize, count: usize) -> String {
         if count <= 1 {
             return self.name.clone();
         }
-        match self.name.split_once('?') {
-            Some((name, query)) => format!("{name}-{index}?{query}"),
-            None => format!("{}-{index}", self.name),
-        }
+        let end = match self.name.find('?') {
+            Some(query) => query,
+            None => self.name.len(),
+        };
+        let has_ending = self.scheme.is_http() && self.format().is_some();
+        let end = if has_ending { self.name[..end].rfind('.').unwrap_or(end) } else { end };
+        let (name, rest) = self.name.split_at(end);
+        format!("{name}-{index}{rest}")
+    }
+
+    /// The container of the stream, by the ending of its address over HTTP.
+    pub(crate) fn format(&self) -> Option<Format> {
+        Format::of_path(self.name.split('?').next().unwrap_or_default())
+    }
+
+    /// Path and query of stream `index` among `count` over HTTP.
+    pub(crate) fn path(&self, index: usize, count: usize) -> String {
+        let name = self.stream_name(index, count);
+        if self.app.is_empty() { format!("/{name}") } else { format!("/{}/{name}", self.app) }
+    }
+
+    /// Where what is watched over HTTP is published unless told: RTMP on the same host.
+    pub(crate) fn publish_url(&self) -> String {
+        let name = self.name.split('?').next().unwrap_or_default();
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        format!("rtmp://{host}/{}/{stem}", self.app)
+    }
+}
+
+/// Takes the path of an address over HTTP apart; the file has the query.
+fn folder_and_file(path: &str) -> (&str, &str) {
+    let end = path.find('?').unwrap_or(path.len());
+    match path[..end].rfind('/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => ("", path),
     }
 }
 
@@ -258,7 +329,9 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_said_clearly() {
         for (url, word) in [
-            ("http://127.0.0.1/live", "unknown scheme"),
+            ("ftp://127.0.0.1/live", "unknown scheme"),
+            ("http://127.0.0.1/live/", "expected http://"),
+            ("http://127.0.0.1", "expected http://"),
             ("127.0.0.1", "expected"),
             ("rtmp://127.0.0.1", "expected"),
             ("rtmp:///live", "expected"),
@@ -266,6 +339,20 @@ mod tests {
             let error = Target::parse(url, false).unwrap_err();
             assert!(error.0.contains(word), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn addresses_over_http_have_a_folder_a_name_and_an_ending() {
+        let target = Target::parse("ws://localhost:8080/a/live/x.y.flv?k=/z.m3u8", false).unwrap();
+        assert!(target.scheme.is_websocket() && target.scheme.is_http());
+        assert_eq!((target.app.as_str(), target.format()), ("a/live", Some(Format::Flv)));
+        assert_eq!(target.path(0, 1), "/a/live/x.y.flv?k=/z.m3u8");
+        assert_eq!(target.path(3, 9), "/a/live/x.y-3.flv?k=/z.m3u8");
+        assert_eq!(target.publish_url(), "rtmp://localhost/a/live/x.y");
+        let bare = Target::parse("https://[::1]/x.m3u8", false).unwrap();
+        assert_eq!((bare.path(0, 1).as_str(), bare.addresses[0].port()), ("/x.m3u8", 443));
+        let other = Target::parse("http://127.0.0.1/a/file.bin", false).unwrap();
+        assert_eq!((other.format(), other.path(1, 2).as_str()), (None, "/a/file.bin-1"));
     }
 
     #[test]

@@ -3,15 +3,16 @@
 use super::Failure;
 use crate::arrivals::{Arrivals, Disturbance};
 use crate::cli::{Common, MediaArgs, ViewArgs};
+use crate::http::{Format, HlsMode};
 use crate::num::{MS_NS, SECOND_NS, now_ns, seconds_ns};
-use crate::plan::{Audience, Media, Plan, Popularity, client_configs};
+use crate::plan::{Audience, Media, Plan, Popularity, client_configs, watched};
 use crate::player::Judging;
 use crate::probe::Probe;
 use crate::run::SAMPLES_MAX;
 use crate::secure::{Security, Trust};
 use crate::slo::Slo;
 use crate::source::{FlvFile, SyntheticConfig};
-use crate::target::{Scheme, Target};
+use crate::target::Target;
 use rtmp::session::ClientRole;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
@@ -42,12 +43,15 @@ impl Built {
     /// A flag makes no sense, or names what is not there.
     pub(crate) fn new(common: &Common, seconds: f64) -> Result<Built, Failure> {
         let target = Target::parse(&common.url, common.i_own_this_network);
-        let mut target = target.map_err(|error| Failure::Usage(error.0))?;
-        target.spread(common.spread).map_err(|error| Failure::Usage(error.0))?;
-        if let Some(list) = &common.sources {
-            target.come_from(list).map_err(|error| Failure::Usage(error.0))?;
+        let target = at_hand(common, target.map_err(|error| Failure::Usage(error.0))?)?;
+        let publish_target = publish_target(common, &target)?;
+        if common.asks_for_tls() && !target.scheme.is_tls() && !publish_target.scheme.is_tls() {
+            let refusal =
+                "--insecure, --ca and --tls-name need an rtmps://, https:// or wss:// address";
+            return Err(Failure::Usage(refusal.into()));
         }
-        let security = security(common, &target).map_err(Failure::Usage)?;
+        let security_of = |target: &Target| security(common, target).map_err(Failure::Usage);
+        let (security, publish_security) = (security_of(&target)?, security_of(&publish_target)?);
         Slo::parse(common.slo.as_deref().unwrap_or_default())
             .map_err(|error| Failure::Usage(format!("--slo {error}")))?;
         let probe = Probe::new(&common.pid, common.metrics.as_deref()).map_err(Failure::Usage)?;
@@ -57,9 +61,10 @@ impl Built {
         let streams = usize::try_from(common.streams).unwrap_or(1);
         let cpus = cpus(common);
         let plan = Plan {
-            player_config: client_configs(&target, streams, ClientRole::Play),
-            publisher_config: client_configs(&target, streams, ClientRole::Publish),
+            watched: watched(&target, streams, HlsMode::Auto, false),
+            publisher_config: client_configs(&publish_target, streams, ClientRole::Publish),
             target,
+            publish_target,
             streams,
             publish: None,
             arrivals: Arrivals::at_once(0),
@@ -69,6 +74,7 @@ impl Built {
             shakers: 0,
             shakers_resume: false,
             security,
+            publish_security,
             judging: Judging {
                 clock: common.clock.into(),
                 buffer_ns: SECOND_NS,
@@ -110,17 +116,54 @@ impl Built {
                 keyframe_ratio: args.keyframe_ratio,
             }),
         };
+        if self.plan.publish_target.scheme.is_http() {
+            return Err(Failure::Usage("streams are published by RTMP: say --publish-url".into()));
+        }
         self.plan.publish = Some(media);
         self.plan.play_ns = seconds_ns(lead);
         Ok(())
     }
 
     /// Lets players come.
-    pub(crate) fn play(&mut self, view: &ViewArgs, arrivals: Arrivals) {
+    ///
+    /// # Errors
+    /// What they are to watch cannot be played.
+    pub(crate) fn play(&mut self, view: &ViewArgs, arrivals: Arrivals) -> Result<(), Failure> {
+        let target = &self.plan.target;
+        let is_websocket = target.scheme.is_websocket();
+        match target.format() {
+            _ if !target.scheme.is_http() => {}
+            None | Some(Format::File) => {
+                let what = "no stream: the address ends with none of .flv, .mp4 and .m3u8";
+                return Err(Failure::Usage(format!("{}: {what}", self.common.url)));
+            }
+            Some(Format::Hls) if is_websocket => {
+                let what = "playlists are not sent by WebSocket";
+                return Err(Failure::Usage(format!("{}: {what}", self.common.url)));
+            }
+            Some(_) => {}
+        }
+        self.plan.watched = watched(target, self.plan.streams, view.hls, false);
         self.plan.audience = Audience::new(self.plan.streams, view.popularity);
         self.plan.judging.buffer_ns = u64::from(view.buffer_ms) * MS_NS;
         self.plan.judging.check_every = view.check;
         self.plan.arrivals = arrivals;
+        Ok(())
+    }
+
+    /// Lets so many ask for segments, each for one after the other.
+    ///
+    /// # Errors
+    /// The address is none of HTTP.
+    pub(crate) fn fetch(&mut self, parallel: u64) -> Result<(), Failure> {
+        let target = &self.plan.target;
+        if !target.scheme.is_http() || target.scheme.is_websocket() {
+            let url = &self.common.url;
+            return Err(Failure::Usage(format!("fetch: {url} is no http:// address")));
+        }
+        self.plan.watched = watched(target, self.plan.streams, HlsMode::Auto, true);
+        self.plan.arrivals = Arrivals::at_once(parallel);
+        Ok(())
     }
 
     /// Disturbs the players, once they are there.
@@ -162,12 +205,40 @@ impl Built {
     }
 }
 
+/// The addresses a target is reached at, and ours.
+fn at_hand(common: &Common, mut target: Target) -> Result<Target, Failure> {
+    target.spread(common.spread).map_err(|error| Failure::Usage(error.0))?;
+    if let Some(list) = &common.sources {
+        target.come_from(list).map_err(|error| Failure::Usage(error.0))?;
+    }
+    Ok(target)
+}
+
+/// Where publishers go.
+fn publish_target(common: &Common, target: &Target) -> Result<Target, Failure> {
+    let url = match &common.publish_url {
+        Some(url) => url.clone(),
+        None if target.scheme.is_http() => target.publish_url(),
+        None => return Ok(target.clone()),
+    };
+    let parsed = Target::parse(&url, common.i_own_this_network);
+    // A file that is only fetched need have no stream behind it.
+    let parsed = match (parsed, &common.publish_url) {
+        (Err(_), None) => return Ok(target.clone()),
+        (parsed, _) => {
+            parsed.map_err(|error| Failure::Usage(format!("--publish-url {}", error.0)))?
+        }
+    };
+    if parsed.scheme.is_http() {
+        return Err(Failure::Usage(format!("--publish-url {url}: use rtmp or rtmps")));
+    }
+    at_hand(common, parsed)
+}
+
 /// TLS, if the target's scheme has it.
 fn security(common: &Common, target: &Target) -> Result<Option<Security>, String> {
-    if target.scheme != Scheme::Rtmps {
-        let is_asked = common.insecure || common.ca.is_some() || common.tls_name.is_some();
-        let refusal = "--insecure, --ca and --tls-name need an rtmps:// address".to_owned();
-        return if is_asked { Err(refusal) } else { Ok(None) };
+    if !target.scheme.is_tls() {
+        return Ok(None);
     }
     let trust = match &common.ca {
         _ if common.insecure => Trust::Anybody,

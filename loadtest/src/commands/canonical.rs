@@ -98,7 +98,7 @@ pub(super) fn canonical(args: &CanonicalArgs) -> Result<ExitCode, Failure> {
     built.publish(&media, 1.0)?;
     let rate = args.players as f64 / (built.seconds() * RAMP_SHARE).max(0.1);
     let arrivals = Arrivals::new(args.players, rate, Ramp::Linear, common.seed);
-    built.play(&default_view(), arrivals.map_err(Failure::Usage)?);
+    built.play(&default_view(), arrivals.map_err(Failure::Usage)?)?;
     let mut watch = Watch { rate: media.fps + AUDIO_PER_S, limit: Limit::Players, held: None };
     let mut show = Show::new(&built.common);
     let (plan, probe) = built.seal();

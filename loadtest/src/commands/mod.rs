@@ -2,6 +2,7 @@
 
 mod build;
 mod canonical;
+mod fetch;
 mod scenario;
 mod show;
 mod tls;
@@ -13,6 +14,7 @@ use crate::cli::{
     ViewArgs,
 };
 use crate::compare;
+use crate::http::HlsMode;
 use crate::num::{SECOND_NS, seconds_ns, whole};
 use crate::plan::Popularity;
 use crate::report::{Report, number};
@@ -77,6 +79,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Soak(args) => soak(&args),
         Command::Abuse(args) => abuse(&args),
         Command::Tls(args) => tls::tls(&args),
+        Command::Fetch(args) => fetch::fetch(&args),
         Command::Canonical(args) => canonical::canonical(&args),
         Command::Run(args) => execute(scenario::load(&args)?),
         Command::Compare(args) => compare(&args),
@@ -95,7 +98,7 @@ fn build_play(args: &PlayArgs, seconds: f64) -> Result<Built, Failure> {
         built.publish(&args.media, args.view.lead)?;
     }
     let arrivals = Arrivals::new(args.players, args.ramp, args.ramp_shape, args.common.seed);
-    built.play(&args.view, arrivals.map_err(Failure::Usage)?);
+    built.play(&args.view, arrivals.map_err(Failure::Usage)?)?;
     disturb(&mut built, args)?;
     Ok(built)
 }
@@ -130,7 +133,7 @@ fn churn(args: &ChurnArgs) -> Result<ExitCode, Failure> {
     }
     let count = whole(args.rate * built.seconds()).max(1);
     let arrivals = Arrivals::new(count, args.rate, args.ramp_shape, args.common.seed);
-    built.play(&args.view, arrivals.map_err(Failure::Usage)?.staying(seconds_ns(args.stay)));
+    built.play(&args.view, arrivals.map_err(Failure::Usage)?.staying(seconds_ns(args.stay)))?;
     finish("churn", built, &|report| at_most(report, "failed", 0.0).into_iter().collect())
 }
 
@@ -169,7 +172,12 @@ fn abuse(args: &AbuseArgs) -> Result<ExitCode, Failure> {
     let mut built = Built::new(&args.common, SECONDS)?;
     built.publish(&args.media, 1.0)?;
     let view = ViewArgs { check: 1, ..default_view() };
-    built.play(&view, Arrivals::at_once(WITNESSES));
+    if built.plan.target.scheme.is_http() {
+        return Err(Failure::Usage(
+            "abuse: hostile peers speak RTMP; use an rtmp:// address".into(),
+        ));
+    }
+    built.play(&view, Arrivals::at_once(WITNESSES))?;
     let kinds = match args.only.as_slice() {
         [] => Behaviour::value_variants(),
         some => some,
@@ -233,5 +241,12 @@ fn default_media() -> MediaArgs {
 }
 
 fn default_view() -> ViewArgs {
-    ViewArgs { publish: true, lead: 1.0, popularity: Popularity::Even, buffer_ms: 1000, check: 16 }
+    ViewArgs {
+        publish: true,
+        lead: 1.0,
+        popularity: Popularity::Even,
+        buffer_ms: 1000,
+        check: 16,
+        hls: HlsMode::Auto,
+    }
 }

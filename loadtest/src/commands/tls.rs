@@ -52,7 +52,10 @@ pub(super) fn tls(args: &TlsArgs) -> Result<ExitCode, Failure> {
 fn run_kind(args: &TlsArgs, resumes: bool, show: &mut Show) -> Result<Outcome, Failure> {
     let mut built = Built::new(&args.common, SECONDS)?;
     let Some(security) = &built.plan.security else {
-        return Err(Failure::Usage(format!("tls: {} is no rtmps:// address", args.common.url)));
+        return Err(Failure::Usage(format!(
+            "tls: {} is no address of TLS (rtmps, https, wss)",
+            args.common.url
+        )));
     };
     built.plan.security = Some(security.resuming(resumes));
     built.plan.shakers = args.parallel;

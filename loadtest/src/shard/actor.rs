@@ -23,7 +23,7 @@ impl Actor {
     /// When it wants to act by itself; `u64::MAX`: not.
     pub(super) fn due_ns(&self) -> u64 {
         match self {
-            Actor::Player(player) => player.leave_ns,
+            Actor::Player(player) => player.due_ns(),
             Actor::Publisher(publisher) => publisher.due_ns().unwrap_or(u64::MAX),
             Actor::Abuser(abuser) => abuser.due_ns,
             Actor::Shaker(shaker) => shaker.due_ns,
@@ -41,9 +41,15 @@ impl Actor {
     }
 
     /// TCP, and TLS where there is any, is up.
-    pub(super) fn on_connected(&mut self, now_ns: u64, out: &mut Vec<u8>) {
+    pub(super) fn on_connected(
+        &mut self,
+        now_ns: u64,
+        judging: &Judging,
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) {
         match self {
-            Actor::Player(player) => player.on_connected(now_ns, out),
+            Actor::Player(player) => player.on_connected(now_ns, judging, tally, out),
             Actor::Publisher(publisher) => publisher.on_connected(now_ns, out),
             Actor::Abuser(abuser) => abuser.on_connected(now_ns, out),
             Actor::Shaker(shaker) => shaker.on_connected(now_ns),
@@ -70,6 +76,23 @@ impl Actor {
                 Ok(())
             }
             Actor::Shaker(_) => Ok(()),
+        }
+    }
+
+    /// The server sends no more.
+    ///
+    /// # Errors
+    /// It is over with the connection. Otherwise it wants another one, now or later.
+    pub(super) fn on_eof(
+        &mut self,
+        now_ns: u64,
+        judging: &Judging,
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Reason> {
+        match self {
+            Actor::Player(player) => player.on_eof(now_ns, judging, tally, out),
+            _ => Err("closed by the server".into()),
         }
     }
 

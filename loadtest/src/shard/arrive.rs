@@ -112,8 +112,7 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         let stream = plan.audience.stream_of(index);
         let random = self.prng.next();
         let is_storm = matches!(self.duty, Duty::Storm { .. });
-        let config = Arc::clone(&plan.player_config[stream]);
-        let mut player = Player::new(config, is_storm, random, now);
+        let mut player = Player::new(&plan.watched[stream], is_storm, random, now);
         player.leave_ns = now.saturating_add(plan.arrivals.stay_ns(index));
         self.open(Actor::Player(Box::new(player)), now);
     }
@@ -127,7 +126,7 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
             self.floods += 1;
         }
         let random = self.prng.next();
-        let abuser = Abuser::new(behaviour, &plan.player_config[0], random, now);
+        let abuser = Abuser::new(behaviour, &plan.watched[0], random, now);
         self.tally.note_hostile(behaviour.name(), "opened");
         self.open(Actor::Abuser(Box::new(abuser)), now);
     }
@@ -138,10 +137,19 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
 
     fn open(&mut self, actor: Actor, now: u64) {
         self.tally.counts.started += 1;
-        let (source, addr) = self.plan.target.ends(self.opened);
+        self.connect(actor, now);
+    }
+
+    /// Begins the connection of somebody who is new, or has lost the last one.
+    pub(super) fn connect(&mut self, actor: Actor, now: u64) {
+        let (target, security) = match actor {
+            Actor::Publisher(_) => (&self.plan.publish_target, &self.plan.publish_security),
+            _ => (&self.plan.target, &self.plan.security),
+        };
+        let (source, addr) = target.ends(self.opened);
         self.opened = self.opened.wrapping_add(self.duty.stride());
         let is_plain = matches!(&actor, Actor::Abuser(abuser) if abuser.is_raw());
-        let security = self.plan.security.as_ref().filter(|_| !is_plain);
+        let security = security.as_ref().filter(|_| !is_plain);
         let secure = match security.map(Secure::new).transpose() {
             Ok(secure) => secure.map(Box::new),
             Err(reason) => return self.note_end(actor, &reason),
@@ -157,7 +165,7 @@ impl<I: Io<Lease = NoLease>> Shard<I> {
         if self.entries.len() <= conn.index() {
             self.entries.resize_with(conn.index() + 1, || None);
         }
-        self.entries[conn.index()] = Some(Entry { link, actor, scheduled: false });
+        self.entries[conn.index()] = Some(Entry { link, actor, scheduled_ns: u64::MAX });
         self.schedule(conn);
     }
 }

@@ -59,7 +59,7 @@ impl Gauge {
 
     /// Adds what a player's messages came to.
     pub(super) fn add_accounts(&mut self, player: &Player) {
-        for account in &player.accounts {
+        for account in &player.viewer.accounts {
             self.received += account.received;
             self.lost += account.lost;
             self.duplicated += account.duplicated;

@@ -1,6 +1,7 @@
 //! The program against a small server over real sockets: what it reports of a good one, and whether
 //! it finds what a bad one does.
 
+mod http;
 mod support;
 
 use serde_json::Value;
@@ -295,9 +296,15 @@ fn results_can_be_written_drawn_and_compared() {
 #[test]
 fn what_cannot_be_done_is_a_clear_usage_error() {
     for (flags, word) in [
-        ("tls", "no rtmps:// address"),
-        ("play --url http://127.0.0.1/live", "unknown scheme"),
-        ("play --insecure", "need an rtmps:// address"),
+        ("tls", "no address of TLS"),
+        ("play --url ftp://127.0.0.1/live", "unknown scheme"),
+        ("play --url http://127.0.0.1/live/x", "no stream"),
+        ("play --url ws://127.0.0.1/live/x.m3u8", "not sent by WebSocket"),
+        ("play --publish-url http://127.0.0.1/live/x.flv", "use rtmp"),
+        ("play --publish-url rtmp://192.0.2.1/live", "--i-own-this-network"),
+        ("abuse --url http://127.0.0.1/live/x.flv", "speak RTMP"),
+        ("fetch --url rtmp://127.0.0.1/live", "no http:// address"),
+        ("play --insecure", "need an rtmps://"),
         ("play --url rtmps://127.0.0.1/live --ca /nowhere", "/nowhere"),
         ("play --url rtmps://127.0.0.1/live --tls-name a/b", "no host name"),
         ("play --sources here", "expected addresses"),

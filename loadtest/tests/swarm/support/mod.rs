@@ -2,6 +2,7 @@
 //! connection. It forwards what is published, from the last keyframe on, and can be told to do so
 //! badly, which is what the tests are about.
 
+pub(crate) mod http;
 pub(crate) mod secure;
 
 use rtmp::MessageHeader;
@@ -37,10 +38,10 @@ pub(crate) enum Fault {
     Deaf,
 }
 
-type Message = (MessageHeader, Arc<Vec<u8>>);
+pub(crate) type Message = (MessageHeader, Arc<Vec<u8>>);
 
 #[derive(Default)]
-struct Stream {
+pub(crate) struct Stream {
     /// Sequence headers and metadata.
     preamble: Vec<Message>,
     gop: Vec<Message>,
@@ -91,26 +92,42 @@ impl Stream {
         }
     }
 
+    /// Everything from the last keyframe on, and what follows.
+    pub(crate) fn subscribe(&mut self) -> Receiver<Message> {
+        let (sender, receiver) = channel();
+        for message in self.preamble.iter().chain(&self.gop) {
+            sender.send(message.clone()).unwrap();
+        }
+        self.viewers.push(sender);
+        receiver
+    }
+
     fn forward(&mut self, message: Message) {
         self.viewers.retain(|viewer| viewer.send(message.clone()).is_ok());
         self.gop.push(message);
     }
 }
 
-type Streams = Arc<Mutex<HashMap<String, Stream>>>;
+pub(crate) type Streams = Arc<Mutex<HashMap<String, Stream>>>;
 
 /// Starts a server; it ends with the test's process.
 pub(crate) fn serve(fault: Fault) -> SocketAddr {
+    serve_with(fault).0
+}
+
+/// The same, and the streams it has.
+pub(crate) fn serve_with(fault: Fault) -> (SocketAddr, Streams) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let streams = Streams::default();
+    let held = Arc::clone(&streams);
     thread::spawn(move || {
         for socket in listener.incoming().flatten() {
             let streams = Arc::clone(&streams);
             thread::spawn(move || Connection::new(streams, fault).run(socket));
         }
     });
-    addr
+    (addr, held)
 }
 
 struct Connection {
@@ -208,12 +225,7 @@ impl Connection {
             return self.session.reject_play(msid, PlayError::StreamNotFound, "no such stream");
         };
         self.session.accept_play(msid);
-        let (sender, receiver) = channel();
-        for message in stream.preamble.iter().chain(&stream.gop) {
-            sender.send(message.clone()).unwrap();
-        }
-        stream.viewers.push(sender);
-        self.playing = Some(receiver);
+        self.playing = Some(stream.subscribe());
     }
 
     fn on_media(&mut self, part: &MediaPart<'_>) {
