@@ -198,8 +198,9 @@ impl Reframer {
         (self.has_audio, self.has_video)
     }
 
-    pub(crate) fn counters(&self) -> ReframerCounters {
-        self.counters
+    /// What was lost since the last call.
+    pub(crate) fn take_counters(&mut self) -> ReframerCounters {
+        std::mem::take(&mut self.counters)
     }
 
     /// Gives the ring's memory back.

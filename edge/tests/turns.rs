@@ -7,7 +7,7 @@ use edge::access::Rules;
 use edge::command::{Events, Wake, WorkerHandle, worker_link};
 use edge::config::Config;
 use edge::shared::Shared;
-use edge::worker::{Clocks, Flow, Worker};
+use edge::worker::{Clocks, EntranceUse, Flow, Worker};
 use rtmp::Millis;
 use rtmp::session::{ClientConfig, ClientEvent, ClientRole, ClientSession, MediaKind};
 use uring::sim::{Faults, SimIo, SimNet, SimPeer};
@@ -50,7 +50,7 @@ impl World {
         let shared = Arc::new(Shared::new(1));
         let mut worker = Worker::new(io, port, shared, config, rules, 1, clocks);
         let listened =
-            worker.listen("10.0.0.1:1935".parse().unwrap(), &ListenOptions::default(), false);
+            worker.listen("10.0.0.1:1935".parse().unwrap(), &ListenOptions::default(), EntranceUse::default());
         let handle = seed.with_waker(Arc::new(NobodyWaits));
         let addr = listened.unwrap();
         Self { net, alarm, worker, handle, addr, clients: Vec::new(), turns: 0, _events: events }

@@ -106,6 +106,10 @@ metrics! {
     payload_dropped_bytes: Counter = "ringcast_payload_dropped_bytes";
     /// Messages dropped: the ring was held by slow workers, or video nobody could decode yet.
     messages_dropped: Counter = "ringcast_messages_dropped";
+    /// Messages left out of another framing of a stream (FLV, MP4), because slow viewers hold its ring.
+    framing_dropped: Counter = "ringcast_framing_messages_dropped";
+    /// Times another framing of a stream fell behind the stream's ring and began again at a keyframe.
+    framing_overruns: Counter = "ringcast_framing_overruns";
     /// Timeline repairs: gross timestamp jumps of a publisher made even.
     timestamp_repairs: Counter = "ringcast_timestamp_repairs";
     /// Jumps of a subscriber to a newer keyframe, by reason.

@@ -271,7 +271,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
         }
         if local.players.is_empty() {
-            local.untap(&mut self.arena);
+            local.untap(&mut self.arena, self.port.metrics());
             self.watched.retain(|&stream| stream != play.stream);
             self.note_untapped(play.stream, worker);
             self.forget_stream_if_unneeded(play.stream);

@@ -132,7 +132,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let peer = canonical(connection.peer.ip());
         let client = match &request.forwarded_for {
             Some(list)
-                if self.settings.trusts_proxy(connection.proxy.unwrap_or(connection.peer).ip()) =>
+                if self.settings.trusts_proxy(connection.proxy.as_deref().unwrap_or(&connection.peer).ip()) =>
             {
                 last_untrusted(list, |address| self.settings.trusts_proxy(address)).unwrap_or(peer)
             }

@@ -162,8 +162,17 @@ impl LocalStream {
         self.head
     }
 
+    /// Adds what a framing lost since the last time to the worker's metrics.
+    pub(crate) fn export_framing(&mut self, metrics: &WorkerMetrics) {
+        let Some(reframer) = &mut self.reframer else { return };
+        let lost = reframer.take_counters();
+        metrics.framing_dropped.add(lost.dropped);
+        metrics.framing_overruns.add(lost.overruns);
+    }
+
     /// Lets go of the ring, as the last subscriber has left.
-    pub(crate) fn untap(&mut self, arena: &mut Arena) {
+    pub(crate) fn untap(&mut self, arena: &mut Arena, metrics: &WorkerMetrics) {
+        self.export_framing(metrics);
         self.tap = None;
         self.head = None;
         if let Some(reframer) = self.reframer.take() {

@@ -246,6 +246,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             if let Some(publisher) = &mut local.publisher {
                 publisher.export(self.port.metrics());
             }
+            local.export_framing(self.port.metrics());
         }
     }
 

@@ -143,10 +143,10 @@ fn viewers_are_counted_and_forgotten_after_three_targets() {
     stream.headers(&bench);
     let rendition = bench.open(&stream, &settings());
     stream.play(&mut bench, 4000);
-    assert!(rendition.note_viewer(1, UNIX_MS + bench.now_ms));
-    assert!(rendition.note_viewer(2, UNIX_MS + bench.now_ms));
+    assert!(rendition.note_viewer(1, UNIX_MS + bench.now_ms, None));
+    assert!(rendition.note_viewer(2, UNIX_MS + bench.now_ms, None));
     stream.play(&mut bench, 4000);
-    assert!(!rendition.note_viewer(2, UNIX_MS + bench.now_ms));
+    assert!(!rendition.note_viewer(2, UNIX_MS + bench.now_ms, None));
     assert_eq!((rendition.viewers(), bench.metrics.viewers.value()), (2, 2));
     stream.play(&mut bench, 4000);
     assert_eq!((rendition.viewers(), bench.metrics.viewers.value()), (1, 1));
