@@ -49,8 +49,11 @@ impl World {
         let alarm = net.io(IoConfig { recv_buffers: 2, ..IoConfig::default() }).unwrap();
         let shared = Arc::new(Shared::new(1));
         let mut worker = Worker::new(io, port, shared, config, rules, 1, clocks);
-        let listened =
-            worker.listen("10.0.0.1:1935".parse().unwrap(), &ListenOptions::default(), EntranceUse::default());
+        let listened = worker.listen(
+            "10.0.0.1:1935".parse().unwrap(),
+            &ListenOptions::default(),
+            EntranceUse::default(),
+        );
         let handle = seed.with_waker(Arc::new(NobodyWaits));
         let addr = listened.unwrap();
         Self { net, alarm, worker, handle, addr, clients: Vec::new(), turns: 0, _events: events }

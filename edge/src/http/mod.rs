@@ -116,13 +116,15 @@ pub(crate) enum Late {
 
 /// What the first bytes of a live stream depend on.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct ViewerStart {
+pub(crate) struct ViewerStart<'a> {
     /// The viewer has not been sent anything of this stream.
     pub(crate) is_first: bool,
     /// Whether sound and pictures were seen, if that is known.
     pub(crate) tracks: Option<(bool, bool)>,
     /// Where on the stream's timeline it begins, in milliseconds.
     pub(crate) timestamp: u32,
+    /// The time, as in a head.
+    pub(crate) date: &'a str,
 }
 
 /// A whole answer.
@@ -293,7 +295,7 @@ impl HttpSession {
     // Answering.
 
     /// Queues a whole answer. An error that leaves the request unread ends the connection.
-    pub(crate) fn answer(&mut self, answer: &Answer<'_>, now: Millis) {
+    pub(crate) fn answer(&mut self, answer: &Answer<'_>, date: &str, now: Millis) {
         let is_head =
             self.asked.as_ref().is_some_and(|asked| asked.request.method == http1::Method::Head);
         self.keep_alive &= self.asked.is_some();
@@ -301,13 +303,15 @@ impl HttpSession {
             204 | 304 => Length::None,
             _ => Length::Known(answer.body.len() as u64),
         };
+        let extra: Vec<(&str, &str)> =
+            [("Date", date)].into_iter().chain(answer.extra.iter().copied()).collect();
         let head = Head {
             status: answer.status,
             content_type: answer.content_type,
             length,
             keep_alive: self.keep_alive,
             cache_control: answer.cache_control,
-            extra: answer.extra,
+            extra: &extra,
         };
         head.write(&mut self.replies);
         self.status = answer.status;
@@ -384,12 +388,12 @@ impl HttpSession {
     /// not taken what was queued before.
     pub(crate) fn write_preamble(
         &mut self,
-        start: &ViewerStart,
+        start: &ViewerStart<'_>,
         selection: Selection,
         blob: Option<&[u8]>,
     ) -> bool {
         if start.is_first && !self.framing.is_websocket() {
-            self.write_live_head();
+            self.write_live_head(start.date);
         }
         let blob = blob.unwrap_or_default();
         match self.framing {
@@ -402,15 +406,15 @@ impl HttpSession {
     }
 
     /// Answers what a live stream would be answered with, without the stream.
-    pub(crate) fn answer_live_head(&mut self, framing: FramingKind, now: Millis) {
+    pub(crate) fn answer_live_head(&mut self, framing: FramingKind, date: &str, now: Millis) {
         self.framing = self.understood(framing);
-        self.write_live_head();
+        self.write_live_head(date);
         self.keep_alive = false;
         self.state = State::Responding;
         self.since = now;
     }
 
-    fn write_live_head(&mut self) {
+    fn write_live_head(&mut self, date: &str) {
         self.status = 200;
         let length = match self.framing.wrap() {
             Wrap::Chunk => Length::Chunked,
@@ -422,7 +426,7 @@ impl HttpSession {
             length,
             keep_alive: false,
             cache_control: "no-store",
-            extra: &[],
+            extra: &[("Date", date)],
         }
         .write(&mut self.replies);
     }
@@ -430,7 +434,7 @@ impl HttpSession {
     fn write_flv_start(
         &mut self,
         wrap: Wrap,
-        start: &ViewerStart,
+        start: &ViewerStart<'_>,
         selection: Selection,
         blob: &[u8],
     ) {

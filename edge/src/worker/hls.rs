@@ -145,11 +145,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let unix_ms = (self.clocks.unix_s)() * 1_000;
         let is_new = rendition.note_viewer(token, unix_ms, place);
         let Some(connection) = self.connection(index) else { return };
+        let client = connection.session.http().and_then(|session| Some(session.asked()?.client));
         connection.role = Role::Subscriber;
         let path = &rendition.key().path;
         if is_new {
             tracing::info!(event = "play", conn = %connection.id, peer = %connection.peer,
-                stream = %path, result = "accepted", protocol = "hls",
+                client = client.map(tracing::field::display), stream = %path,
+                result = "accepted", protocol = "hls",
                 session = format_args!("{token:016x}"));
             self.port.metrics().plays.of(PlayResult::Accepted).increment();
             self.port.metrics().connections_total.of(Role::Subscriber).increment();

@@ -3,7 +3,8 @@
 //! A live viewer is a subscriber like any other, of a stream in another framing; everything from the join on is
 //! the code of RTMP players. What differs stands here: how it asks, and how it is told no.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
 
 use http1::{HttpError, Method, Request, websocket};
 use live::path::resolve;
@@ -132,7 +133,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let peer = canonical(connection.peer.ip());
         let client = match &request.forwarded_for {
             Some(list)
-                if self.settings.trusts_proxy(connection.proxy.as_deref().unwrap_or(&connection.peer).ip()) =>
+                if self
+                    .settings
+                    .trusts_proxy(connection.proxy.as_deref().unwrap_or(&connection.peer).ip()) =>
             {
                 last_untrusted(list, |address| self.settings.trusts_proxy(address)).unwrap_or(peer)
             }
@@ -172,8 +175,19 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     pub(super) fn answer(&mut self, index: usize, answer: &Answer<'_>) {
         let now = self.now;
         self.port.metrics().http_answers.of(HttpResult::of(answer.status)).increment();
-        if let Some(session) = self.http(index) {
-            session.answer(answer, now);
+        self.renew_date();
+        let connection = self.connections.get_mut(index).and_then(Option::as_deref_mut);
+        if let Some(session) = connection.and_then(|connection| connection.session.http()) {
+            session.answer(answer, &self.date.1, now);
+        }
+    }
+
+    /// Writes the date of heads anew if it is another second.
+    pub(super) fn renew_date(&mut self) {
+        let unix_s = (self.clocks.unix_s)();
+        if self.date.0 != unix_s {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(unix_s);
+            self.date = (unix_s, httpdate::fmt_http_date(time));
         }
     }
 
@@ -251,12 +265,24 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 let now = self.now;
                 if self.shared.registry.phase(&grant.path) == StreamPhase::Waiting {
                     self.answer(index, &Answer::text(404, "nobody publishes this stream"));
-                } else if let Some(session) = self.http(index) {
-                    session.answer_live_head(framing, now);
+                    return;
+                }
+                self.renew_date();
+                let connection = self.connections.get_mut(index).and_then(Option::as_deref_mut);
+                if let Some(session) = connection.and_then(|c| c.session.http()) {
+                    session.answer_live_head(framing, &self.date.1, now);
                     self.port.metrics().http_answers.of(HttpResult::Ok).increment();
                 }
             }
             Route::Live { framing, .. } => {
+                let client = SocketAddr::new(asked.client, 0);
+                // From here on the connection is this viewer's alone, whoever carries it.
+                let peer = self.connection(index).map(|connection| connection.peer);
+                if peer.is_some_and(|peer| canonical(peer.ip()) != client.ip())
+                    && !self.speak_for(index, client)
+                {
+                    return;
+                }
                 if let Some(session) = self.http(index) {
                     session.begin_live(framing);
                 }

@@ -534,6 +534,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         self.stop_play(index, msid);
+        if framing != FramingKind::Rtmp {
+            self.renew_date();
+        }
         // The entry's own text: a copy for each player would stay for as long as it watches.
         let Some(path) = self.streams.get(stream).map(|local| local.entry.path().clone()) else {
             return;

@@ -11,6 +11,7 @@ use crate::command::{
     StreamShare, StreamState,
 };
 use crate::connection::Session;
+use crate::hls::Rendition;
 use crate::metrics::CloseReason;
 use crate::registry::StreamPhase;
 
@@ -79,7 +80,27 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 page.shares.push(self.stream_share(local));
             }
         }
+        if page.next.is_none() && self.index == 0 {
+            page.shares.extend(self.hls_shares());
+        }
         page
+    }
+
+    /// Viewers of HLS, who belong to no worker: the first one tells of them.
+    fn hls_shares(&self) -> impl Iterator<Item = StreamShare> {
+        let watched = |rendition: std::sync::Arc<Rendition>| {
+            let subscribers = rendition.viewers() as u64;
+            let path = &rendition.key().path;
+            (subscribers > 0).then(|| StreamShare {
+                vhost: path.vhost().to_owned(),
+                app: path.app().to_owned(),
+                name: path.name().to_owned(),
+                subscribers,
+                bytes_out: 0,
+                lag_ms_max: 0,
+            })
+        };
+        self.shared.hls.renditions().into_iter().filter_map(watched)
     }
 
     /// The stream as its home sees it: the worker of its publisher, of its grace period, or, for a

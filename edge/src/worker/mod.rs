@@ -147,6 +147,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     views_waiting: Vec<usize>,
     /// When they are looked at next.
     views_at: Millis,
+    /// The date of heads, and the Unix second it is of.
+    date: (u64, String),
     /// Connections with a pending publish.
     claims: Vec<usize>,
     /// Requests for takeovers this worker has looked at.
@@ -219,6 +221,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             catching_up: VecDeque::new(),
             views_waiting: Vec::new(),
             views_at: now,
+            date: (0, httpdate::fmt_http_date(std::time::SystemTime::UNIX_EPOCH)),
             claims: Vec::new(),
             takeovers_seen: 0,
             now,

@@ -313,7 +313,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }),
             Session::Http(session) => {
                 let tracks = stream.reframer.as_ref().map(|reframer| reframer.tracks());
-                let start = ViewerStart { is_first, tracks, timestamp: join.timestamp };
+                let date = &self.date.1;
+                let start = ViewerStart { is_first, tracks, timestamp: join.timestamp, date };
                 session.write_preamble(&start, play.subscriber.selection(), blob)
             }
             Session::Unknown => true,

@@ -81,7 +81,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     /// A trusted proxy speaks for `client`: limits, access and logs see that address from now on.
-    fn speak_for(&mut self, index: usize, client: SocketAddr) -> bool {
+    pub(super) fn speak_for(&mut self, index: usize, client: SocketAddr) -> bool {
         let Some(connection) = self.connection(index) else { return false };
         connection.proxy = Some(Box::new(connection.peer));
         self.count_as(index, client)
