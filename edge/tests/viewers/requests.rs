@@ -149,3 +149,20 @@ fn the_rtmp_port_serves_no_http() {
     viewer.wait_end();
     assert_eq!(viewer.response().unwrap().status, 404);
 }
+
+#[test]
+fn a_viewer_behind_a_trusted_proxy_is_known_by_its_own_address() {
+    let settings = "[listen]\nproxy_from = \"127.0.0.0/8\"\n[defaults]\nhttp_wait_ms = 200\n";
+    let server = Server::start(ONE, settings);
+    // What stands left of the nearest stranger is the stranger's word.
+    let fields = "X-Forwarded-For: 198.51.100.1, 203.0.113.9, 127.0.0.7\r\n";
+    let viewer = Viewer::ask(server.http, "GET", "/live/cam.flv", "h", fields);
+    assert_eq!(viewer.wait_response().status, 404);
+    assert_eq!(server.events("play")[0]["peer"], "203.0.113.9:0");
+
+    let server = Server::start(ONE, "[defaults]\nhttp_wait_ms = 200\n");
+    let viewer = Viewer::ask(server.http, "GET", "/live/cam.flv", "h", fields);
+    assert_eq!(viewer.wait_response().status, 404);
+    let peer = server.events("play")[0]["peer"].as_str().unwrap().to_owned();
+    assert!(peer.starts_with("127.0.0.1:"), "nobody's word is taken unasked: {peer}");
+}
