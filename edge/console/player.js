@@ -2,8 +2,8 @@
  * Plays one address in a video element: fragmented MP4 over WebSocket by Media Source, or HLS where the browser
  * has its own.
  *
- * Keeps near the live edge and the buffer bounded; comes again when the connection ends. A WebSocket that is
- * refused tells a page nothing, so the same address is then asked by plain HTTP, whose answer holds the reason.
+ * Keeps near the live edge and the buffer bounded; comes again when the connection ends. Why a WebSocket was
+ * refused is asked by plain HTTP of the same address: a page sees no more of it than a cut reason, or nothing.
  *
  * ```text
  *   idle ─► connecting ─► waiting ─► playing ◄─► stalled
@@ -31,6 +31,8 @@ const QUEUE_BYTES_MAX = 24 * 1024 * 1024;
 const APPEND_BYTES_MAX = 2 * 1024 * 1024;
 /** Without a byte for so long the connection counts as lost. */
 const SILENCE_MS_MAX = 20_000;
+/** Close code of a WebSocket whose viewer is refused. */
+const REFUSED_CODE = 1008;
 const RETRY_MS = [1_000, 2_000, 4_000, 8_000];
 const PROBE_MS_MAX = 5_000;
 const REFUSAL_CHARS_MAX = 300;
@@ -230,8 +232,8 @@ export class Player {
     }, { signal });
     socket.addEventListener('message', (event) => this.onMessage(event.data), { signal });
     socket.addEventListener('close', (event) => {
-      if (wasOpen) this.retry(event.reason ? `the server says: ${event.reason}` : 'the stream has ended');
-      else void this.askWhy(url, signal);
+      if (!wasOpen || event.code === REFUSED_CODE) void this.askWhy(url, signal);
+      else this.retry(event.reason || 'the connection was lost');
     }, { signal });
   }
 

@@ -7,18 +7,22 @@ import { badge, cell, row, table } from './parts.js';
 /** @typedef {import('../metrics.js').Sample} Sample */
 
 /** Values of labels that tell of success. */
-const GOOD = ['accepted', 'resumed', 'takeover', 'waiting', 'success'];
+const GOOD = ['accepted', 'resumed', 'takeover', 'waiting', 'success', '101', '2xx', '3xx'];
 
 /** What is counted, by heading; every label value of a counter is a line, those of success left out. */
 const GROUPS = /** @type {const} */ ([
   ['Refused', [
     ['ringcast_access_denied_total', 'denied'], ['ringcast_publish_total', 'publish'], ['ringcast_play_total', 'play'],
+    ['ringcast_http_answers_total', 'HTTP'], ['ringcast_hls_refused_total', 'HLS, a bound was met'],
     ['ringcast_hook_questions_refused_total', 'hook questions, queue full'],
   ]],
   ['Dropped and repaired', [
     ['ringcast_messages_dropped_total', 'messages dropped'], ['ringcast_payload_dropped_bytes_total', 'bytes dropped'],
     ['ringcast_timestamp_repairs_total', 'timestamp repairs'], ['ringcast_subscriber_skips_total', 'viewer skips'],
     ['ringcast_sends_blocked_total', 'sends that found the socket full'],
+    ['ringcast_hls_overruns_total', 'HLS fell out of the ring'],
+    ['ringcast_hls_segments_forgotten_total', 'HLS segments given up early'],
+    ['ringcast_hls_forced_cuts_total', 'HLS segments without a keyframe'],
     ['ringcast_log_dropped_lines_total', 'log lines lost'], ['ringcast_events_dropped_total', 'worker events lost'],
   ]],
   ['Connections ended', [['ringcast_disconnects_total', '']]],
@@ -154,7 +158,7 @@ class CounterTable {
     const lines = new Map();
     for (const [name, title] of this.metrics) {
       for (const sample of counters.named(name)) {
-        if (sample.value === 0 || GOOD.includes(sample.labels['result'] ?? '')) continue;
+        if (sample.value === 0 || GOOD.includes(sample.labels['result'] ?? sample.labels['status'] ?? '')) continue;
         const labels = Object.entries(sample.labels).filter(([label]) => label !== 'worker').map(([, value]) => value);
         const text = [title, labels.join(', ').replaceAll('_', ' ')].filter((part) => part !== '').join(': ');
         const line = lines.get(text) ?? { text, total: 0, recent: 0 };

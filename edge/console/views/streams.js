@@ -24,8 +24,8 @@ export class StreamsView {
     this.title = 'Streams';
     this.rowsMax = ROWS_STEP;
     this.tiles = [
-      new Tile('Streams'), new Tile('Publishers'), new Tile('Viewers', 'viewers'), new Tile('In', 'rate'),
-      new Tile('Out', 'rate'), new Tile('Busiest worker', 'busy'),
+      new Tile('Streams'), new Tile('Publishers'), new Tile('Viewers', 'viewers'), new Tile('HLS viewers'),
+      new Tile('In', 'rate'), new Tile('Out', 'rate'), new Tile('Busiest worker', 'busy'),
     ];
     this.filter = h('input', {
       id: 'stream-filter', type: 'search', placeholder: 'name, app, vhost, codec, publisher', autocomplete: 'off',
@@ -72,10 +72,12 @@ export class StreamsView {
   updateTiles() {
     const { status } = this.store;
     if (!status) return;
-    const [streams, publishers, viewers, ingress, egress, busy] = this.tiles;
+    const [streams, publishers, viewers, hls, ingress, egress, busy] = this.tiles;
+    const [hlsViewers] = this.store.counters.named('ringcast_hls_viewers');
     streams?.set(number(status.streams));
     publishers?.set(number(status.publishers));
     viewers?.set(number(status.subscribers), this.store.viewers.values);
+    hls?.set(number(hlsViewers?.value));
     ingress?.set(bitrate(this.store.ingress.values.at(-1)), this.store.ingress.values);
     egress?.set(bitrate(this.store.egress.values.at(-1)), this.store.egress.values);
     busy?.set(percent(this.store.busy.values.at(-1) ?? 0), this.store.busy.values);

@@ -113,6 +113,13 @@ fn limits(control: &Control, resident_bytes: u64) -> Vec<Limit> {
             Some("limits.streams_max"),
         ),
     ];
+    limits.push(Limit {
+        name: "memory for HLS",
+        used: control.packaging.bytes.value(),
+        max: config.limits.hls_bytes_max,
+        unit: Unit::Bytes,
+        setting: Some("limits.hls_bytes_max"),
+    });
     // Counting them one by one would cost as much as there are; kernels since 6.2 tell the number.
     let files = std::fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len());
     if files > 0 {

@@ -29,7 +29,15 @@ impl Server {
     /// Starts the server with `flags` on ports chosen by the kernel and waits until it is ready.
     pub(crate) fn start(scratch: &Scratch, flags: &[&str]) -> Self {
         let mut running = Program::new(env!("CARGO_BIN_EXE_ringcast"), scratch, "ringcast")
-            .args(["serve", "--rtmp", "127.0.0.1:0", "--http", "off", "--admin", "127.0.0.1:0"])
+            .args([
+                "serve",
+                "--rtmp",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+            ])
             .args(flags)
             .start_piped();
         let stdout = running.child.stdout.take().expect("stdout is piped");
