@@ -68,7 +68,7 @@ export class Graph {
     const peak = Math.max(0, ...values);
     const top = niceTop(Math.max(peak, least));
     this.value.textContent = now === undefined ? '–' : this.format(now);
-    this.top.textContent = `top ${this.format(top)}`;
+    this.top.textContent = now === undefined ? '' : `top ${this.format(top)}`;
     const low = values.length > 0 ? Math.min(...values) : 0;
     this.canvas.setAttribute('aria-label', now === undefined ? `${this.title}: nothing yet` :
       `${this.title} of the last two minutes: now ${this.format(now)}, between ${this.format(low)} and ` +

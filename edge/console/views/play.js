@@ -147,6 +147,7 @@ class StreamPage {
     this.asking = false;
     /** @type {string | null} */
     this.playing = null;
+    this.wasForbidden = false;
 
     this.state = h('span');
     this.why = h('p', { class: 'why' });
@@ -206,11 +207,15 @@ class StreamPage {
       setText(this.why, store.status ? 'There is no such stream now. It is played as soon as somebody publishes it.' :
         'Asking the server…');
       for (const graph of Object.values(this.graphs)) graph.draw([]);
-      fill(this.facts);
+      fill(this.facts, h('dt', {}, 'Nothing is published.'));
+      this.facts.dataset.names = '';
     }
     this.kickButton.hidden = !stream?.publisher;
     const target = this.target;
-    this.banRows.update(store.forbids.filter((ban) => ban.target === target));
+    const bans = store.forbids.filter((ban) => ban.target === target);
+    this.banRows.update(bans);
+    if (this.wasForbidden && bans.length === 0) this.screen.retry();
+    this.wasForbidden = bans.length > 0;
     this.updateDomains();
     if (store.server && Date.now() - this.askedAt > ADDRESSES_MS) void this.ask();
     this.clients.update();
