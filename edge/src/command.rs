@@ -234,6 +234,10 @@ pub struct StreamInfo {
     pub retained_bytes: u64,
     /// Stream time the ring retains, in milliseconds.
     pub retained_ms: u64,
+    /// Timestamp jumps of the present publisher that were made even.
+    pub timestamp_repairs: u64,
+    /// Messages of the present publisher that were dropped.
+    pub messages_dropped: u64,
     /// The present publisher.
     pub publisher: Option<PublisherInfo>,
 }
@@ -264,6 +268,8 @@ impl StreamInfo {
             lag_ms_max: 0,
             retained_bytes: 0,
             retained_ms: 0,
+            timestamp_repairs: 0,
+            messages_dropped: 0,
             publisher: None,
         }
     }

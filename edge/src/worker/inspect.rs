@@ -136,6 +136,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             lag_ms_max: 0,
             retained_bytes: 0,
             retained_ms: 0,
+            timestamp_repairs: 0,
+            messages_dropped: 0,
             publisher: None,
         };
         let Some(publisher) = &local.publisher else { return Some(info) };
@@ -156,6 +158,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         info.audio_bitrate_bps = rates.audio_bps;
         info.gop_ms = writer.meter().last_gop().map(|gop| u64::from(gop.ms));
         info.bytes_in = writer.counters().payload_bytes - publisher.at_begin.payload_bytes;
+        let (counted, begin) = (writer.counters(), &publisher.at_begin);
+        info.timestamp_repairs = counted.timestamp_repairs.saturating_sub(begin.timestamp_repairs);
+        info.messages_dropped = counted.dropped().saturating_sub(begin.dropped());
         info.retained_bytes = writer.writer().retained_bytes();
         info.retained_ms = writer.retained_ms();
         let connection = self.connections.get(publisher.conn).and_then(Option::as_deref);
