@@ -5,7 +5,7 @@ use std::io;
 
 use crate::clock::Clock;
 use crate::work::{
-    amf0, chunk_reader, chunk_writer, echo, fan_out, floor, gop_join, handshake, publish,
+    amf0, chunk_reader, chunk_writer, echo, fan_out, floor, gop_join, handshake, packaging, publish,
 };
 
 /// How large a case is built.
@@ -162,6 +162,20 @@ static CATALOGUE: &[Case] = &[
     memory("ring_publish", "message", 0xe8aa_3f41_6130_858f, publish::build_ring),
     copying(1.0, memory("publish", "message", 0x7404_da52_219b_20a4, publish::build_publisher)),
     memory("gop_join", "join", 0x210f_4032_26e2_ea3b, gop_join::build),
+    copying(
+        2.2,
+        allocating(
+            1,
+            memory("packaging/fmp4", "message", 0xe4f4_86fe_2e3b_c060, packaging::build_fmp4),
+        ),
+    ),
+    copying(
+        2.2,
+        allocating(
+            1,
+            memory("packaging/ts", "message", 0xccf8_8f51_db00_6ea0, packaging::build_ts),
+        ),
+    ),
     copying(1.0, memory("fan_out/1", "send", 0x1bcd_62ae_bb3d_b706, fan_out::build::<1>)),
     copying(0.11, memory("fan_out/100", "send", 0x535e_4fcb_36be_8f3b, fan_out::build::<100>)),
     copying(0.01, memory("fan_out/10000", "send", 0x1063_83cb_194c_c303, fan_out::build::<10_000>)),

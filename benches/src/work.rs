@@ -9,5 +9,6 @@ pub mod fan_out;
 pub mod floor;
 pub mod gop_join;
 pub mod handshake;
+pub mod packaging;
 pub mod publish;
 pub mod rig;

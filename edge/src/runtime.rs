@@ -365,3 +365,20 @@ fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Events;
+
+    #[test]
+    fn a_panic_of_a_thread_beside_the_workers_is_reported_with_its_name() {
+        let (sink, events) = Events::channel();
+        let thread = spawn_guarded("storage", 2, sink, || panic!("out of ink")).unwrap();
+        thread.join().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let reported = runtime.block_on(events.next());
+        let Event::Failed { worker: 2, message } = reported else { panic!("{reported:?}") };
+        assert_eq!(message, "the storage thread panicked: out of ink");
+    }
+}

@@ -1,8 +1,10 @@
 //! The packager without sockets and threads: rings filled by the publisher's own code, time as a number.
 
 mod bounds;
+mod cost;
 mod folder;
 mod life;
+mod oracle;
 mod playing;
 
 use std::sync::Arc;
