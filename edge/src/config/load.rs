@@ -466,6 +466,12 @@ impl Loader {
             );
             self.relation_problem(section, ["lag_ms_max", "retention_ms"], message);
         }
+        let (part, segment) = (settings.hls_part_ms, settings.hls_segment_ms);
+        if part > segment {
+            let message =
+                format!("hls_part_ms ({part}) exceeds hls_segment_ms ({segment}) in [{section}]");
+            self.relation_problem(section, ["hls_part_ms", "hls_segment_ms"], message);
+        }
         if let FlushPolicy::Window { ms } = settings.flush
             && u32::from(ms) > settings.flush_ms_max
         {

@@ -225,7 +225,7 @@ sections! {
         hls_low_latency: bool = true, "", "true or false", Live;
         /// What segments are made of: fragmented MP4, or MPEG-TS (H.264, H.265; AAC, MP3 only). "auto" is
         /// fragmented MP4. A request can ask for the other one by container=ts or container=fmp4.
-        /// Cost: both are made while both are watched. MPEG-TS is 3 to 10 % larger.
+        /// Cost: both are made while both are watched. MPEG-TS is larger: 3 % at 5 Mbit/s, 13 % at 0.4.
         hls_container: HlsContainer = HlsContainer::Auto, "", "\"auto\", \"ts\" or \"fmp4\"", Live;
         /// Bytes one packaged stream may hold; older segments go first, then the open one is cut without a
         /// keyframe. Should be four segments at least.
