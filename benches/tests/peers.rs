@@ -15,7 +15,9 @@ const RESULT: &str = r#"{"metrics": {
  "cpu_s_per_gb": 0.5, "cpu_percent_per_1000": 16, "cpu_percent_total": 16,
  "server_cpu_percent": 15, "ksoftirqd_percent": 1, "own_cpu_percent_max": OWN,
  "joined": JOINED, "bitrate_kbps_p1": 2600, "latency_before_ms_p99": 1.5,
- "latency_during_ms_p99": 2.5, "storm_first_keyframe_ms_p99": 9, "tls_ms_p99": 3},
+ "latency_during_ms_p99": 2.5, "storm_first_keyframe_ms_p99": 9, "tls_ms_p99": 3,
+ "requests": 10, "received_bytes": 65000, "requests_per_core_s": 900, "published": 3,
+ "glass_to_glass_ms_p99": 800},
  "samples": [
  {"playing": 5, "steady": true, "publishing": 20, "seconds": 1, "latency_ms_p99": 2,
   "flush_widened_ms": 8, "server_cpu_percent": 10, "own_cpu_percent": [10, 20]},
@@ -70,7 +72,8 @@ fn read_table(file: &Path) -> toml::Table {
     fs::read_to_string(file).unwrap().parse().unwrap()
 }
 
-const READY: &str = "ready rtmp=127.0.0.1:7 rtmps=127.0.0.1:8 http=off admin=127.0.0.1:9 workers=1";
+const READY: &str =
+    "ready rtmp=127.0.0.1:7 rtmps=127.0.0.1:8 http=127.0.0.1:10 admin=127.0.0.1:9 workers=1";
 
 #[test]
 fn the_short_form_has_a_row_of_every_mode() {
@@ -79,8 +82,9 @@ fn the_short_form_has_a_row_of_every_mode() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let results = made.results();
-    let modes = ["players", "fan_in", "storm", "stalled", "capacity", "ramp", "scaling", "rtmps"];
-    for mode in modes {
+    let first = ["players", "fan_in", "storm", "stalled", "capacity", "ramp", "scaling", "rtmps"];
+    let viewers = ["http", "hls", "ll-hls", "packaging"];
+    for mode in first.into_iter().chain(viewers) {
         let rows = results[mode].as_array().unwrap();
         assert!(!rows.is_empty() && rows.iter().all(|row| row.get("error").is_none()), "{mode}");
     }
@@ -94,6 +98,11 @@ fn the_short_form_has_a_row_of_every_mode() {
     assert_eq!(results["ramp"][1]["load"].as_integer(), Some(9));
     assert_eq!(results["rtmps"][0]["tls_ms_p99"].as_float(), Some(3.0));
     assert_eq!(results["capacity"][0]["load"].as_integer(), Some(20));
+    let number = |mode: &str, line: usize, name: &str| results[mode][line][name].as_float();
+    assert_eq!(number("http", 1, "cpu_x_rtmp"), Some(1.0));
+    assert_eq!(number("hls", 0, "kb_per_request"), Some(6.5));
+    assert_eq!(number("ll-hls", 1, "glass_to_glass_ms_p99"), Some(800.0));
+    assert_eq!(number("packaging", 2, "packaging_percent_per_stream"), Some(0.0));
 }
 
 #[test]
@@ -110,6 +119,23 @@ fn each_mode_asks_the_generator_for_its_load() {
     assert!(asked.contains("--metrics=http://127.0.0.1:9/metrics"), "{asked}");
     let secure = line("rtmps://127.0.0.1:8/live");
     assert!(secure.contains("--insecure") && secure.contains("--players=30 "), "{asked}");
+}
+
+#[test]
+fn viewers_over_http_publish_by_rtmp() {
+    let made = Made::new(READY, 20);
+    made.compare("--only http,hls,ll-hls,packaging --players 30 --rounds 1 --watchers 400");
+    let asked = made.asked();
+    let line = |word: &str| asked.lines().find(|line| line.contains(word)).unwrap_or_default();
+    for (word, flags) in [
+        ("--url http://127.0.0.1:10/live/x.flv", "--players=30 "),
+        ("--url ws://127.0.0.1:10/live/x.flv", "--publish-url=rtmp://127.0.0.1:7/live/x"),
+        ("--hls=hint", "--url http://127.0.0.1:10/live/x.m3u8"),
+        ("fetch", "--parallel=16 --publish"),
+        ("--streams=50", "publish"),
+    ] {
+        assert!(line(word).contains(flags), "{word}: {asked}");
+    }
 }
 
 #[test]

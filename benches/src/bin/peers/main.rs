@@ -22,6 +22,7 @@ mod results;
 mod row;
 mod servers;
 mod table;
+mod viewers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ Examples:
   benches/peers                                      players and fan-in: about 8 minutes
   benches/peers --only storm,stalled,ramp            other questions, one or more
   benches/peers --only rtmps --players 100,500       what TLS costs
+  benches/peers --only http,hls,ll-hls,packaging --flush frame    viewers over HTTP
   benches/peers --players 1000 --rounds 3 --seconds 20 --out benches/results/peers.toml
   benches/peers --peer srs,rtmp://127.0.0.1:1936/live,4711    a server that is running already
   benches/peers --smoke                              short form for CI: three minutes, no times judged
@@ -67,6 +69,14 @@ enum Mode {
     Scaling,
     /// Players over TLS
     Rtmps,
+    /// Viewers by HTTP-FLV and WebSocket next to players by RTMP
+    Http,
+    /// Segments a core serves, next to nginx with the same bytes as files
+    Hls,
+    /// Glass to glass in parts of 200 ms
+    LlHls,
+    /// What a packaged stream costs
+    Packaging,
 }
 
 impl Mode {
@@ -215,6 +225,18 @@ impl Args {
                 servers.retain(|server| server.is_started_here() || server.is_tls());
                 return servers;
             }
+            Mode::Http => return vec![Server::ringcast_http(program, flush, &[])],
+            Mode::Hls => {
+                let always = ("RINGCAST_DEFAULTS_HLS_START", "always");
+                let settings = [always, ("RINGCAST_DEFAULTS_HLS_SEGMENT_MS", "1000")];
+                return vec![Server::ringcast_http(program, flush, &settings)];
+            }
+            Mode::LlHls => {
+                let settings = [("RINGCAST_DEFAULTS_HLS_PART_MS", "200")];
+                return vec![Server::ringcast_http(program, flush, &settings)];
+            }
+            // The servers it compares are its own (`packaged`).
+            Mode::Packaging => return vec![Server::ringcast_http(program, flush, &[])],
             _ => {
                 let mut servers = vec![Server::ringcast(program, flush)];
                 if !self.no_nginx {
@@ -230,6 +252,19 @@ impl Args {
             servers.truncate(if mode == Mode::Storm { 2 } else { 1 });
         }
         servers
+    }
+
+    /// Ringcast that packages nothing, and everything in each container.
+    fn packaged(&self) -> Vec<(&'static str, Server)> {
+        let with =
+            |settings: &[_]| Server::ringcast_http(&self.ringcast, self.first_flush(), settings);
+        let always = ("RINGCAST_DEFAULTS_HLS_START", "always");
+        let container = |name| ("RINGCAST_DEFAULTS_HLS_CONTAINER", name);
+        vec![
+            ("not packaged", with(&[])),
+            ("fmp4", with(&[always, container("fmp4")])),
+            ("ts", with(&[always, container("ts")])),
+        ]
     }
 
     fn servers(&self) -> Vec<Server> {
@@ -323,7 +358,8 @@ impl Bench {
     /// The modes that make lines.
     fn other(&mut self, args: &Args, mode: Mode, round: u32) {
         let sizes = args.sizes();
-        let loads = if mode == Mode::Rtmps { args.players.clone() } else { vec![0] };
+        let has_loads = matches!(mode, Mode::Rtmps | Mode::Http);
+        let loads = if has_loads { args.players.clone() } else { vec![0] };
         for (load, server) in
             loads.iter().flat_map(|load| args.servers_of(mode).into_iter().map(|one| (*load, one)))
         {
@@ -349,6 +385,10 @@ impl Bench {
                 Mode::Ramp => context.ramp(&server),
                 Mode::Scaling => vec![context.scaling(&server)],
                 Mode::Rtmps => vec![context.rtmps(&server, load)],
+                Mode::Http => context.http(&server, load),
+                Mode::Hls => context.hls(&server, !args.no_nginx),
+                Mode::LlHls => context.ll_hls(&server),
+                Mode::Packaging => context.packaging(&args.packaged()),
                 Mode::Players | Mode::FanIn => unreachable!("they have rows of their own"),
             };
             let error = lines.iter().find_map(|line| line.outcome.as_ref().err());

@@ -53,6 +53,10 @@ pub(crate) struct Sizes {
     pub(crate) seconds: u32,
     /// Seconds of calm around a disturbance.
     pub(crate) calm_s: u32,
+    /// Connections that ask for segments.
+    pub(crate) fetchers: u32,
+    /// Streams that are packaged.
+    pub(crate) streams: u32,
 }
 
 impl Sizes {
@@ -68,6 +72,8 @@ impl Sizes {
             ramp_s: 40,
             seconds,
             calm_s: CALM_S,
+            fetchers: 16,
+            streams: 50,
         }
     }
 
@@ -83,6 +89,8 @@ impl Sizes {
             ramp_s: 4,
             seconds: 2,
             calm_s: 2,
+            fetchers: 2,
+            streams: 3,
         }
     }
 }
@@ -99,7 +107,12 @@ pub(crate) struct Context<'c> {
 
 impl Context<'_> {
     /// Starts a server, runs swarm against it and stops it.
-    fn run(&self, server: &Server, seconds: u32, flags: &[String]) -> Result<(Value, f64), String> {
+    pub(crate) fn run(
+        &self,
+        server: &Server,
+        seconds: u32,
+        flags: &[String],
+    ) -> Result<(Value, f64), String> {
         let running = server.start(self.cpu)?;
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let outcome = self.swarm.run(&running, seconds, &flags);
@@ -107,7 +120,7 @@ impl Context<'_> {
         outcome
     }
 
-    fn stream(&self, players: u32, lead_s: f64) -> Vec<String> {
+    pub(crate) fn stream(&self, players: u32, lead_s: f64) -> Vec<String> {
         let rates = &self.swarm.rates;
         vec![
             "play".into(),
@@ -329,7 +342,7 @@ impl Context<'_> {
     }
 }
 
-fn line_of(
+pub(crate) fn line_of(
     mode: &'static str,
     server: &Server,
     load: u32,

@@ -56,6 +56,8 @@ enum Kind {
     /// The TLS proxy of nginx in front of Ringcast.
     NginxBefore(Ringcast),
     Running(Peer),
+    /// nginx with the files of a folder.
+    NginxFiles(PathBuf),
 }
 
 /// How Ringcast is started.
@@ -67,6 +69,10 @@ pub(crate) struct Ringcast {
     pub(crate) cpus: Vec<usize>,
     /// `tls.kernel` where RTMPS is measured.
     pub(crate) tls: Option<&'static str>,
+    /// Whether viewers' HTTP is served.
+    pub(crate) http: bool,
+    /// Settings, by the names of their variables.
+    pub(crate) settings: Vec<(&'static str, &'static str)>,
 }
 
 /// A server that runs. Dropping it kills what was started here.
@@ -78,13 +84,22 @@ pub(crate) struct Running {
     pub(crate) pids: Vec<u32>,
     /// Page of its own counters, of Ringcast.
     pub(crate) metrics: Option<String>,
+    /// Address of its HTTP, without a path.
+    pub(crate) http: Option<String>,
     /// What was started, and its folders, which go with it.
     children: Vec<(Child, Option<tempfile::TempDir>)>,
 }
 
 impl Ringcast {
     pub(crate) fn new(program: &Path, flush: &str) -> Ringcast {
-        Ringcast { program: program.into(), flush: flush.into(), cpus: Vec::new(), tls: None }
+        Ringcast {
+            program: program.into(),
+            flush: flush.into(),
+            cpus: Vec::new(),
+            tls: None,
+            http: false,
+            settings: Vec::new(),
+        }
     }
 }
 
@@ -108,6 +123,24 @@ impl Server {
         let records = if kernel == "off" { "user space" } else { "kTLS" };
         let ringcast = Ringcast { tls: Some(kernel), ..Ringcast::new(program, flush) };
         Server { name: format!("ringcast rtmps {records}"), kind: Kind::Ringcast(ringcast) }
+    }
+
+    /// With viewers' HTTP and these settings.
+    pub(crate) fn ringcast_http(
+        program: &Path,
+        flush: &str,
+        settings: &[(&'static str, &'static str)],
+    ) -> Server {
+        let mut server = Server::ringcast(program, flush);
+        if let Kind::Ringcast(ringcast) = &mut server.kind {
+            (ringcast.http, ringcast.settings) = (true, settings.to_vec());
+        }
+        server
+    }
+
+    /// nginx as a server of files.
+    pub(crate) fn nginx_files(folder: &Path) -> Server {
+        Server { name: "nginx files".into(), kind: Kind::NginxFiles(folder.into()) }
     }
 
     pub(crate) fn nginx() -> Server {
@@ -160,10 +193,18 @@ impl Server {
                 nginx_rtmp(folder, inside, Some(addr))
             }),
             Kind::NginxBefore(ringcast) => start_before(ringcast, cpu),
+            Kind::NginxFiles(files) => start_nginx(cpu, &|folder, addr| {
+                Ok(nginx_head(folder, &[])? + &nginx_http(folder, addr, files))
+            })
+            .map(|mut running| {
+                running.http = running.url_of_http();
+                running
+            }),
             Kind::Running(peer) => Ok(Running {
                 url: peer.url.clone(),
                 pids: vec![peer.pid],
                 metrics: None,
+                http: None,
                 children: Vec::new(),
             }),
         };
@@ -172,6 +213,12 @@ impl Server {
 }
 
 impl Running {
+    /// The address it listens at, as one of HTTP.
+    fn url_of_http(&self) -> Option<String> {
+        let address = self.url.strip_prefix("rtmp://")?.split('/').next()?;
+        Some(format!("http://{address}"))
+    }
+
     /// Ends it in order, and by force when it takes too long.
     pub(crate) fn stop(mut self) {
         for (child, _) in &mut self.children {
@@ -206,7 +253,9 @@ fn start_ringcast(ringcast: &Ringcast, cpu: usize) -> Result<Running, String> {
     let list = cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let mut command = pinned(&ringcast.program, &list);
     command
-        .args(["--rtmp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--http", "off"])
+        .args(["--rtmp", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(["--http", if ringcast.http { "127.0.0.1:0" } else { "off" }])
+        .envs(ringcast.settings.iter().copied())
         .args(["--workers", &cpus.len().to_string(), "--cpus", &list, "--flush", &ringcast.flush])
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
@@ -225,7 +274,8 @@ fn start_ringcast(ringcast: &Ringcast, cpu: usize) -> Result<Running, String> {
     let pid = child.id();
     let stdout = child.stdout.take();
     let children = vec![(child, folder)];
-    let mut running = Running { url: String::new(), pids: vec![pid], metrics: None, children };
+    let mut running =
+        Running { url: String::new(), pids: vec![pid], metrics: None, http: None, children };
     let (sender, receiver) = channel();
     // Reads to the end, so that the server never finds its output closed.
     std::thread::spawn(move || {
@@ -246,6 +296,10 @@ fn start_ringcast(ringcast: &Ringcast, cpu: usize) -> Result<Running, String> {
     };
     let addr = ready_address(&ready, field).ok_or_else(|| format!("does not serve {scheme}"))?;
     running.url = format!("{scheme}://{addr}/live");
+    if ringcast.http {
+        let addr = ready_address(&ready, "http=").ok_or("does not serve http")?;
+        running.http = Some(format!("http://{addr}"));
+    }
     let admin = ready_address(&ready, "admin=");
     running.metrics = admin.map(|admin| format!("http://{admin}/metrics"));
     Ok(running)
@@ -282,7 +336,7 @@ fn start_nginx(cpu: usize, configure: Configure<'_>) -> Result<Running, String> 
     let master = child.id();
     let url = format!("rtmp://{addr}/live");
     let children = vec![(child, Some(folder))];
-    let mut running = Running { url, pids: Vec::new(), metrics: None, children };
+    let mut running = Running { url, pids: Vec::new(), metrics: None, http: None, children };
     let mut worker = None;
     let is_up = wait_until(|| {
         worker = child_of(master);
@@ -351,6 +405,26 @@ fn nginx_rtmp(folder: &Path, addr: SocketAddr, tls: Option<SocketAddr>) -> Resul
         text += &nginx_stream(folder, tls, addr)?;
     }
     Ok(text)
+}
+
+/// Files of a folder at `addr`, as Debian configures it, without a log of accesses. Connections stay as
+/// long as the client wants them, as they do at Ringcast.
+fn nginx_http(folder: &Path, addr: SocketAddr, files: &Path) -> String {
+    let (folder, files) = (folder.display(), files.display());
+    let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary: String =
+        kinds.iter().map(|kind| format!("\x20   {kind}_temp_path {folder}/{kind};\n")).collect();
+    format!(
+        "http {{\n\
+         {temporary}\
+         \x20   access_log off;\n\
+         \x20   sendfile on;\n\
+         \x20   tcp_nopush on;\n\
+         \x20   keepalive_requests 100000000;\n\
+         \x20   types {{ video/mp2t ts; application/vnd.apple.mpegurl m3u8; }}\n\
+         \x20   server {{ listen {addr}; root {files}; }}\n\
+         }}\n"
+    )
 }
 
 /// TLS at `addr` for what listens in the clear at `to`.
