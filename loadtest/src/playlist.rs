@@ -301,7 +301,7 @@ mod tests {
             window.apply(&Event::End { sequence, duration_ms: 2000 });
         }
         for part_target_ms in [None, Some(440)] {
-            let names = Names { container: Container::Fmp4, query: "s=1" };
+            let names = Names { container: Container::Fmp4, prefix: "", query: "s=1" };
             let mut text = String::new();
             let (target_ms, ended, skip, reports) = (2000, true, false, &[][..]);
             let list = MediaPlaylist { target_ms, part_target_ms, ended, skip, reports, names };

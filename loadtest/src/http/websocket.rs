@@ -208,7 +208,7 @@ mod tests {
     fn frames_of_all_lengths_are_read_in_pieces_of_any_size() {
         let mut bytes = vec![0x81, 2, b'h', b'i', 0x89, 1, b'p'];
         for length in [0usize, 1, 125, 126, 65_535, 65_536] {
-            let header = mux::flv::websocket::binary_header(length as u64);
+            let header = mux::wrap::Wrap::WebSocket.begin(length);
             bytes.extend_from_slice(header.as_slice());
             bytes.extend(std::iter::repeat_n(7, length));
         }

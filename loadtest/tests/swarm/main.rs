@@ -2,6 +2,7 @@
 //! it finds what a bad one does.
 
 mod http;
+mod ringcast;
 mod support;
 
 use serde_json::Value;

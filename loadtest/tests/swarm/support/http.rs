@@ -2,11 +2,12 @@
 //! the writers of the server proper. It can be told to be difficult.
 
 use super::{Message, Streams};
-use mux::flv::{Framing, file_header, websocket};
+use mux::flv::{Framing, file_header};
 use mux::playlist::query::{Answer, Reload};
 use mux::playlist::window::{Window, WindowSettings};
 use mux::playlist::{MediaPlaylist, Name, Names, multivariant};
 use mux::segment::{Container, Event, Output, Segmenter, Settings};
+use mux::wrap::Wrap;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -224,10 +225,10 @@ impl Default for State {
 impl Rendition {
     fn run(&self, messages: &std::sync::mpsc::Receiver<Message>) {
         let mut segmenter = Segmenter::new(Settings {
-            container: self.container,
             part_ms: PART_MS,
             segment_ms: SEGMENT_MS,
             segment_ms_max: 4 * SEGMENT_MS,
+            ..Settings::new(self.container)
         });
         let mut out = Output::default();
         for (header, body) in messages {
@@ -289,7 +290,7 @@ impl Rendition {
             ended: state.ended,
             skip: reload.skip,
             reports: &[],
-            names: Names { container: self.container, query: &query },
+            names: Names { container: self.container, prefix: "", query: &query },
         };
         let mut text = String::new();
         list.write(&state.window, &mut text);
@@ -361,7 +362,7 @@ impl Out {
     /// Some of the body of an endless response; of a WebSocket a frame.
     fn some(&mut self, bytes: &[u8], upgrades: bool) -> std::io::Result<()> {
         if upgrades {
-            self.send(websocket::binary_header(bytes.len() as u64).as_slice())?;
+            self.send(Wrap::WebSocket.begin(bytes.len()).as_slice())?;
         } else if self.manner == Manner::Chunked {
             let chunk = [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
             return self.send(&chunk);
@@ -377,7 +378,7 @@ impl Out {
         self.endless(upgrades)?;
         self.some(&file_header(true, true), upgrades)?;
         for (header, body) in messages {
-            let framing = Framing { websocket: upgrades };
+            let framing = Framing { wrap: if upgrades { Wrap::WebSocket } else { Wrap::None } };
             let mut tag = vec![0; framing.framed_bytes(&header)];
             framing.begin(&header, &mut tag).push(&mut tag, &body);
             if upgrades { self.send(&tag)? } else { self.some(&tag, false)? }
