@@ -43,7 +43,7 @@ pub struct Report<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct MediaPlaylist<'a> {
     /// Target duration in milliseconds: what the segmenter was told as its maximum, so that it
-    /// never has to change. Rounded up; grows if a segment was longer nevertheless.
+    /// never has to change. Rounded up; grows if a segment, rounded, is longer nevertheless.
     pub target_ms: u32,
     /// Part target of low latency in milliseconds ([`part_target_ms`]); `None` writes a plain
     /// playlist. Grows like the target, for streams with fewer frames than parts.
@@ -117,9 +117,10 @@ impl MediaPlaylist<'_> {
     }
 
     fn plan(&self, window: &Window) -> Plan {
-        let target_ms = u64::from(self.target_ms.max(window.segment_ms_longest()));
-        // EXTINF, rounded, must not exceed it; rounding up covers that.
-        let target_s = target_ms.div_ceil(1000).max(1);
+        // EXTINF, rounded to whole seconds, must not exceed it. It must not change either, so that it does
+        // not grow for a segment that rounds to it.
+        let longest_s = (u64::from(window.segment_ms_longest()) + 500) / 1000;
+        let target_s = u64::from(self.target_ms).div_ceil(1000).max(longest_s).max(1);
         let part_target_ms =
             self.part_target_ms.map(|target_ms| target_ms.max(window.part_ms_longest()));
         let total_ms = window.listed().map(|segment| u64::from(segment.duration_ms)).sum();

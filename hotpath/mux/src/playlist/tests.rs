@@ -89,6 +89,18 @@ fn a_plain_playlist_ends_with_its_last_complete_segment() {
 }
 
 #[test]
+fn the_target_duration_stays_when_a_longer_segment_rounds_to_it() {
+    for (duration_ms, target_s) in [(2084, 2), (2499, 2), (2500, 3)] {
+        let mut window = Window::new(WindowSettings::default());
+        begin(&mut window, 0, 1, false);
+        part(&mut window, 0, 0, duration_ms);
+        window.apply(&Event::End { sequence: 0, duration_ms });
+        let out = text(&window, None, false);
+        assert!(out.contains(&std::format!("#EXT-X-TARGETDURATION:{target_s}\n")), "{out}");
+    }
+}
+
+#[test]
 fn a_delta_update_leaves_out_what_is_older_than_six_targets() {
     let mut window = Window::new(WindowSettings { listed: 20, behind: 2 });
     for sequence in 0..10 {
