@@ -410,6 +410,7 @@ impl Segmenter {
             Kind::Video => sample.sync,
             Kind::Audio => self.tracks.video.is_none(),
         };
+        self.packer.begin_segment();
         self.open = Some(Open::new(self.sequence, sample, date_ms, independent));
         self.sequence += 1;
     }

@@ -56,6 +56,13 @@ impl Packer {
         }
     }
 
+    /// What comes now begins a segment.
+    pub(super) fn begin_segment(&mut self) {
+        if let Inner::Ts(muxer) = &mut self.inner {
+            muxer.begin_segment();
+        }
+    }
+
     /// Adds a sample; without its track it is left out.
     pub(super) fn push(&mut self, tracks: &Tracks, sample: &Sample<'_>) {
         self.samples += 1;

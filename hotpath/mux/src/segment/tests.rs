@@ -108,6 +108,10 @@ fn a_stream_without_keyframes_starts_late_and_is_cut_by_force() {
     assert_eq!(bench.segmenter.counters().dropped, 150);
     let independent = |event: &Event| matches!(event, Event::Begin { independent: true, .. });
     assert!(!events.iter().any(independent));
+    // Each segment of MPEG-TS brings what a decoder must know, keyframe or not.
+    let sets = [0, 0, 0, 1, 0x67, 0, 0, 0, 1, 0x68];
+    let brought = bench.out.bytes.windows(sets.len()).filter(|window| *window == sets).count();
+    assert_eq!(brought, 3);
 }
 
 #[test]

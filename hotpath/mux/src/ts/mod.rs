@@ -1,9 +1,10 @@
 //! MPEG-TS for HLS: H.264 or H.265 with AAC or MP3, one program.
 //!
 //! ```text
-//!  AVCC NAL units ─► Annex B, parameter sets before keyframes ─┐
+//!  AVCC NAL units ─► Annex B, with parameter sets¹ ────────────┐
 //!  raw AAC        ─► ADTS, several frames a packet             ├─► PES ─► 188-byte packets
 //!  tables (PAT, PMT) at the start of each segment ─────────────┘
+//!  ¹ before keyframes, and before the first picture of a segment: streams without keyframes are decoded too
 //! ```
 //!
 //! Times are 33 bits of 90 kHz and wrap; continuity counters run on across segments, so segments
@@ -65,6 +66,8 @@ pub struct Muxer {
     scratch: Vec<u8>,
     /// Parameter sets in Annex B form.
     parameter_sets: Vec<u8>,
+    /// The next picture is the first of a segment.
+    is_first: bool,
     audio_clock: Option<AudioClock>,
     audio: WaitingAudio,
     has_video: bool,
@@ -80,10 +83,16 @@ impl Muxer {
         }
     }
 
+    /// What comes now begins a segment.
+    pub fn begin_segment(&mut self) {
+        self.is_first = true;
+    }
+
     /// Adds a picture.
     pub fn push_video(&mut self, track: &VideoTrack, sample: &Sample<'_>) {
         self.scratch.clear();
-        let sets = if sample.sync { self.parameter_sets.as_slice() } else { &[] };
+        let is_first = core::mem::take(&mut self.is_first);
+        let sets = if sample.sync || is_first { self.parameter_sets.as_slice() } else { &[] };
         es::write_annex_b(track, sets, sample.payload, &mut self.scratch);
         let dts = (sample.time_ms.saturating_add(OFFSET_MS)).saturating_mul(UNITS_PER_MS);
         let pts = dts.saturating_add_signed(i64::from(sample.composition_ms) * 90);
