@@ -190,7 +190,6 @@ pub struct Segmenter {
     /// Since when samples wait for a segment to begin.
     waiting_since_ms: Option<u64>,
     video_last_ms: Option<u64>,
-    audio_last_ms: Option<u64>,
     /// Wall clock minus timeline, in milliseconds.
     date_offset_ms: Option<u64>,
     counters: Counters,
@@ -212,7 +211,6 @@ impl Segmenter {
             cut_wanted: false,
             waiting_since_ms: None,
             video_last_ms: None,
-            audio_last_ms: None,
             date_offset_ms: None,
             counters: Counters::default(),
         }
@@ -269,7 +267,7 @@ impl Segmenter {
     /// discontinuity.
     pub fn finish(&mut self, out: &mut Output) {
         if let Some(open) = self.open.take() {
-            let end_ms = self.last_ms().saturating_add(open.frame_ms());
+            let end_ms = open.end_ms();
             self.end_segment(open, end_ms, None, out);
             self.discontinuity = true;
         }
@@ -334,8 +332,6 @@ impl Segmenter {
         open.note(&sample, self.tracks.video.is_none());
         if is_video {
             self.video_last_ms = Some(sample.time_ms);
-        } else {
-            self.audio_last_ms = Some(sample.time_ms);
         }
         self.packer.push(&self.tracks, &sample);
     }
@@ -470,9 +466,5 @@ impl Segmenter {
             independent: open.independent,
             date_ms: open.date_ms,
         });
-    }
-
-    fn last_ms(&self) -> u64 {
-        self.video_last_ms.max(self.audio_last_ms).unwrap_or(0)
     }
 }

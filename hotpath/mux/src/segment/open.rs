@@ -1,5 +1,6 @@
 //! The segment that is being written.
 
+use super::VIDEO_QUIET_MS;
 use crate::media::{Kind, Sample};
 
 /// Distance of two samples of a kind when nothing is known yet, in milliseconds.
@@ -22,7 +23,8 @@ pub(super) struct Open {
     pub(super) part_independent: bool,
     /// Times of the last sample of sound and picture in this segment.
     last_ms: [Option<u64>; 2],
-    frame_ms: u64,
+    /// How long they last.
+    frame_ms: [u64; 2],
 }
 
 impl Open {
@@ -38,16 +40,21 @@ impl Open {
             part_start_ms: first.time_ms,
             part_independent: false,
             last_ms: [None; 2],
-            frame_ms: FRAME_DEFAULT_MS,
+            frame_ms: [FRAME_DEFAULT_MS; 2],
         }
     }
 
     /// A sample goes into the open part.
     pub(super) fn note(&mut self, sample: &Sample<'_>, audio_only: bool) {
-        self.frame_ms = self.step_ms(sample);
+        let step_ms = self.step_ms(sample);
         self.part_independent |= sample.sync && (sample.kind == Kind::Video || audio_only);
-        let [audio, video] = &mut self.last_ms;
-        let last = if sample.kind == Kind::Video { video } else { audio };
+        let ([audio, video], [audio_frame_ms, video_frame_ms]) =
+            (&mut self.last_ms, &mut self.frame_ms);
+        let (last, frame_ms) = match sample.kind {
+            Kind::Audio => (audio, audio_frame_ms),
+            Kind::Video => (video, video_frame_ms),
+        };
+        *frame_ms = step_ms;
         *last = Some(sample.time_ms);
     }
 
@@ -58,9 +65,21 @@ impl Open {
         last.map_or(FRAME_DEFAULT_MS, |last| sample.time_ms.saturating_sub(last))
     }
 
-    /// The same for the sample that was noted last.
-    pub(super) fn frame_ms(&self) -> u64 {
-        self.frame_ms
+    /// Where the segment ends if nothing follows: where its pictures do, since parts are measured by them
+    /// and sound that is a little ahead would make the last one too long; where its sound does if there are
+    /// none, or none any more.
+    pub(super) fn end_ms(&self) -> u64 {
+        let ([audio, video], [audio_frame_ms, video_frame_ms]) = (self.last_ms, self.frame_ms);
+        match (audio, video) {
+            (Some(audio_ms), Some(video_ms))
+                if audio_ms.saturating_sub(video_ms) > VIDEO_QUIET_MS =>
+            {
+                audio_ms.saturating_add(audio_frame_ms)
+            }
+            (_, Some(video_ms)) => video_ms.saturating_add(video_frame_ms),
+            (Some(audio_ms), None) => audio_ms.saturating_add(audio_frame_ms),
+            (None, None) => self.start_ms,
+        }
     }
 
     /// The open part is complete; the next one starts where it ended.

@@ -200,6 +200,20 @@ fn sound_sets_the_pace_when_the_picture_stands_still() {
 }
 
 #[test]
+fn sound_ahead_of_the_last_picture_does_not_make_the_last_part_longer() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.push(8, 0, &AAC_CONFIG);
+    bench.pictures(0, 5, 50);
+    for at in 0..12 {
+        bench.push(8, at * 23, &SOUND);
+    }
+    let events = bench.finish();
+    assert_eq!(parts(&events), [200]);
+    assert_eq!(ends(&events), [200]);
+}
+
+#[test]
 fn a_part_ends_at_its_byte_limit() {
     let mut bench = Bench::new(Container::Fmp4);
     bench.push(9, 0, &AVC_CONFIG);
