@@ -303,6 +303,7 @@ impl HttpSession {
             204 | 304 => Length::None,
             _ => Length::Known(answer.body.len() as u64),
         };
+        let has_body = !is_head && length != Length::None;
         let extra: Vec<(&str, &str)> =
             [("Date", date)].into_iter().chain(answer.extra.iter().copied()).collect();
         let head = Head {
@@ -315,9 +316,9 @@ impl HttpSession {
         };
         head.write(&mut self.replies);
         self.status = answer.status;
-        if !is_head && answer.body.len() <= INLINE_BODY_BYTES_MAX {
+        if has_body && answer.body.len() <= INLINE_BODY_BYTES_MAX {
             self.replies.extend_from_slice(&answer.body);
-        } else if !is_head {
+        } else if has_body {
             self.body = Some(answer.body.clone());
         }
         self.state = State::Responding;

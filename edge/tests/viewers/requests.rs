@@ -29,6 +29,18 @@ fn every_page_may_read_and_every_method_but_three_is_refused() {
 }
 
 #[test]
+fn an_answer_without_a_body_is_followed_by_the_next_answer() {
+    let server = Server::start(ONE, "");
+    let requests = "OPTIONS /a HTTP/1.1\r\nHost: h\r\n\r\n\
+                    GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let viewer = Viewer::send(server.http, requests.as_bytes());
+    viewer.wait_end();
+    let options = viewer.response().unwrap();
+    assert_eq!(options.status, 204);
+    assert!(options.text().starts_with("HTTP/1.1 404 Not Found\r\n"), "{:?}", options.text());
+}
+
+#[test]
 fn one_connection_serves_one_request_after_another_also_when_they_come_together() {
     let server = Server::start(ONE, "");
     let request = "GET /none HTTP/1.1\r\nHost: h\r\n\r\n";
