@@ -486,6 +486,11 @@ impl HttpSession {
         }
     }
 
+    /// True once the last of a live stream was queued.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state, State::Live { has_ended: true, .. })
+    }
+
     /// Chunks are not for clients of HTTP/1.0.
     fn understood(&self, framing: FramingKind) -> FramingKind {
         let is_old = self.asked.as_ref().is_some_and(|asked| !asked.request.is_http_1_1);
@@ -547,12 +552,7 @@ impl HttpSession {
 
     /// True when everything queued was handed to the socket and there is nothing more to come.
     pub(crate) fn is_answered(&self) -> bool {
-        let is_over = match self.state {
-            State::Responding => true,
-            State::Live { has_ended, .. } => has_ended,
-            State::Idle | State::Asking | State::Waiting { .. } => false,
-        };
-        is_over && self.replies.is_empty() && self.body.is_none()
+        matches!(self.state, State::Responding) && self.replies.is_empty() && self.body.is_none()
     }
 
     /// Goes on to the next request. False if the connection is to be closed instead.

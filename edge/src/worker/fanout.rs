@@ -27,8 +27,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         if self.now >= self.tick_at.min(self.sweep_at) {
             self.tick_at = rtmp::Millis(u64::MAX);
-            for at in 0..self.watched.len() {
-                let Some(&stream) = self.watched.get(at) else { break };
+            for at in (0..self.watched.len()).rev() {
+                let Some(&stream) = self.watched.get(at) else { continue };
                 self.serve_stream(stream);
             }
             for at in (0..self.claims.len()).rev() {
@@ -63,9 +63,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             self.wake_tapped(stream);
         }
         self.serve_stream(stream);
-        for at in 0.. {
+        // From the back: a framing whose last viewer leaves here is no longer listed.
+        let count = self.streams.get(stream).map_or(0, |local| local.framed.len());
+        for at in (0..count).rev() {
             let framed = self.streams.get(stream).and_then(|local| local.framed.get(at).copied());
-            let Some(framed) = framed else { break };
+            let Some(framed) = framed else { continue };
             self.serve_stream(framed);
         }
     }
@@ -125,10 +127,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     fn end_plays(&mut self, stream: usize, end: ring::Position) {
         let now = self.now;
         let Some(local) = self.streams.get(stream) else { return };
-        for at in 0..local.players.len() {
+        // From the back: who leaves here is replaced by the last.
+        for at in (0..local.players.len()).rev() {
             let Some(player) = self.streams.get(stream).and_then(|l| l.players.get(at).copied())
             else {
-                break;
+                continue;
             };
             let play = self
                 .connections
@@ -146,10 +149,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     fn join_waiting(&mut self, stream: usize) {
         let Some(local) = self.streams.get(stream) else { return };
-        for at in 0..local.players.len() {
+        // From the back, as above.
+        for at in (0..local.players.len()).rev() {
             let Some(player) = self.streams.get(stream).and_then(|l| l.players.get(at).copied())
             else {
-                break;
+                continue;
             };
             if self.try_join(player.conn, player.msid) {
                 self.port.metrics().flushes.of(FlushCause::Join).increment();
@@ -172,6 +176,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 };
                 local.pass = Some(next + 1);
                 sends_left -= usize::from(self.flush_player(player, head.head));
+                let Some(local) = self.streams.get_mut(stream) else { return false };
+                if local.players.get(next).is_some_and(|other| *other != player) {
+                    // It left, and another took its place.
+                    local.pass = Some(next);
+                }
             }
             true
         });

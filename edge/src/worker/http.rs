@@ -331,10 +331,6 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     pub(super) fn on_answered(&mut self, index: usize) -> bool {
         let now = self.now;
         let Some(session) = self.http(index) else { return false };
-        if session.is_live() {
-            self.close(index, CloseReason::StreamEnded);
-            return false;
-        }
         if !session.next_request(now) {
             self.close(index, CloseReason::Answered);
             return false;

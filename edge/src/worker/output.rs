@@ -58,6 +58,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         if !connection.plays.iter().any(|play| play.subscriber.is_mid_message()) {
             note_stream_ends(connection, &mut self.streams, now);
+            // A viewer over HTTP is shown one stream to its end. Its play goes now: while its last bytes
+            // are on their way, nobody who publishes the stream again may begin behind them.
+            let has_ended = connection.session.http().is_some_and(|session| session.has_ended());
+            if has_ended && connection.closing.is_none() {
+                self.close(index, CloseReason::StreamEnded);
+                return self.connection(index).is_some_and(|closing| closing.is_output_busy());
+            }
             if connection.session.has_replies() {
                 let mut replies = self.spare_buffer();
                 if let Some(connection) = self.connection(index) {
