@@ -23,6 +23,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use simulation::viewer::Sabotage;
 use simulation::world::World;
+use uring::Nanos;
+use uring::sim::Faults;
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 16;
@@ -133,6 +135,34 @@ fn the_same_seed_gives_the_same_run() {
     }
 }
 
+/// The last bytes of a stream may be on their way for long; who comes back meanwhile publishes another.
+#[test]
+fn nothing_follows_the_end_of_a_stream_over_http_when_its_publisher_returns_at_once() {
+    for seed in 1..=6 {
+        let mut world = World::new(seed, Sabotage::None);
+        let faults = Faults {
+            late_completion_permille: 1_000,
+            delay_max: Nanos::from_millis(500),
+            ..Faults::none()
+        };
+        world.net.set_faults(faults);
+        world.publish(0);
+        let pass = |world: &mut World, for_ms: u64| {
+            let until_ms = world.now_ms() + for_ms;
+            world.live_until(until_ms).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        };
+        pass(&mut world, 1_000);
+        for _ in 0..8 {
+            world.join_as(0, true);
+        }
+        pass(&mut world, 4_000);
+        world.end_publisher(0);
+        pass(&mut world, 20);
+        world.publish(0);
+        pass(&mut world, 3_000);
+    }
+}
+
 #[test]
 fn a_planted_bug_is_found() {
     let planted = [
@@ -140,6 +170,8 @@ fn a_planted_bug_is_found() {
         (Sabotage::Repeat, "repeated or out of order"),
         (Sabotage::Lose, "lost for a player that kept up"),
         (Sabotage::LoseHeaders, "needs the sequence header"),
+        (Sabotage::Tear, "HTTP cannot be read"),
+        (Sabotage::HideEnd, "its stream was cut off"),
     ];
     for (sabotage, finding) in planted {
         let found = (1..=16).any(|seed| {

@@ -7,6 +7,7 @@ use uring::Nanos;
 use uring::sim::Faults;
 
 use super::dice::Dice;
+use super::flv::Form;
 use super::server::draw_flush;
 use super::viewer::Viewer;
 use super::world::{LAG_MS_FAIR, PATHS, World};
@@ -19,6 +20,7 @@ const VIEWERS_MAX: usize = 12;
 pub enum Action {
     Publish,
     Join,
+    Say,
     Leave,
     CleanEnd,
     Lose,
@@ -41,6 +43,8 @@ const ACTIONS: &[(Action, u32)] = &[
     (Action::Publish, 14),
     // Most of what can go wrong happens to players.
     (Action::Join, 40),
+    // Viewers over HTTP have little to say; it must not disturb what they hear.
+    (Action::Say, 10),
     // Fewer than joins, so that the house fills up to its limit.
     (Action::Leave, 12),
     // Ends and returns are where state is handed over, but each needs some life before it.
@@ -75,6 +79,7 @@ impl World {
         match action {
             Action::Publish => self.publish_somewhere(),
             Action::Join => self.join_somewhere(),
+            Action::Say => self.say(),
             Action::Leave => self.leave_somebody(),
             Action::CleanEnd => {
                 if let Some(at) = self.some_publisher() {
@@ -114,6 +119,11 @@ impl World {
             .filter(|&at| self.viewers[at].link.is_open() && self.viewers[at].has_started)
             .collect();
         if playing.is_empty() { None } else { Some(self.dice.pick(&playing)) }
+    }
+
+    /// A viewer by RTMP.
+    fn some_player(&mut self) -> Option<usize> {
+        self.some_viewer().filter(|&at| !self.viewers[at].link.is_web())
     }
 
     fn publish_somewhere(&mut self) {
@@ -168,7 +178,7 @@ impl World {
 
     fn kick(&mut self) {
         let is_publisher = self.dice.chance(300);
-        let found = if is_publisher { self.some_publisher() } else { self.some_viewer() };
+        let found = if is_publisher { self.some_publisher() } else { self.some_player() };
         let Some(at) = found else { return };
         let id = match is_publisher {
             true => self.publishers[at].connection_id.clone(),
@@ -202,7 +212,7 @@ impl World {
     }
 
     fn pause(&mut self) {
-        let Some(at) = self.some_viewer() else { return };
+        let Some(at) = self.some_player() else { return };
         let play = self.dice.index(self.viewers[at].plays.len());
         let paused = !self.viewers[at].plays[play].is_pause_asked;
         let now_ms = self.now_ms();
@@ -211,7 +221,7 @@ impl World {
     }
 
     fn receive(&mut self) {
-        let Some(at) = self.some_viewer() else { return };
+        let Some(at) = self.some_player() else { return };
         let play = self.dice.index(self.viewers[at].plays.len());
         let (video, on) = (self.dice.chance(500), self.dice.chance(500));
         self.viewers[at].receive(play, video, on);
@@ -219,7 +229,7 @@ impl World {
     }
 
     fn play_also(&mut self) {
-        let Some(at) = self.some_viewer() else { return };
+        let Some(at) = self.some_player() else { return };
         if self.viewers[at].plays.len() < 3 {
             let path = self.dice.index(PATHS);
             self.viewers[at].forgive_gaps();
@@ -229,7 +239,7 @@ impl World {
     }
 
     fn play_again(&mut self) {
-        let Some(at) = self.some_viewer() else { return };
+        let Some(at) = self.some_player() else { return };
         let play = self.dice.index(self.viewers[at].plays.len());
         // A play without `closeStream` takes the paused state with it; one at a time.
         if !self.viewers[at].plays[play].is_pause_asked {
@@ -237,6 +247,34 @@ impl World {
             self.viewers[at].play_again(play, closes_first);
             self.note(&format!("viewer {at} plays again, close first {closes_first}"));
         }
+    }
+
+    /// A viewer over HTTP says something behind its request.
+    fn say(&mut self) {
+        let streaming: Vec<usize> = (0..self.viewers.len())
+            .filter(|&at| self.viewers[at].link.web().is_some_and(|link| link.is_streaming()))
+            .collect();
+        if streaming.is_empty() {
+            return;
+        }
+        let at = self.dice.pick(&streaming);
+        let what = self.dice.index(8);
+        let Some(link) = self.viewers[at].link.web() else { return };
+        let line = match (link.form(), what) {
+            (Form::Frames, 0) => {
+                link.say_goodbye();
+                "says goodbye"
+            }
+            (Form::Frames, 2..) => {
+                link.ping();
+                "pings"
+            }
+            _ => {
+                link.babble();
+                "babbles"
+            }
+        };
+        self.note(&format!("viewer {at} {line}"));
     }
 
     fn stall(&mut self) {

@@ -26,6 +26,8 @@ pub enum Heard {
     Message(Received),
     /// The server refused, with this code.
     Refused(String),
+    /// The other end went in order, but not where a stream may end.
+    CutOff,
     /// The other end is gone.
     Gone,
 }

@@ -2,11 +2,14 @@
 
 pub mod actions;
 pub mod dice;
+pub mod flv;
 pub mod judge;
+pub mod line;
 pub mod link;
 pub mod media;
 pub mod publisher;
 pub mod server;
 pub mod trace;
 pub mod viewer;
+pub mod web;
 pub mod world;

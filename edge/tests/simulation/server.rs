@@ -44,6 +44,7 @@ pub fn draw_config(dice: &mut Dice) -> Config {
     vhost.lag_ms_max = dice.pick(&[500, 1_500, 4_000]);
     vhost.stall_ms_max = dice.pick(&[1_000, 3_000, 6_000]);
     vhost.play_wait_ms = dice.pick(&[3_000, 60_000, 60_000]);
+    vhost.http_wait_ms = dice.pick(&[1_000, 5_000, 60_000]);
     vhost.gop_cache = !dice.chance(200);
     vhost.chunk_bytes = dice.pick(&[1_024, 4_096, 65_536, 65_536]);
     vhost.retention_ms = 4_000;

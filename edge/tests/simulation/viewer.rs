@@ -1,13 +1,15 @@
 //! A simulated player: joins, listens with a temper of its own, and judges what it hears.
 
-use rtmp::Millis;
 use rtmp::session::{ClientConfig, ClientRole};
+use rtmp::{Millis, amf0};
 use uring::sim::SimPeer;
 
 use super::dice::Dice;
 use super::judge::{Judge, Seen};
+use super::line::Line;
 use super::link::{Heard, Link, Received};
 use super::media::{Class, Log, VIDEO};
+use super::web::WebLink;
 
 /// A bug planted in a player's ears, to prove that the rules can be broken.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub enum Sabotage {
     Lose,
     /// Sequence headers are lost.
     LoseHeaders,
+    /// A byte of an HTTP response is lost.
+    Tear,
+    /// The last chunk or frame of an HTTP response is lost.
+    HideEnd,
 }
 
 /// How fast a player reads.
@@ -68,14 +74,21 @@ impl Play {
 /// What the world has to know of a player's turn.
 #[derive(Debug)]
 pub enum News {
-    Ended { path: usize },
-    Media { seen: Seen, is_first: bool },
+    Ended {
+        path: usize,
+    },
+    /// Its stream stopped without an end, on a connection that was closed in order.
+    CutOff,
+    Media {
+        seen: Seen,
+        is_first: bool,
+    },
     Gone,
 }
 
 #[derive(Debug)]
 pub struct Viewer {
-    pub link: Link,
+    pub link: Line,
     pub plays: Vec<Play>,
     pub connection_id: Option<String>,
     pub has_started: bool,
@@ -91,7 +104,8 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    pub fn new(
+    /// A player.
+    pub fn by_rtmp(
         peer: SimPeer,
         path: usize,
         dice: &mut Dice,
@@ -106,13 +120,34 @@ impl Viewer {
             window_ack_bytes: dice.pick(&[5_000, 100_000, 2_500_000]),
             ..ClientConfig::default()
         };
+        let link = Link::new(peer, config, dice.next(), Millis(now_ms));
+        Self::new(Line::Rtmp(Box::new(link)), path, dice, now_ms, sabotage)
+    }
+
+    /// A viewer over HTTP.
+    pub fn over_http(
+        peer: SimPeer,
+        path: usize,
+        dice: &mut Dice,
+        now_ms: u64,
+        sabotage: Sabotage,
+    ) -> Self {
+        let all = (true, true);
+        let (audio, video) = dice.pick(&[all, all, all, all, (false, true), (true, false)]);
+        let link = WebLink::new(peer, path, (audio, video), dice, sabotage);
+        let mut viewer = Self::new(Line::Web(Box::new(link)), path, dice, now_ms, sabotage);
+        (viewer.plays[0].wants_audio, viewer.plays[0].wants_video) = (audio, video);
+        viewer
+    }
+
+    fn new(link: Line, path: usize, dice: &mut Dice, now_ms: u64, sabotage: Sabotage) -> Self {
         let pace = match dice.index(4) {
             0 => Pace::Slow(dice.range(5, 120)),
             _ => Pace::Prompt,
         };
         let is_strict = pace == Pace::Prompt;
         Self {
-            link: Link::new(peer, config, dice.next(), Millis(now_ms)),
+            link,
             plays: vec![Play::new(1, path, is_strict)],
             connection_id: None,
             has_started: false,
@@ -133,7 +168,7 @@ impl Viewer {
             return self.stalled_until_ms;
         }
         match self.pace {
-            Pace::Prompt => u64::MAX,
+            Pace::Prompt => self.link.next_at_ms(now_ms),
             Pace::Slow(_) => self.read_at_ms + 10,
         }
     }
@@ -169,6 +204,7 @@ impl Viewer {
                     self.link.hang_up(false);
                     news.push(News::Gone);
                 }
+                Heard::CutOff => news.push(News::CutOff),
                 Heard::Gone => news.push(News::Gone),
                 Heard::Published => return Err("a player was told that it publishes".to_owned()),
             }
@@ -255,7 +291,7 @@ impl Viewer {
         play.judge.is_strict = false;
         self.prompt_since_ms = now_ms;
         let (msid, transaction) = (play.msid, self.transaction());
-        self.link.session.send_command(msid, "pause", transaction, |amf| {
+        self.command(msid, "pause", transaction, |amf| {
             amf.boolean(paused);
             amf.number(0.0);
         });
@@ -271,14 +307,14 @@ impl Viewer {
         }
         let (msid, transaction) = (play.msid, self.transaction());
         let name = if video { "receiveVideo" } else { "receiveAudio" };
-        self.link.session.send_command(msid, name, transaction, |amf| amf.boolean(on));
+        self.command(msid, name, transaction, |amf| amf.boolean(on));
     }
 
     /// Another play on a message stream of its own.
     pub fn play_also(&mut self, path: usize) {
         let msid = self.plays.iter().map(|play| play.msid).max().unwrap_or(0) + 1;
         let transaction = self.transaction();
-        self.link.session.send_command(0, "createStream", transaction, |_| {});
+        self.command(0, "createStream", transaction, |_| {});
         self.plays.push(Play::new(msid, path, false));
         self.request_play(msid, path);
     }
@@ -287,7 +323,7 @@ impl Viewer {
     pub fn play_again(&mut self, at: usize, closes_first: bool) {
         let (msid, path) = (self.plays[at].msid, self.plays[at].path);
         if closes_first {
-            self.link.session.send_command(msid, "closeStream", 0.0, |_| {});
+            self.command(msid, "closeStream", 0.0, |_| {});
         }
         // What the first play still sends and what the second does cannot be told apart: the
         // second begins at a keyframe, which may be one that was heard already.
@@ -297,10 +333,22 @@ impl Viewer {
 
     fn request_play(&mut self, msid: u32, path: usize) {
         let transaction = self.transaction();
-        self.link.session.send_command(msid, "play", transaction, |amf| {
+        self.command(msid, "play", transaction, |amf| {
             amf.string(&format!("s{path}"));
             amf.number(-2.0);
         });
+    }
+
+    /// Only players have commands.
+    fn command(
+        &mut self,
+        msid: u32,
+        name: &str,
+        transaction: f64,
+        arguments: impl FnOnce(&mut amf0::Writer<'_>),
+    ) {
+        let link = self.link.rtmp().expect("a player by RTMP");
+        link.session.send_command(msid, name, transaction, arguments);
     }
 
     fn transaction(&mut self) -> f64 {

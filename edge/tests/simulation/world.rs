@@ -267,7 +267,17 @@ impl World {
                 let viewer = &self.viewers[at];
                 let is_late =
                     viewer.pace != Pace::Prompt || viewer.prompt_since_ms + 8_000 > now_ms;
+                // The end of a bare body may be the end of a viewer that was too slow.
+                let is_late = is_late || viewer.link.is_bare() && !viewer.plays[0].judge.is_strict;
                 if is_late { Ok(()) } else { self.check_end(path, now_ms) }
+            }
+            News::CutOff => {
+                self.trace.note(now_ms, &format!("viewer {at} is cut off"));
+                let viewer = &self.viewers[at];
+                if viewer.plays[0].judge.is_strict && !self.is_draining {
+                    return Err("its stream was cut off".to_owned());
+                }
+                Ok(())
             }
             News::Gone => {
                 self.trace.note(now_ms, &format!("viewer {at} gone"));
@@ -321,7 +331,7 @@ impl World {
     /// Without faults, everybody who can has heard the last message.
     fn check_heads(&self) -> Result<(), String> {
         for (at, viewer) in self.viewers.iter().enumerate() {
-            if !viewer.link.is_open() || !viewer.has_started {
+            if !viewer.link.is_open() || !viewer.has_started || viewer.link.is_over() {
                 continue;
             }
             for play in &viewer.plays {
@@ -329,7 +339,10 @@ impl World {
                     .publishers
                     .iter()
                     .find(|publisher| publisher.is_live() && publisher.path == play.path);
-                let Some(session) = live.and_then(|publisher| publisher.session) else { continue };
+                let Some(session) = live.and_then(|publisher| publisher.session) else {
+                    self.check_is_told(at, play.path)?;
+                    continue;
+                };
                 if play.is_pause_asked {
                     continue;
                 }
@@ -365,6 +378,20 @@ impl World {
         Ok(())
     }
 
+    /// A viewer over HTTP does not outlive the stream it has seen.
+    fn check_is_told(&self, at: usize, path: usize) -> Result<(), String> {
+        let (facts, play) = (self.paths[path], &self.viewers[at].plays[0]);
+        let is_free = !self.publishers.iter().any(|publisher| {
+            publisher.link.is_open() && publisher.path == path && publisher.refused.is_none()
+        });
+        let gone_at_ms = facts.lost_at_ms.max(facts.ended_at_ms);
+        let is_long_ago = gone_at_ms.is_some_and(|at_ms| at_ms + 9_000 < self.now_ms());
+        if self.viewers[at].link.is_web() && play.judge.media > 0 && is_free && is_long_ago {
+            return Err(format!("viewer {at}: path {path} is over, and nobody tells it"));
+        }
+        Ok(())
+    }
+
     // What actions are made of.
 
     pub fn publish(&mut self, path: usize) {
@@ -376,9 +403,16 @@ impl World {
     }
 
     pub fn join(&mut self, path: usize) {
+        let is_web = self.dice.chance(450);
+        self.join_as(path, is_web);
+    }
+
+    /// A viewer comes, over HTTP or by RTMP.
+    pub fn join_as(&mut self, path: usize, is_web: bool) {
         let peer = self.net.connect(self.server.addr);
         let now_ms = self.now_ms();
-        let mut viewer = Viewer::new(peer, path, &mut self.dice, now_ms, self.sabotage);
+        let kind = if is_web { Viewer::over_http } else { Viewer::by_rtmp };
+        let mut viewer = kind(peer, path, &mut self.dice, now_ms, self.sabotage);
         // A player of a small lag may skip although it reads at once: the way here is long.
         if self.config.defaults.lag_ms_max < LAG_MS_FAIR || self.thin_until_ms > now_ms {
             viewer.forgive_gaps();
