@@ -18,7 +18,7 @@ const REFUSED_MAX: Duration = Duration::from_secs(20);
 const CONTROL_MAX: Duration = Duration::from_secs(20);
 
 /// The example of the manual, its two folders replaced.
-const EXAMPLE: &str = r#"
+pub(crate) const EXAMPLE: &str = r#"
 [access]
 store = "LIB/access.redb"
 
@@ -42,13 +42,13 @@ const KEYS: [(&str, &str); 3] =
     [("push.key", "sesame-push\n"), ("play.key", "sesame-play\n"), ("wrong.key", "sesame-wrong\n")];
 
 /// What a newcomer has: a folder with configuration and keys, and a running server.
-struct Newcomer {
-    scratch: Scratch,
-    server: Server,
+pub(crate) struct Newcomer {
+    pub(crate) scratch: Scratch,
+    pub(crate) server: Server,
 }
 
 impl Newcomer {
-    fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         let scratch = Scratch::new();
         let dir = scratch.file("").display().to_string();
         let dir = dir.trim_end_matches('/');
@@ -71,10 +71,15 @@ impl Newcomer {
     }
 
     /// The RTMP address that `ringctl url` prints.
-    fn url(&self, arguments: &[&str]) -> String {
+    pub(crate) fn url(&self, arguments: &[&str]) -> String {
+        self.url_of("RTMP", arguments)
+    }
+
+    /// The address of a form that `ringctl url` prints.
+    pub(crate) fn url_of(&self, form: &str, arguments: &[&str]) -> String {
         let text = self.ringctl(&[&["url"], arguments].concat());
-        let line = text.lines().find_map(|line| line.strip_prefix("RTMP "));
-        line.unwrap_or_else(|| panic!("no RTMP address: {text}")).trim().to_owned()
+        let line = text.lines().find_map(|line| line.strip_prefix(form)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {form} address: {text}")).trim().to_owned()
     }
 
     /// An address as ffmpeg can use it here, where no name server knows the domain: it goes to the server,
@@ -86,7 +91,7 @@ impl Newcomer {
         ["-rtmp_tcurl".to_owned(), tc_url.to_owned(), here]
     }
 
-    fn publish(&self, label: &str, url: &str) -> Running {
+    pub(crate) fn publish(&self, label: &str, url: &str) -> Running {
         let [option, tc_url, here] = self.reach(url);
         Program::new("ffmpeg", &self.scratch, label)
             .args(["-nostdin", "-hide_banner", "-loglevel", "warning", "-re", "-i"])
@@ -133,7 +138,7 @@ fn has_ending(path: &Path, ending: &str) -> bool {
     path.extension().is_some_and(|found| found == ending)
 }
 
-const CAM: [&str; 4] = ["--app", "live", "--stream", "cam"];
+pub(crate) const CAM: [&str; 4] = ["--app", "live", "--stream", "cam"];
 
 #[test]
 fn the_example_of_the_manual_lets_in_who_has_an_address_and_tells_others_what_is_wrong() {

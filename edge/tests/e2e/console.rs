@@ -12,9 +12,11 @@ use edge::access::secret::SecretText;
 use edge::address::{Order, Ports, Signer, generate};
 use serde_json::{Value, json};
 
-use crate::child::{Program, Running, Scratch, find_program, have};
+use crate::browser;
+use crate::child::{Program, Running, Scratch, have};
 use crate::media;
 use crate::players;
+use crate::publishers;
 use crate::server::Server;
 
 /// A scenario is a dozen steps in a browser that shares its processors.
@@ -38,24 +40,6 @@ scheme = "aliyun_a"
 key_file = "KEY"
 "#;
 
-/// Folder of the installed tools, or `None` with the reason printed.
-fn tools() -> Option<PathBuf> {
-    if !have(&["node"]) {
-        return None;
-    }
-    let folder = std::env::var_os("EDGE_CONSOLE_TOOLS").map_or_else(
-        || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("console-tools"),
-        PathBuf::from,
-    );
-    if folder.join("complete").exists() {
-        return Some(folder);
-    }
-    let required = std::env::var("EDGE_E2E").is_ok_and(|value| value == "required");
-    assert!(!required, "{} is missing; run tools/console-tools", folder.display());
-    eprintln!("skipped: the console's tools are not installed (tools/console-tools)");
-    None
-}
-
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("console")
 }
@@ -66,46 +50,19 @@ fn scripts() -> PathBuf {
 
 /// Plays a scenario to its end.
 fn drive(scratch: &Scratch, server: &Server, scenario: &str, wanted: Value) {
-    let Some(tools) = tools() else { return };
     let mut wanted = wanted;
     wanted["console"] = format!("http://{}/", server.ready("admin")).into();
-    let chromium = find_program("chromium").expect("asked for before");
-    let (status, output) = Program::new("node", scratch, scenario)
-        .arg(scripts().join("drive.mjs"))
-        .args([tools.as_path(), chromium.as_path()])
-        .args([scenario, &wanted.to_string()])
-        .env("HOME", scratch.file(""))
-        .ended_output(SCENARIO_MAX);
-    assert!(status.success() && output.ends_with("\ndone\n"), "{scenario}: {output}");
+    browser::drive(scratch, &scripts().join("drive.mjs"), scenario, &wanted, SCENARIO_MAX);
 }
 
 /// The everyday clip again and again, as a live stream.
 fn publish(scratch: &Scratch, options: &[&str], url: &str) -> Running {
-    Program::new("ffmpeg", scratch, "publisher")
-        .args([
-            "-nostdin",
-            "-hide_banner",
-            "-loglevel",
-            "warning",
-            "-re",
-            "-stream_loop",
-            "-1",
-            "-i",
-        ])
-        .arg(&media::h264_aac().path)
-        .args(["-c", "copy", "-f", "flv"])
-        .args(options)
-        .arg(url)
-        .start()
-}
-
-fn is_ready() -> bool {
-    have(&["ffmpeg", "chromium"]) && tools().is_some()
+    publishers::ffmpeg_looping(scratch, "publisher", media::h264_aac(), options, url)
 }
 
 #[test]
 fn the_types_of_the_console_are_right() {
-    let Some(tools) = tools() else { return };
+    let Some(tools) = browser::tools() else { return };
     let scratch = Scratch::new();
     let (status, output) = Program::new("node", &scratch, "tsc")
         .arg(tools.join("node_modules/typescript/bin/tsc"))
@@ -130,7 +87,7 @@ fn the_rules_of_the_console_are_as_they_should_be() {
 
 #[test]
 fn a_published_stream_is_listed_and_played_and_every_view_fits_a_phone_and_a_keyboard() {
-    if !is_ready() {
+    if !browser::is_ready() {
         return;
     }
     let scratch = Scratch::new();
@@ -143,7 +100,7 @@ fn a_published_stream_is_listed_and_played_and_every_view_fits_a_phone_and_a_key
 
 #[test]
 fn an_operator_kicks_a_viewer_and_forbids_and_resumes_a_stream() {
-    if !is_ready() {
+    if !browser::is_ready() {
         return;
     }
     let scratch = Scratch::new();
@@ -163,7 +120,7 @@ fn an_operator_kicks_a_viewer_and_forbids_and_resumes_a_stream() {
 
 #[test]
 fn a_signed_address_plays_and_an_expired_one_shows_its_reason() {
-    if !is_ready() {
+    if !browser::is_ready() {
         return;
     }
     let scratch = Scratch::new();
@@ -194,7 +151,7 @@ fn a_signed_address_plays_and_an_expired_one_shows_its_reason() {
 
 #[test]
 fn a_server_with_a_token_asks_for_it() {
-    if !is_ready() {
+    if !browser::is_ready() {
         return;
     }
     let scratch = Scratch::new();

@@ -38,7 +38,7 @@ fn player_goes_on_when_a_killed_publisher_returns_within_grace() {
 }
 
 /// A beginning of the source, then all of the source, on one timeline that never steps back.
-fn assert_two_lives(source: &Packets, received: &Packets) {
+pub(crate) fn assert_two_lives(source: &Packets, received: &Packets) {
     let keyframe = &source.video[0].hash;
     let seam = received.video.iter().skip(1).position(|packet| packet.hash == *keyframe);
     let seam = 1 + seam.expect("the source began a second time");

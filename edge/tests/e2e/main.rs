@@ -14,7 +14,9 @@
 //! `EDGE_E2E=required`, as `tools/test` sets it, that is a failure. The newer ffmpeg (Enhanced
 //! RTMP) is named by `EDGE_E2E_FFMPEG_NEW`. Set `EDGE_E2E_KEEP=1` to keep the files of tests that pass.
 
+mod browser;
 mod child;
+mod hls;
 mod media;
 mod players;
 mod publishers;
@@ -23,6 +25,9 @@ mod server;
 mod access;
 mod codecs;
 mod console;
+mod http;
+mod http_browser;
+mod http_cases;
 mod lifecycle;
 mod obs;
 mod playing;

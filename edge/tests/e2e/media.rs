@@ -9,6 +9,8 @@ use crate::child::{Program, Scratch, ffmpeg_new};
 
 /// Frames between keyframes in every clip.
 pub(crate) const GOP_FRAMES: usize = 30;
+/// Sound whose time was rounded to milliseconds, counted in samples and rounded again may be off by this.
+const SAMPLE_ROUNDING_MS: i64 = 2;
 /// Encoding or hashing a clip of a few seconds takes far less.
 const WORK_MAX: Duration = Duration::from_secs(60);
 
@@ -33,6 +35,14 @@ pub(crate) fn h264_large() -> &'static Clip {
     let video = "-vf noise=alls=60:allf=t -c:v libx264 -preset ultrafast -tune zerolatency \
                  -g 30 -keyint_min 30 -sc_threshold 0 -crf 20";
     CLIP.get_or_init(|| Clip::make("h264-large", "ffmpeg", "640x360", 3, video, "-c:a aac"))
+}
+
+/// H.264 of another size, for a stream that changes.
+pub(crate) fn h264_other_size() -> &'static Clip {
+    static CLIP: OnceLock<Clip> = OnceLock::new();
+    let video = "-c:v libx264 -preset ultrafast -g 30 -keyint_min 30 -sc_threshold 0";
+    let audio = "-c:a aac -b:a 64k";
+    CLIP.get_or_init(|| Clip::make("h264-other-size", "ffmpeg", "640x360", 6, video, audio))
 }
 
 /// HEVC and AAC in Enhanced RTMP form.
@@ -113,7 +123,9 @@ impl Packets {
         let text = Program::new(ffmpeg, scratch, &label)
             .args(["-nostdin", "-hide_banner", "-loglevel", "error", "-copyts", "-i"])
             .arg(path)
-            .args(["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-f", "framemd5", "-"])
+            // Also what precedes the first keyframe.
+            .args(["-copyinkf", "-map", "0:v?", "-map", "0:a?", "-c", "copy"])
+            .args(["-f", "framemd5", "-"])
             .output(WORK_MAX);
         Self::parse(&text)
     }
@@ -175,6 +187,11 @@ impl Tail {
 /// begins at a keyframe for everybody.
 pub(crate) fn assert_all_frames(source: &Packets, received: &Packets, tail: Tail) {
     assert_run(source, received, 0, tail);
+    assert_first_audio(source, received);
+}
+
+/// Only audio that precedes the first keyframe may be missing.
+fn assert_first_audio(source: &Packets, received: &Packets) {
     let start_ms = source.video[0].dts_ms;
     for packet in &source.audio[..first_audio(source, received)] {
         assert!(packet.dts_ms <= start_ms, "audio of {} ms is missing", packet.dts_ms);
@@ -192,6 +209,36 @@ pub(crate) fn assert_run_from_keyframe(source: &Packets, received: &Packets, tai
         .expect("the first video packet is a keyframe of the source");
     assert_run(source, received, start, tail);
     start
+}
+
+/// The same where the container counts sound in samples: each time is first put back to the one of the source
+/// it was rounded from, if it is that near.
+pub(crate) fn assert_all_frames_by_samples(source: &Packets, received: &Packets, tail: Tail) {
+    assert_all_frames(source, &with_source_times(source, received), tail);
+}
+
+/// The same for a player that came in mid-stream.
+pub(crate) fn assert_run_from_keyframe_by_samples(
+    source: &Packets,
+    received: &Packets,
+    tail: Tail,
+) -> usize {
+    assert_run_from_keyframe(source, &with_source_times(source, received), tail)
+}
+
+fn with_source_times(source: &Packets, received: &Packets) -> Packets {
+    let first = received.video.first().expect("some video was received");
+    let begun = source.video.iter().find(|packet| packet.hash == first.hash);
+    let begun = begun.expect("the first video packet is one of the source");
+    let offset_ms = begun.dts_ms - first.dts_ms;
+    let audio = received.audio.iter().map(|packet| {
+        let off_ms = |time: &&i64| (*time - offset_ms - packet.dts_ms).abs();
+        let times = source.audio.iter().map(|packet| &packet.dts_ms);
+        let nearest = times.min_by_key(off_ms).filter(|time| off_ms(time) <= SAMPLE_ROUNDING_MS);
+        let time_ms = nearest.map_or(packet.dts_ms, |time| time - offset_ms);
+        Packet { dts_ms: time_ms, pts_ms: time_ms, ..packet.clone() }
+    });
+    Packets { video: received.video.clone(), audio: audio.collect() }
 }
 
 fn assert_run(source: &Packets, received: &Packets, video_start: usize, tail: Tail) {

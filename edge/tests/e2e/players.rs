@@ -9,6 +9,11 @@ use crate::media::{Packets, Tail};
 /// A player ends within this time of the stream's end.
 pub(crate) const PLAYER_END_MAX: Duration = Duration::from_secs(30);
 
+/// Takes parameter sets and delimiters out of H.264.
+pub(crate) const BARE_H264: &str = "filter_units=remove_types=7-9";
+/// Takes them out of HEVC, and the message that x265 keeps with them.
+pub(crate) const BARE_HEVC: &str = "filter_units=remove_types=32-35|39";
+
 /// A running player.
 pub(crate) struct Player {
     pub(crate) running: Running,
@@ -60,6 +65,19 @@ pub(crate) fn ffmpeg_with(ffmpeg: &str, scratch: &Scratch, label: &str, args: &[
     Player { running, file, tail: Tail::COMPLETE }
 }
 
+/// ffmpeg that reads HLS from the beginning of the playlist; its own choice is the third segment from the
+/// end.
+pub(crate) fn ffmpeg_hls(scratch: &Scratch, label: &str, url: &str) -> Player {
+    ffmpeg_with("ffmpeg", scratch, label, &["-live_start_index", "0", "-i", url])
+}
+
+/// The same for MPEG-TS, where each picture carries a delimiter and each keyframe the headers of the
+/// stream; without them it is the picture that was published.
+pub(crate) fn ffmpeg_hls_ts(scratch: &Scratch, label: &str, url: &str) -> Player {
+    let args = ["-live_start_index", "0", "-i", url, "-bsf:v", BARE_H264];
+    ffmpeg_with("ffmpeg", scratch, label, &args)
+}
+
 /// `ffplay` without screen and speaker. Writes no file; it ends by itself at the stream's end.
 pub(crate) fn ffplay(scratch: &Scratch, label: &str, url: &str) -> Running {
     Program::new("ffplay", scratch, label)
@@ -104,6 +122,24 @@ pub(crate) fn gstreamer(scratch: &Scratch, label: &str, url: &str) -> Player {
         .start();
     // rtmp2src gives up what it holds when the server says that the stream ended.
     Player { running, file, tail: Tail { missing_max: 3 } }
+}
+
+/// GStreamer over HTTP: `source` leads to a demuxer called `in`, whose pictures are written.
+pub(crate) fn gstreamer_http(scratch: &Scratch, label: &str, url: &str, demux: &str) -> Player {
+    let (file, sound) =
+        (scratch.file(&format!("{label}.h264")), scratch.file(&format!("{label}.aac")));
+    let pipeline = format!(
+        "{demux} name=in \
+         in. ! queue ! h264parse ! video/x-h264,stream-format=byte-stream ! filesink location={} \
+         in. ! queue ! aacparse ! audio/mpeg,stream-format=adts ! filesink location={}",
+        file.display(),
+        sound.display()
+    );
+    let running = Program::new("gst-launch-1.0", scratch, label)
+        .args(["-e", "souphttpsrc", &format!("location={url}"), "!"])
+        .args(pipeline.split_whitespace())
+        .start();
+    Player { running, file, tail: Tail::COMPLETE }
 }
 
 /// VLC, writing the bytes its access module delivers to the demuxer.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::child::{Program, Scratch, have};
-use crate::media::{self, Packets, assert_all_frames, assert_run_from_keyframe};
+use crate::media::{self, Clip, Packets, assert_all_frames, assert_run_from_keyframe};
 use crate::players::{self, Player};
 use crate::publishers;
 use crate::server::Server;
@@ -81,18 +81,24 @@ fn vlc_demuxes_and_decodes_the_pictures_that_were_published() {
     let player = players::vlc_remux(&scratch, "player", &url);
     server.wait_players("show", 1);
     publishers::ffmpeg(&scratch, clip, &url).expect_success(PUBLISH_MAX);
+    expect_pictures(&scratch, clip, player);
+}
+
+/// Waits for a player's end, and checks the pictures it shows.
+pub(crate) fn expect_pictures(scratch: &Scratch, clip: &Clip, player: Player) {
     let Player { mut running, file, tail } = player;
     running.expect_end(players::PLAYER_END_MAX);
-    let shown = picture_hashes(&scratch, "shown", &file);
-    let published = picture_hashes(&scratch, "published", &clip.path);
+    let name = file.file_name().expect("a file").display().to_string();
+    let shown = picture_hashes(scratch, &format!("{name}-shown"), &file);
+    let published = picture_hashes(scratch, &format!("{name}-published"), &clip.path);
     // Its muxer may throw the first group of pictures away while it waits for audio, and the last ones
     // when the input ends. What is between is whole and in order.
     let start = published.iter().position(|picture| shown.first() == Some(picture));
-    let start = start.expect("the first picture shown was published");
+    let start = start.unwrap_or_else(|| panic!("{name}: the first picture shown was published"));
     assert!(start.is_multiple_of(media::GOP_FRAMES) && start <= media::GOP_FRAMES, "{start}");
     let sure = published.len() - start - tail.missing_max;
-    assert!(shown.len() >= sure, "{} pictures shown", shown.len());
-    assert_eq!(shown[..sure], published[start..start + sure]);
+    assert!(shown.len() >= sure, "{name}: {} pictures shown", shown.len());
+    assert_eq!(shown[..sure], published[start..start + sure], "{name}");
 }
 
 /// MD5 of every decoded picture. Decoding H.264 is exact, so the container does not matter.

@@ -19,6 +19,37 @@ pub(crate) fn ffmpeg_enhanced(scratch: &Scratch, clip: &Clip, url: &str) -> Runn
     publish_with(&ffmpeg_new(), scratch, "publish-ffmpeg-new", clip, &enhanced, url)
 }
 
+/// ffmpeg with options between the clip and the address.
+pub(crate) fn ffmpeg_with(scratch: &Scratch, clip: &Clip, options: &[&str], url: &str) -> Running {
+    publish_with("ffmpeg", scratch, "publish-ffmpeg", clip, options, url)
+}
+
+/// A clip again and again, as a live stream.
+pub(crate) fn ffmpeg_looping(
+    scratch: &Scratch,
+    label: &str,
+    clip: &Clip,
+    options: &[&str],
+    url: &str,
+) -> Running {
+    Program::new("ffmpeg", scratch, label)
+        .args([
+            "-nostdin",
+            "-hide_banner",
+            "-loglevel",
+            "warning",
+            "-re",
+            "-stream_loop",
+            "-1",
+            "-i",
+        ])
+        .arg(&clip.path)
+        .args(["-c", "copy", "-f", "flv"])
+        .args(options)
+        .arg(url)
+        .start()
+}
+
 fn publish_with(
     ffmpeg: &str,
     scratch: &Scratch,

@@ -19,7 +19,7 @@ const CROWD: usize = 30;
 const REFUSED_MAX: Duration = Duration::from_secs(20);
 
 /// A certificate for `localhost` in the scratch directory, and who vouches for it.
-struct Certs {
+pub(crate) struct Certs {
     dir: PathBuf,
     authority: PathBuf,
 }
@@ -45,16 +45,16 @@ impl Certs {
     }
 
     /// What makes ffmpeg verify the server.
-    fn verify(&self) -> [String; 4] {
+    pub(crate) fn verify(&self) -> [String; 4] {
         let authority = self.authority.display().to_string();
         ["-tls_verify".into(), "1".into(), "-ca_file".into(), authority]
     }
 }
 
 /// A server that takes RTMPS.
-struct Secured {
-    server: Server,
-    certs: Certs,
+pub(crate) struct Secured {
+    pub(crate) server: Server,
+    pub(crate) certs: Certs,
     url: String,
 }
 
@@ -64,7 +64,7 @@ impl Secured {
     }
 
     /// The same with more settings.
-    fn start_with(scratch: &Scratch, settings: &str) -> Self {
+    pub(crate) fn start_with(scratch: &Scratch, settings: &str) -> Self {
         let certs = Certs::new(scratch, "ours");
         let dir = certs.dir.display().to_string();
         let config = scratch.file("ringcast.toml");

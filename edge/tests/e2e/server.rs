@@ -14,6 +14,8 @@ use crate::child::{Program, Running, Scratch, poll_until};
 const READY_MAX: Duration = Duration::from_secs(20);
 /// For a client to get where it was sent.
 const ATTACH_MAX: Duration = Duration::from_secs(20);
+/// A port the kernel chooses.
+const ANY_PORT: &str = "127.0.0.1:0";
 /// One answer of the admin API.
 const ADMIN_MAX: Duration = Duration::from_secs(5);
 
@@ -22,6 +24,7 @@ pub(crate) struct Server {
     running: Running,
     ready_line: String,
     rtmp: SocketAddr,
+    http: SocketAddr,
     admin: SocketAddr,
 }
 
@@ -29,15 +32,7 @@ impl Server {
     /// Starts the server with `flags` on ports chosen by the kernel and waits until it is ready.
     pub(crate) fn start(scratch: &Scratch, flags: &[&str]) -> Self {
         let mut running = Program::new(env!("CARGO_BIN_EXE_ringcast"), scratch, "ringcast")
-            .args([
-                "serve",
-                "--rtmp",
-                "127.0.0.1:0",
-                "--http",
-                "127.0.0.1:0",
-                "--admin",
-                "127.0.0.1:0",
-            ])
+            .args(["serve", "--rtmp", ANY_PORT, "--http", ANY_PORT, "--admin", ANY_PORT])
             .args(flags)
             .start_piped();
         let stdout = running.child.stdout.take().expect("stdout is piped");
@@ -58,8 +53,9 @@ impl Server {
             None
         });
         let rtmp = address(&ready_line, "rtmp");
+        let http = address(&ready_line, "http");
         let admin = address(&ready_line, "admin");
-        Self { running, ready_line, rtmp, admin }
+        Self { running, ready_line, rtmp, http, admin }
     }
 
     /// Value of `key=` in the ready line.
@@ -70,6 +66,16 @@ impl Server {
     /// Where RTMP is accepted.
     pub(crate) fn rtmp(&self) -> SocketAddr {
         self.rtmp
+    }
+
+    /// Where viewers' HTTP is accepted.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Address of a stream over HTTP; `file` is its name with the suffix of a form, and what is asked of it.
+    pub(crate) fn http_url(&self, file: &str) -> String {
+        format!("http://{}/live/{file}", self.http)
     }
 
     /// Address of the application, as an encoder's server field wants it.
@@ -111,11 +117,20 @@ impl Server {
     /// Waits until the publisher of the stream has been heard for this long.
     pub(crate) fn wait_uptime(&self, stream: &str, uptime_ms: u64) {
         let what = format!("{stream} is live for {uptime_ms} ms");
-        poll_until(&what, ATTACH_MAX, || {
-            let streams = self.entries("/api/v1/streams");
-            let live = streams.into_iter().find(|entry| entry["name"] == stream)?;
-            (live["uptime_ms"].as_u64()? >= uptime_ms).then_some(())
+        poll_until(&what, ATTACH_MAX, || (self.uptime_ms(stream)? >= uptime_ms).then_some(()));
+    }
+
+    /// Waits until the newest picture of a stream with a keyframe each second is far from any of them.
+    pub(crate) fn wait_amid_group(&self, stream: &str) {
+        poll_until("the middle of a group of pictures", ATTACH_MAX, || {
+            (300..600).contains(&(self.uptime_ms(stream)? % 1000)).then_some(())
         });
+    }
+
+    fn uptime_ms(&self, stream: &str) -> Option<u64> {
+        let streams = self.entries("/api/v1/streams");
+        let live = streams.into_iter().find(|entry| entry["name"] == stream)?;
+        live["uptime_ms"].as_u64()
     }
 
     /// Every connection the server knows.

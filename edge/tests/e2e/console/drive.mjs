@@ -5,22 +5,15 @@
 // Each scenario is a function below; JSON is what it needs. Prints a line per step, `done` at the end, and
 // fails with the page's own errors.
 
-import { createRequire } from 'node:module';
 import { mkdirSync } from 'node:fs';
 import assert from 'node:assert/strict';
+import { launch } from '../browser.mjs';
 
 const [tools, executablePath, scenario, json] = process.argv.slice(2);
-const { chromium } = createRequire(`${tools}/`)('playwright-core');
 const wanted = JSON.parse(json);
 const PATIENCE_MS = 30_000;
 
-const flags = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync',
-  '--autoplay-policy=no-user-gesture-required', '--host-resolver-rules=MAP *.example.com 127.0.0.1',
-];
-
-const browser = await chromium.launch({ executablePath, args: flags });
+const browser = await launch(tools, executablePath);
 const faults = [];
 
 // A page whose errors are collected: a broken policy, a missing file, an exception.
