@@ -186,8 +186,8 @@ sections! {
         /// Time a subscriber may wait for a stream nobody publishes; 0 refuses it at once
         /// with NetStream.Play.StreamNotFound.
         play_wait_ms: u32 = 60_000, "milliseconds", 0..=86_400_000, Live;
-        /// Time a viewer over HTTP may wait for a stream nobody publishes, or for a playlist's first entry, before
-        /// it is answered 404. At most play_wait_ms.
+        /// Time a viewer over HTTP may wait for a stream nobody publishes, or for a playlist's first entry,
+        /// before it is answered 404. At most play_wait_ms.
         http_wait_ms: u32 = 5_000, "milliseconds", 0..=600_000, Live;
         /// Second publisher of a stream: "takeover" lets it replace the first, "reject" refuses it.
         /// The default is takeover because an encoder that returns after a lost connection must not

@@ -1,7 +1,7 @@
 //! Viewers over HTTP: requests in, answers or a live stream out.
 //!
-//! A live viewer is a subscriber like any other, of a stream in another framing; everything from the join on is
-//! the code of RTMP players. What differs stands here: how it asks, and how it is told no.
+//! A live viewer is a subscriber like any other, of a stream in another framing; everything from the join
+//! on is the code of RTMP players. What differs stands here: how it asks, and how it is told no.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};

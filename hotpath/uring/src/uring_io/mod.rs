@@ -348,8 +348,8 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
             .build();
         self.counters.sends += 1;
         let token = Token::new(Kind::Send, (conn.index, conn.generation));
-        // SAFETY: the bytes stay where they are (StableDeref, a Vec nobody touches, or shared Bytes) while the
-        // buffer is in `send` of the connection's entry, which it leaves only in `on_send`, at the
+        // SAFETY: the bytes stay where they are (StableDeref, a Vec nobody touches, or shared Bytes)
+        // while the buffer is in `send` of the connection's entry, which it leaves only in `on_send`, at the
         // completion; the entry itself stays until nothing is in flight.
         unsafe { self.push(entry, token) };
     }
