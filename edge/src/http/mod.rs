@@ -36,8 +36,11 @@ use crate::access::quota::Place;
 use crate::framing::FramingKind;
 use crate::hls::Rendition;
 
-/// Bodies up to this size leave in one send with their head, in bytes.
-const INLINE_BODY_BYTES_MAX: usize = 16 * 1024;
+/// Bodies up to this size leave in one send with their head, in bytes: a copy costs less than another send.
+/// Room for both is what buffers are kept for.
+const INLINE_BODY_BYTES_MAX: usize = 56 * 1024;
+/// Room for an ordinary head, in bytes.
+const HEAD_BYTES: usize = 512;
 /// Most that may wait for a viewer besides media, in bytes: the headers of a stream, heads, pongs.
 const REPLY_BYTES_MAX: usize = preamble::PREAMBLE_BYTES_MAX + 64 * 1024;
 /// Time for a whole request, from its first byte, in milliseconds.
@@ -51,6 +54,8 @@ const STALL_MS_MAX: u64 = 15_000;
 const CLOSE_REASON_BYTES_MAX: usize = 123;
 /// Close code: a policy forbids it.
 const CLOSE_POLICY: u16 = 1008;
+/// Close code: the server goes away.
+const CLOSE_GOING_AWAY: u16 = 1001;
 /// Close code: the stream has ended.
 const CLOSE_NORMAL: u16 = 1000;
 
@@ -70,7 +75,7 @@ enum State {
     Asking,
     Waiting { view: Box<View> },
     Responding,
-    Live { frames: Option<FrameReader>, has_ended: bool },
+    Live { frames: Option<FrameReader>, has_begun: bool, has_ended: bool },
 }
 
 /// What a viewer of HLS asked for.
@@ -314,9 +319,11 @@ impl HttpSession {
             cache_control: answer.cache_control,
             extra: &extra,
         };
+        let is_inline = has_body && answer.body.len() <= INLINE_BODY_BYTES_MAX;
+        self.replies.reserve(HEAD_BYTES + if is_inline { answer.body.len() } else { 0 });
         head.write(&mut self.replies);
         self.status = answer.status;
-        if has_body && answer.body.len() <= INLINE_BODY_BYTES_MAX {
+        if is_inline {
             self.replies.extend_from_slice(&answer.body);
         } else if has_body {
             self.body = Some(answer.body.clone());
@@ -372,7 +379,7 @@ impl HttpSession {
             (self.audio, self.video) = (true, true);
         }
         self.keep_alive = false;
-        self.state = State::Live { frames, has_ended: false };
+        self.state = State::Live { frames, has_begun: false, has_ended: false };
     }
 
     /// The form in which the viewer takes the stream.
@@ -393,6 +400,9 @@ impl HttpSession {
         selection: Selection,
         blob: Option<&[u8]>,
     ) -> bool {
+        if let State::Live { has_begun, .. } = &mut self.state {
+            *has_begun = true;
+        }
         if start.is_first && !self.framing.is_websocket() {
             self.write_live_head(start.date);
         }
@@ -486,6 +496,23 @@ impl HttpSession {
         }
     }
 
+    /// True while the viewer has been told nothing: it has a request that waits for its answer.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(
+            self.state,
+            State::Asking
+                | State::Waiting { .. }
+                | State::Live { frames: None, has_begun: false, .. }
+        )
+    }
+
+    /// Takes leave of a viewer over WebSocket: the server goes away.
+    pub(crate) fn go_away(&mut self) {
+        if matches!(self.state, State::Live { frames: Some(_), has_ended: false, .. }) {
+            websocket::write_close(CLOSE_GOING_AWAY, "the server is going away", &mut self.replies);
+        }
+    }
+
     /// True once the last of a live stream was queued.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.state, State::Live { has_ended: true, .. })
@@ -523,8 +550,11 @@ impl HttpSession {
     }
 
     pub(crate) fn take_replies(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.replies);
-        self.replies = Vec::new();
+        let replies = std::mem::take(&mut self.replies);
+        match out.is_empty() {
+            true => *out = replies,
+            false => out.extend_from_slice(&replies),
+        }
     }
 
     /// What is left of the body.

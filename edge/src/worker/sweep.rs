@@ -12,6 +12,7 @@ use super::settings::Limits;
 use super::{ARENA_SEGMENTS_CACHED_MAX, SWEEP_MS, SWEEP_STEPS, Worker};
 use crate::command::Event;
 use crate::connection::{Connection, Session};
+use crate::http::Answer;
 use crate::metrics::{CloseReason, GraceResult, Role, StreamLife};
 use crate::registry::{GraceEnd, StreamPhase};
 use crate::transport::Transport;
@@ -338,6 +339,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             if let Some(session) = connection.session.rtmp() {
                 for msid in msids {
                     session.notify_unpublish(msid);
+                }
+            } else if let Some(session) = connection.session.http() {
+                session.go_away();
+                if session.is_unanswered() {
+                    self.answer(index, &Answer::text(503, "this server is going away"));
                 }
             }
             self.close(index, CloseReason::Drained);

@@ -163,6 +163,29 @@ fn the_rtmp_port_serves_no_http() {
 }
 
 #[test]
+fn a_server_that_drains_tells_its_viewers() {
+    let server = Server::start(ONE, "");
+    let mut net = Net::new(server.rtmp);
+    let publisher = net.publish("cam");
+    net.until_started(&[publisher]);
+    let waiting = Viewer::get(server.http, "/live/none.flv");
+    let playlist = Viewer::get(server.http, "/live/none.m3u8");
+    let live = Viewer::websocket(server.http, "/live/cam.flv", "h");
+    net.until("the viewers", |_| {
+        server.events("play").len() == 2
+            && server.metric("ringcast_connections_accepted_total", "") >= 4
+    });
+    server.signal(rustix::process::Signal::TERM);
+    for viewer in [&waiting, &playlist] {
+        net.until("the answer", |_| viewer.has_ended());
+        assert_eq!(viewer.response().unwrap().status, 503);
+    }
+    net.until("the goodbye", |_| live.has_ended());
+    let (opcode, close) = live.frames().pop().unwrap();
+    assert_eq!((opcode, &close[..2]), (8, &[3, 233][..]), "code 1001");
+}
+
+#[test]
 fn a_viewer_behind_a_trusted_proxy_is_known_by_its_own_address() {
     let settings = "[listen]\nproxy_from = \"127.0.0.0/8\"\n[defaults]\nhttp_wait_ms = 200\n";
     let server = Server::start(ONE, settings);
