@@ -201,7 +201,7 @@ sections! {
         /// Time a publisher may send no media before it is closed as lost; 0 is off.
         idle_publisher_ms_max: u32 = 10_000, "milliseconds", 0..=3_600_000, Live;
         /// Whether streams can be watched by HLS.
-        /// Cost: about 0.1 % of one CPU per stream and Mbit/s while it is packaged, on a thread of its own.
+        /// Cost: CPU on a thread of its own while a stream is packaged (ringcast_hls_cpu_seconds), and memory.
         hls: bool = true, "", "true or false", Live;
         /// When packaging starts: with the first viewer, who then waits for the first segment, or with
         /// the publisher. Cost of "always": CPU and memory of every stream, watched or not.
@@ -214,7 +214,7 @@ sections! {
         /// Cost of shorter ones: more requests.
         hls_segment_ms: u32 = 2_000, "milliseconds", 500..=60_000, Live;
         /// Length of a part. Low-latency players stay three of them behind.
-        /// Cost of shorter ones: more requests, and 2 % more bytes at 200 ms.
+        /// Cost of shorter ones: more requests, and more bytes for headers.
         hls_part_ms: u32 = 200, "milliseconds", 50..=5_000, Live;
         /// Segments a playlist lists. Three more are kept for players that read it a moment before.
         /// Cost: the bytes of the stream for that time.

@@ -357,14 +357,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 }
 
-/// What a connection was late with, if it has used up its time for the first byte, the TLS handshake, or the
-/// first byte within it: the class of the log line.
+/// What a connection was late with, if it has used up its time for the first byte, the TLS handshake, or
+/// what is to be spoken within it: the class of the log line.
 fn is_late_to_open(connection: &Connection, now: Millis, limits: &Limits) -> Option<&'static str> {
     let age_ms = now.0.saturating_sub(connection.accepted_at.0);
     let (ms_max, class) = match (&connection.transport, &connection.session) {
         (Transport::Opening(_), _) => (limits.first_byte_ms_max, "first_byte"),
         (Transport::Handshake(_), _) => (limits.tls_handshake_ms_max, "tls_handshake"),
-        (_, Session::Unknown) => (limits.handshake_ms_max, "first_byte"),
+        (_, Session::Unknown) => (limits.handshake_ms_max, "handshake_timeout"),
         (_, Session::Rtmp(_) | Session::Http(_)) => return None,
     };
     (age_ms >= ms_max).then_some(class)

@@ -1,4 +1,4 @@
-//! What packaging costs: a measurement, not a judgement. See ARCHITECTURE.md for the figures and the command.
+//! What packaging costs: a measurement, not a judgement. For a quiet machine; the command stands below.
 
 use std::time::Duration;
 
