@@ -99,8 +99,9 @@ impl Source {
         let view = tap.refresh();
         let framing = Framing { chunk_bytes: self.entry.chunk_bytes().max(1) };
         let mut followed = Followed::default();
+        let newest = newest_timestamp(tap, view);
         let mut follower =
-            Follower { tap, view, framing, look, unix_ms, scratch: &mut self.scratch };
+            Follower { tap, view, framing, look, unix_ms, newest, scratch: &mut self.scratch };
         for output in &mut self.outputs {
             followed.overruns += u64::from(follower.follow(output));
         }
@@ -115,6 +116,8 @@ struct Follower<'s> {
     framing: Framing,
     look: Look,
     unix_ms: u64,
+    /// Timestamp of the last message before the head, which is as old as `unix_ms`.
+    newest: u32,
     scratch: &'s mut Vec<u8>,
 }
 
@@ -171,7 +174,7 @@ impl Follower<'_> {
         let valid_from = preamble.as_ref().map_or(Position(0), |preamble| preamble.valid_from);
         let floor = self.view.tail.max(self.look.sessions.1).max(valid_from);
         let history_ms = output.builder.settings().history_ms();
-        let newest = self.newest_timestamp();
+        let newest = self.newest;
         let is_recent = |message: &MessageView| {
             let age_ms = newest.wrapping_sub(message.meta.timestamp);
             age_ms <= history_ms || age_ms > i32::MAX as u32
@@ -192,10 +195,11 @@ impl Follower<'_> {
         output.cursor = Some(start);
     }
 
-    fn newest_timestamp(&self) -> u32 {
-        let last = self.view.head.0.checked_sub(1).map(Position);
-        let last = last.and_then(|last| self.tap.message_containing(last));
-        last.map_or(0, |message| message.meta.timestamp)
+    /// When a message was the newest one. What the ring has held for a while was it earlier than now.
+    fn unix_ms_of(&self, timestamp: u32) -> u64 {
+        let age_ms = self.newest.wrapping_sub(timestamp);
+        let age_ms = if age_ms <= i32::MAX as u32 { age_ms } else { 0 };
+        self.unix_ms.saturating_sub(age_ms.into())
     }
 
     /// Takes the messages from the cursor up to `end`.
@@ -221,9 +225,10 @@ impl Follower<'_> {
         let body_bytes = usize::try_from(message.meta.body_bytes).unwrap_or(usize::MAX);
         let mut parts = body_parts(&image, header_bytes, body_bytes, self.framing);
         let timestamp = message.meta.timestamp;
+        let unix_ms = self.unix_ms_of(timestamp);
         let first = parts.next().unwrap_or(&[]);
         if first.len() == body_bytes {
-            output.builder.push(kind, timestamp, first, self.unix_ms);
+            output.builder.push(kind, timestamp, first, unix_ms);
             return;
         }
         self.scratch.clear();
@@ -231,6 +236,12 @@ impl Follower<'_> {
         for part in parts {
             self.scratch.extend_from_slice(part);
         }
-        output.builder.push(kind, timestamp, self.scratch, self.unix_ms);
+        output.builder.push(kind, timestamp, self.scratch, unix_ms);
     }
+}
+
+fn newest_timestamp(tap: &Tap, view: Head) -> u32 {
+    let last = view.head.0.checked_sub(1).map(Position);
+    let last = last.and_then(|last| tap.message_containing(last));
+    last.map_or(0, |message| message.meta.timestamp)
 }

@@ -22,9 +22,9 @@ use crate::registry::StreamPhase;
 const LOOK_MS: u64 = 5;
 /// Distance of two looks for a stream that nobody publishes yet, in milliseconds.
 const RETRY_MS: u64 = 100;
-/// Longest wait of a blocking reload or a hinted part, in milliseconds: three long segments (RFC 8216bis
-/// §6.2.5.2).
-const RELOAD_MS_MAX: u64 = 20_000;
+/// Longest wait of a blocking reload or a hinted part, in milliseconds. A stream whose publisher is lost stands
+/// still: players are given the playlist as it is before they give up (hls.js waits 10 s for a first byte).
+const RELOAD_MS_MAX: u64 = 8_000;
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// A viewer may have the playlist it asked for.
@@ -235,8 +235,15 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if waited_ms < limit_ms {
             return false;
         }
-        if let Some(session) = self.http(index) {
-            session.resume_view();
+        let view = self.http(index).and_then(|session| session.resume_view());
+        // What there is, as if nothing further had been asked for.
+        if let Some(View::Playlist { rendition: Some((rendition, _)), .. }) = &view
+            && let Reply::Ready { body, content_type, cache_control: _ } =
+                rendition.playlist(&Reload::default())
+        {
+            self.answer_body(index, body, content_type, "no-store");
+            self.pump(index);
+            return true;
         }
         if status == 404 {
             self.port.metrics().plays.of(PlayResult::NotFound).increment();

@@ -16,6 +16,10 @@ use crate::media;
 use crate::publishers;
 use crate::server::Server;
 
+/// Chromium's own player gives up on a playlist that runs out before it has a few segments, so that streams
+/// are of some age when it comes, and segments short.
+const SHORT_SEGMENTS: &str = "hls_segment_ms = 1000\n";
+const AGE_MS: u64 = 4_000;
 /// A dozen players in a browser that shares its processors.
 const SCENARIO_MAX: Duration = Duration::from_secs(120);
 
@@ -64,7 +68,7 @@ fn pages_play_in_every_way() {
         return;
     }
     let scratch = Scratch::new();
-    let server = server_with(&scratch, FROM_THE_START);
+    let server = server_with(&scratch, &format!("{FROM_THE_START}{SHORT_SEGMENTS}"));
     let clip = media::h264_aac();
     let _cam = publishers::ffmpeg_looping(&scratch, "cam", clip, &[], &server.url("cam"));
     // Milliseconds pass 24 bits after twelve seconds, when the players are there.
@@ -73,7 +77,7 @@ fn pages_play_in_every_way() {
     let _sound =
         publishers::ffmpeg_looping(&scratch, "sound", clip, &["-vn"], &server.url("sound"));
     for stream in ["cam", "late", "sound"] {
-        server.wait_publisher(stream);
+        server.wait_uptime(stream, AGE_MS);
     }
     let mut wanted = players(&server, "cam");
     for player in &mut wanted {
@@ -103,10 +107,11 @@ fn pages_play_on_when_the_publisher_returns_with_another_size() {
     let (clip, other) = (media::h264_aac(), media::h264_other_size());
     let scratch = Scratch::new();
     // A busy browser takes its time to notice.
-    let server = server_with(&scratch, &format!("{FROM_THE_START}grace_ms = 60000\n"));
+    let server =
+        server_with(&scratch, &format!("{FROM_THE_START}{SHORT_SEGMENTS}grace_ms = 60000\n"));
     let url = server.url("cam");
     let mut lost = publishers::ffmpeg_looping(&scratch, "first", clip, &[], &url);
-    server.wait_publisher("cam");
+    server.wait_uptime("cam", AGE_MS);
     let mut wanted = players(&server, "cam");
     for player in &mut wanted {
         player["seconds"] = 1.into();

@@ -149,6 +149,23 @@ fn dates_follow_the_wall_clock() {
 }
 
 #[test]
+fn what_the_ring_had_is_dated_when_it_came() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    stream.fill(&mut bench, 4_500);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 3_000);
+    let text = playlist(&rendition);
+    // Pictures come when their timestamps say so, each 40 ms behind the one before.
+    for (segment, second) in ["40.", "42.", "44."].into_iter().enumerate() {
+        let line =
+            text.lines().filter(|line| line.starts_with("#EXT-X-PROGRAM-DATE-TIME")).nth(segment);
+        assert!(line.is_some_and(|line| line.contains(&format!("T11:06:{second}"))), "{text}");
+    }
+}
+
+#[test]
 fn sound_alone_is_packaged() {
     for container in [Container::Fmp4, Container::Ts] {
         let mut bench = Bench::new();

@@ -1,7 +1,6 @@
 //! The packager without sockets and threads: rings filled by the publisher's own code, time as a number.
 
 mod bounds;
-mod cost;
 mod folder;
 mod life;
 mod oracle;
