@@ -201,7 +201,8 @@ sections! {
         /// Time a publisher may send no media before it is closed as lost; 0 is off.
         idle_publisher_ms_max: u32 = 10_000, "milliseconds", 0..=3_600_000, Live;
         /// Whether streams can be watched by HLS.
-        /// Cost: CPU on a thread of its own while a stream is packaged (ringcast_hls_cpu_seconds), and memory.
+        /// Cost: CPU on a thread of its own while a stream is packaged (ringcast_hls_cpu_seconds), and
+        /// memory.
         hls: bool = true, "", "true or false", Live;
         /// When packaging starts: with the first viewer, who then waits for the first segment, or with
         /// the publisher. Cost of "always": CPU and memory of every stream, watched or not.

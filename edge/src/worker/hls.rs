@@ -22,8 +22,9 @@ use crate::registry::StreamPhase;
 const LOOK_MS: u64 = 5;
 /// Distance of two looks for a stream that nobody publishes yet, in milliseconds.
 const RETRY_MS: u64 = 100;
-/// Longest wait of a blocking reload or a hinted part, in milliseconds. A stream whose publisher is lost stands
-/// still: players are given the playlist as it is before they give up (hls.js waits 10 s for a first byte).
+/// Longest wait of a blocking reload or a hinted part, in milliseconds. A stream whose publisher is lost
+/// stands still: players are given the playlist as it is before they give up (hls.js waits 10 s for a first
+/// byte).
 const RELOAD_MS_MAX: u64 = 8_000;
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
