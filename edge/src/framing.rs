@@ -13,7 +13,7 @@
 //! Called by the worker when a stream with such viewers has news, and when one joins. Never waits, never
 //! reads a clock. Memory: as much again as the primary ring retains, per framing and worker in use.
 
-use live::image::{body_parts, wire_timestamp};
+use live::image::{body_parts, message_type, whole_body, wire_timestamp};
 use live::preamble;
 use live::publisher::PublisherConfig;
 use live::retention::Retention;
@@ -165,11 +165,7 @@ impl Reframer {
             cursor: None,
             chunks: ChunkFraming { chunk_bytes: entry.chunk_bytes() },
             writer,
-            retention: Retention {
-                ms: config.retention_ms,
-                bytes: config.retention_bytes,
-                messages: config.retention_messages,
-            },
+            retention: config.retention(),
             preamble_version: 0,
             keyframe: None,
             newest_timestamp: 0,
@@ -339,16 +335,7 @@ impl Reframer {
         let Fragments { segmenter, output, body, .. } = &mut **fragments;
         let header_bytes = usize::from(meta.header_bytes);
         let body_bytes = usize::try_from(meta.body_bytes).unwrap_or(usize::MAX);
-        let mut parts = body_parts(image, header_bytes, body_bytes, self.chunks);
-        let first = parts.next().unwrap_or_default();
-        let whole = if first.len() == body_bytes {
-            first
-        } else {
-            body.clear();
-            body.extend_from_slice(first);
-            parts.for_each(|part| body.extend_from_slice(part));
-            body.as_slice()
-        };
+        let whole = whole_body(image, header_bytes, body_bytes, self.chunks, body);
         segmenter.push(message_type(meta.kind), meta.timestamp, whole, 0, output);
         self.drain_fragments(arena);
     }
@@ -472,13 +459,5 @@ impl Reframer {
     fn trim(&mut self, arena: &mut Arena) {
         let (newest, keyframe) = (self.newest_timestamp, self.keyframe);
         self.keyframe = self.retention.trim(&mut self.writer, arena, newest, keyframe);
-    }
-}
-
-fn message_type(media: MessageKind) -> u8 {
-    match media {
-        MessageKind::Audio => kind::AUDIO,
-        MessageKind::Video => kind::VIDEO,
-        MessageKind::Data => kind::DATA_AMF0,
     }
 }

@@ -3,9 +3,13 @@
 //!
 //! The image is the one [`Publisher`](crate::publisher::Publisher) writes: a fmt 0 header, then the
 //! body in chunks, a type 3 header with a one-byte basic header between them, the extended timestamp
-//! repeated in each (RTMP 1.0 §5.3.1). Never allocates; a short image gives a short body.
+//! repeated in each (RTMP 1.0 §5.3.1). A short image gives a short body.
 
+use alloc::vec::Vec;
+
+use ring::MessageKind;
 use rtmp::chunk::Framing;
+use rtmp::message::kind;
 
 /// A fmt 0 header with a one-byte basic header and no extended timestamp, in bytes.
 const PLAIN_HEADER_BYTES: usize = 12;
@@ -37,6 +41,35 @@ pub fn body_parts(
         body_bytes,
         chunk_bytes: usize::try_from(framing.chunk_bytes).unwrap_or(usize::MAX),
         continuation_bytes: CONTINUATION_BYTES + if is_extended { EXTENDED_BYTES } else { 0 },
+    }
+}
+
+/// The body as one slice: a part of the image where it lies in one chunk, put together in `scratch` where it
+/// lies in several. Arguments as for [`body_parts`]. Copies only in the second case.
+pub fn whole_body<'a>(
+    image: &'a [u8],
+    header_bytes: usize,
+    body_bytes: usize,
+    framing: Framing,
+    scratch: &'a mut Vec<u8>,
+) -> &'a [u8] {
+    let mut parts = body_parts(image, header_bytes, body_bytes, framing);
+    let first = parts.next().unwrap_or_default();
+    if first.len() == body_bytes {
+        return first;
+    }
+    scratch.clear();
+    scratch.extend_from_slice(first);
+    parts.for_each(|part| scratch.extend_from_slice(part));
+    scratch
+}
+
+/// The message type id of what a ring holds (RTMP 1.0 §7.1).
+pub const fn message_type(media: MessageKind) -> u8 {
+    match media {
+        MessageKind::Audio => kind::AUDIO,
+        MessageKind::Video => kind::VIDEO,
+        MessageKind::Data => kind::DATA_AMF0,
     }
 }
 
@@ -84,6 +117,11 @@ mod tests {
                     assert_eq!(wire_timestamp(&image, header_bytes), timestamp);
                     let parts = body_parts(&image, header_bytes, body.len(), framing);
                     assert_eq!(parts.flatten().copied().collect::<Vec<u8>>(), body);
+                    let mut scratch = Vec::new();
+                    let whole = whole_body(&image, header_bytes, body.len(), framing, &mut scratch);
+                    assert_eq!(whole, body);
+                    let is_split = length > chunk_bytes;
+                    assert_eq!(scratch.is_empty(), !is_split, "copied only if it must be");
                     // A torn image gives less, and no more.
                     let torn = image.get(..image.len() / 2).unwrap();
                     let parts = body_parts(torn, header_bytes, body.len(), framing);

@@ -19,6 +19,7 @@ use rtmp::message::{MessageHeader, kind};
 use rtmp::session::{MediaKind, MediaPart};
 use rtmp::{Millis, tag};
 
+use crate::image::message_type;
 use crate::meter::StreamMeter;
 use crate::preamble::{Change, EntryKey, Preamble};
 use crate::retention::Retention;
@@ -54,6 +55,17 @@ pub struct PublisherConfig {
     /// How long a returning publisher's video is held back until its first keyframe, in
     /// milliseconds.
     pub keyframe_wait_ms_max: u32,
+}
+
+impl PublisherConfig {
+    /// What a ring of this stream keeps, in whatever framing, while somebody watches.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            ms: self.retention_ms,
+            bytes: self.retention_bytes,
+            messages: self.retention_messages,
+        }
+    }
 }
 
 impl Default for PublisherConfig {
@@ -262,11 +274,10 @@ impl Publisher {
     /// While nobody watches (`is_watched` false) only the current GOP is kept: nobody can fall
     /// behind, and a joiner starts at its keyframe.
     pub fn trim(&mut self, arena: &mut Arena, is_watched: bool) {
-        let retention = Retention {
-            ms: if is_watched { self.config.retention_ms } else { 0 },
-            bytes: self.config.retention_bytes,
-            messages: self.config.retention_messages,
-        };
+        let mut retention = self.config.retention();
+        if !is_watched {
+            retention.ms = 0;
+        }
         let before = self.newest_keyframe;
         self.newest_keyframe =
             retention.trim(&mut self.writer, arena, self.newest_timestamp, before);
@@ -389,11 +400,12 @@ impl Publisher {
 
     /// Reserves room at the tail and writes the message header.
     fn place(&mut self, arena: &mut Arena, message: Placed) -> Result<(), RingFull> {
-        let (csid, kind) = match message.media {
-            MessageKind::Audio => (CSID_AUDIO, kind::AUDIO),
-            MessageKind::Video => (CSID_VIDEO, kind::VIDEO),
-            MessageKind::Data => (CSID_DATA, kind::DATA_AMF0),
+        let csid = match message.media {
+            MessageKind::Audio => CSID_AUDIO,
+            MessageKind::Video => CSID_VIDEO,
+            MessageKind::Data => CSID_DATA,
         };
+        let kind = message_type(message.media);
         let Placed { wire_timestamp: timestamp, length, .. } = message;
         let header = MessageHeader { csid, kind, msid: MEDIA_MSID, timestamp, length };
         self.writer.reserve(arena, self.framing.framed_bytes(&header))?;

@@ -8,7 +8,7 @@
 
 use alloc::vec::Vec;
 
-use super::{BINARY, CLOSE, CONTROL_BYTES_MAX, PING, PONG, TEXT, is_close_code};
+use super::{CLOSE, CONTROL_BYTES_MAX, PING, PONG, TEXT, is_close_code};
 
 const FINAL: u8 = 0x80;
 
@@ -16,11 +16,6 @@ const FINAL: u8 = 0x80;
 pub fn write_text(text: &str, out: &mut Vec<u8>) {
     write_header(TEXT, text.len(), out);
     out.extend_from_slice(text.as_bytes());
-}
-
-/// Writes the header of a binary message of `payload_bytes`, which the caller sends behind it.
-pub fn write_binary_header(payload_bytes: usize, out: &mut Vec<u8>) {
-    write_header(BINARY, payload_bytes, out);
 }
 
 /// Writes a ping, which the peer answers.
@@ -84,12 +79,12 @@ mod tests {
 
     #[test]
     fn lengths_are_written_in_their_shortest_form() {
-        let header = |bytes| written(|out| write_binary_header(bytes, out));
-        assert_eq!(header(0), [0x82, 0]);
-        assert_eq!(header(125), [0x82, 125]);
-        assert_eq!(header(126), [0x82, 126, 0, 126]);
-        assert_eq!(header(0xFFFF), [0x82, 126, 0xFF, 0xFF]);
-        assert_eq!(header(0x1_0000), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+        let header = |bytes| written(|out| write_header(TEXT, bytes, out));
+        assert_eq!(header(0), [0x81, 0]);
+        assert_eq!(header(125), [0x81, 125]);
+        assert_eq!(header(126), [0x81, 126, 0, 126]);
+        assert_eq!(header(0xFFFF), [0x81, 126, 0xFF, 0xFF]);
+        assert_eq!(header(0x1_0000), [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //!  request ─► upgrade (checked with the request) ─► write_accept
 //!  viewer's frames ─► FrameReader ─► Ping ─► write_pong · Close ─► write_close · Message: thrown away
-//!  text · media ─► write_text · write_binary_header ─► unmasked frames
+//!  text ─► write_text ─► unmasked frame              media: mux::wrap
 //! ```
 //!
 //! Media never passes through here: the header of its frame is part of a stream's shared bytes.
@@ -15,7 +15,7 @@ mod frames;
 pub(crate) mod handshake;
 mod reader;
 
-pub use frames::{write_binary_header, write_close, write_ping, write_pong, write_text};
+pub use frames::{write_close, write_ping, write_pong, write_text};
 pub use handshake::write_accept;
 pub use reader::{Event, FrameError, FrameReader};
 
