@@ -90,7 +90,7 @@ fn apply(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
     Ok(())
 }
 
-fn set_u32(socket: &Socket, level: i32, name: i32, value: u32) -> io::Result<()> {
+fn set_u32(socket: &impl AsRawFd, level: i32, name: i32, value: u32) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<u32>()).unwrap_or(4);
     // SAFETY: the kernel reads `length` bytes of `value`, a local that outlives the call.
     let result = unsafe {
@@ -116,6 +116,11 @@ fn ip_addr(addr: SockAddr) -> io::Result<SocketAddr> {
 /// Sends the acknowledgement that is being held back, if any. A failure costs time, nothing else.
 pub(crate) fn acknowledge_now(socket: &impl AsFd) {
     let _ = SockRef::from(socket).set_tcp_quickack(true);
+}
+
+/// Bounds what waits unsent in the kernel. A failure costs time or memory, nothing else.
+pub(crate) fn set_unsent_max(socket: &impl AsRawFd, bytes_max: u32) {
+    let _ = set_u32(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes_max.max(1));
 }
 
 /// Sends FIN. A socket that is not connected any more needs none.

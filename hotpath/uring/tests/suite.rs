@@ -27,6 +27,7 @@ on_each!(
     what_is_sent_comes_back,
     gathering_turns_lose_nothing_and_hold_nothing_back,
     a_peer_that_does_not_read_blocks_the_send_until_it_does,
+    a_larger_bound_of_unsent_bytes_takes_more_at_once,
     closing_while_receiving_and_sending_delivers_nothing_more,
     a_send_before_close_in_the_same_turn_arrives,
     the_peers_half_close_leaves_the_other_half_open,
@@ -170,6 +171,25 @@ fn a_peer_that_does_not_read_blocks_the_send_until_it_does<W: World>() {
     assert!(read_exactly(&mut server, &mut peer, bytes.len()) == bytes, "bytes differ");
     assert!(server.seen(conn).blocked_count > 0);
     assert!(server.world.io().counters().sends_blocked > 0);
+}
+
+/// What a peer that reads nothing is taken of at once; the simulation has one bound for all.
+fn a_larger_bound_of_unsent_bytes_takes_more_at_once<W: World>() {
+    let Some(mut server) = server::<W>() else { return };
+    let addr = server.listen();
+    let bytes = Chance(2).bytes(1 << 20);
+    server.send_bytes_max = bytes.len();
+    let mut taken = |unsent_bytes_max: u32| {
+        let (mut peer, conn) = server.pair(addr);
+        server.world.io().set_unsent_max(conn, unsent_bytes_max);
+        server.queue(conn, &bytes);
+        server.until("the first send", |server| server.seen(conn).sent_bytes > 0);
+        let taken = server.seen(conn).sent_bytes;
+        assert!(read_exactly(&mut server, &mut peer, bytes.len()) == bytes, "bytes differ");
+        taken
+    };
+    let (small, large) = (taken(16 * 1024), taken(2 << 20));
+    assert!(W::IS_SIMULATED || small < large, "{small} {large}");
 }
 
 fn closing_while_receiving_and_sending_delivers_nothing_more<W: World>() {

@@ -560,6 +560,12 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
         }
     }
 
+    fn set_unsent_max(&mut self, conn: ConnId, bytes_max: u32) {
+        if let Some(found) = self.find(conn) {
+            socket::set_unsent_max(&found.fd, bytes_max);
+        }
+    }
+
     fn shutdown_write(&mut self, conn: ConnId) {
         if let Some(found) = self.find(conn) {
             socket::shutdown_write(&found.fd);

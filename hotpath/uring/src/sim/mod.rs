@@ -453,6 +453,10 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
         let _ = self.find(conn);
     }
 
+    fn set_unsent_max(&mut self, conn: ConnId, _bytes_max: u32) {
+        let _ = self.find(conn);
+    }
+
     fn shutdown_write(&mut self, conn: ConnId) {
         let Some(found) = self.find(conn) else { return };
         found.shutdown_asked = true;

@@ -419,6 +419,12 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
         }
     }
 
+    fn set_unsent_max(&mut self, conn: ConnId, bytes_max: u32) {
+        if let Some(found) = self.find(conn) {
+            socket::set_unsent_max(&found.fd, bytes_max);
+        }
+    }
+
     fn shutdown_write(&mut self, conn: ConnId) {
         let Some(found) = self.find(conn) else { return };
         found.shutdown_asked = true;

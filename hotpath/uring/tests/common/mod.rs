@@ -49,6 +49,7 @@ pub(crate) trait Peer {
 }
 
 pub(crate) trait World {
+    const IS_SIMULATED: bool = false;
     type I: Io<Lease = Lease>;
     type P: Peer;
     type A;
@@ -241,6 +242,7 @@ impl SimWorld {
 }
 
 impl World for SimWorld {
+    const IS_SIMULATED: bool = true;
     type I = uring::sim::SimIo<Lease>;
     type P = SimPeer;
     type A = SimListener;
