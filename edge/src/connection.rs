@@ -191,6 +191,8 @@ pub(crate) struct Output {
     pub(crate) sending: Sending,
     /// The socket is full until `Writable` comes.
     pub(crate) blocked: bool,
+    /// The kernel was told to take large bodies at once.
+    pub(crate) is_bulk: bool,
     /// It is in the worker's queue of connections that catch up.
     pub(crate) is_queued: bool,
     /// Unsent rest of an owned buffer.
@@ -283,6 +285,7 @@ impl Connection {
             output: Output {
                 sending: Sending::Nothing,
                 blocked: false,
+                is_bulk: false,
                 is_queued: false,
                 rest: None,
                 sealing: None,

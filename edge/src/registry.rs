@@ -51,6 +51,8 @@ pub struct StreamEntry {
     /// Head of the ring when the last one began.
     session_position: AtomicU64,
     has_video: AtomicBool,
+    /// Longest distance of two keyframes of this session, in milliseconds.
+    gop_ms: AtomicU32,
     /// Chunk size of the wire image; fixed once the ring exists.
     chunk_bytes: AtomicU32,
     /// A publisher elsewhere waits for this stream's writer.
@@ -137,6 +139,7 @@ impl StreamEntry {
             sessions: AtomicU64::new(0),
             session_position: AtomicU64::new(0),
             has_video: AtomicBool::new(false),
+            gop_ms: AtomicU32::new(0),
             chunk_bytes: AtomicU32::new(0),
             yield_wanted: AtomicBool::new(false),
             ring: OnceLock::new(),
@@ -185,6 +188,16 @@ impl StreamEntry {
     /// Home worker only.
     pub fn set_has_video(&self, has_video: bool) {
         self.has_video.store(has_video, Ordering::Relaxed);
+    }
+
+    /// Longest distance of two keyframes since the publisher began, in milliseconds; 0 before its second one.
+    pub fn gop_ms(&self) -> u32 {
+        self.gop_ms.load(Ordering::Relaxed)
+    }
+
+    /// Notes the distance of two keyframes, in milliseconds.
+    pub fn note_gop(&self, gop_ms: u32) {
+        self.gop_ms.fetch_max(gop_ms, Ordering::Relaxed);
     }
 
     /// Notes whether `worker` has subscribers, so that the home worker knows whom to wake. The number of
@@ -269,6 +282,7 @@ impl StreamEntry {
         self.ring.get_or_init(|| publisher.writer().ring());
         self.chunk_bytes.store(publisher.chunk_bytes(), Ordering::Release);
         self.has_video.store(false, Ordering::Relaxed);
+        self.gop_ms.store(0, Ordering::Relaxed);
         self.session_position.store(publisher.writer().head().0, Ordering::Release);
         self.sessions.fetch_add(1, Ordering::AcqRel);
         self.phase.store(1, Ordering::Release);

@@ -294,17 +294,18 @@ mod tests {
                 date_ms,
             });
             for part in 0..5 {
-                let bytes = 0..1;
-                let independent = part == 0;
-                window.apply(&Event::Part { sequence, part, duration_ms: 400, independent, bytes });
+                let (bytes, sound) = (0..1, 0..0);
+                let (independent, duration_ms) = (part == 0, 400);
+                let event = Event::Part { sequence, part, duration_ms, independent, bytes, sound };
+                window.apply(&event);
             }
             window.apply(&Event::End { sequence, duration_ms: 2000 });
         }
         for part_target_ms in [None, Some(440)] {
             let names = Names { container: Container::Fmp4, prefix: "", query: "s=1" };
             let mut text = String::new();
-            let (target_ms, ended, skip, reports) = (2000, true, false, &[][..]);
-            let list = MediaPlaylist { target_ms, part_target_ms, ended, skip, reports, names };
+            let (target_ms, ended, skip) = (2000, true, false);
+            let list = MediaPlaylist { target_ms, part_target_ms, ended, skip, names };
             list.write(&window, &mut text);
             let list = media(&text);
             assert_eq!((list.segments.len(), list.segments[0].msn, list.ended), (6, 3, true));

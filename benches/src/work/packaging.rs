@@ -91,7 +91,6 @@ impl Packaging {
             part_target_ms: has_parts.then(|| self.settings.part_target_ms()),
             ended: false,
             skip: false,
-            reports: &[],
             names: Names { container: self.settings.container, prefix: "cam/0123/", query: "" },
         };
         for skip in [false, true].into_iter().take(if has_parts { 2 } else { 1 }) {

@@ -154,7 +154,7 @@ impl Rules {
         match forbidden {
             Some(denial) => Decision::Deny(denial),
             None => {
-                let who = (role, peer, false);
+                let who = (role, peer, question.is_renewal);
                 self.admit(domain, who, path, &answer.limits, question.pass.clone())
             }
         }

@@ -116,8 +116,16 @@ sections! {
         tls_handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
         /// Time from accept to a complete connect command.
         handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
-        /// Bytes all HLS packaging may hold together. At the bound no further stream is packaged, and those
-        /// that are keep fewer segments. Cost: that much memory, and what viewers still read beside it.
+        /// Time from the first byte of a request over HTTP to its end; then it is answered 408.
+        http_request_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
+        /// Time from an answer to the next request over HTTP.
+        http_keep_alive_ms_max: u32 = 30_000, "milliseconds", 100..=600_000, Live;
+        /// Time without any progress of an answer over HTTP; live streams have stall_ms_max.
+        http_stall_ms_max: u32 = 15_000, "milliseconds", 500..=600_000, Live;
+        /// Bytes all HLS packaging may hold together. From seven eighths of it on no further stream is
+        /// packaged, viewers of others are answered 503; at the bound those that are keep fewer segments, and
+        /// where one segment each is too much, packaging ends for streams nobody watches, then for the one
+        /// that was begun last. Cost: that much memory, and what viewers still read beside it.
         hls_bytes_max: u64 = 1_073_741_824, "bytes", 16_777_216..=1_099_511_627_776, Restart;
         /// Silence of a peer, answers to pings included, after which it is closed.
         idle_ms_max: u32 = 60_000, "milliseconds", 1_000..=86_400_000, Live;
@@ -224,6 +232,12 @@ sections! {
         /// know it read the same playlist without. Cost: one copy of the open segment, and for each viewer
         /// a request per part instead of one per segment.
         hls_low_latency: bool = true, "", "true or false", Live;
+        /// Whether the sound alone is offered beside the whole, as a second variant that players on a bad
+        /// line can fall back to, and with rendition=audio in the address. Off, because a player that does
+        /// not know its bit rate yet may begin with the lowest: viewers hear the stream before they see it.
+        /// Apple's players begin with the first variant, which is the whole; hls.js takes no other variant.
+        /// Cost: the bytes of the sound a second time while a stream is packaged.
+        hls_audio_only: bool = false, "", "true or false", Live;
         /// What segments are made of: fragmented MP4, or MPEG-TS (H.264, H.265; AAC, MP3 only). "auto" is
         /// fragmented MP4. A request can ask for the other one by container=ts or container=fmp4.
         /// Cost: both are made while both are watched. MPEG-TS is larger: 3 % at 5 Mbit/s, 13 % at 0.4.
@@ -233,7 +247,7 @@ sections! {
         hls_memory_bytes_max: u32 = 134_217_728, "bytes", 8_388_608..=4_294_967_295, Live;
         /// Folder that segments and playlists are also written to: DIR/APP/STREAM.m3u8 and
         /// DIR/APP/STREAM/RUN/seg-N.m4s; streams of a named vhost below DIR/VHOST. Only what is packaged is
-        /// written: everything with hls_start = "always".
+        /// written: everything with hls_start = "always". The sound alone is not.
         /// Cost: the bytes of the streams, on a thread of its own.
         hls_dir: FilePath = FilePath::default(), "", "a folder, or empty for none", Live;
         /// How long a file stays in hls_dir after it left the playlist, or after packaging has ended; 0 keeps

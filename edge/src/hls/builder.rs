@@ -1,34 +1,28 @@
-//! Makes one rendition: segmenter, window, the bytes of segments, snapshots.
+//! Makes the renditions of one stream in one container: segmenter, shelves, snapshots.
 //!
 //! ```text
-//!   message ─► Segmenter ─► Output.bytes   [ part 0 | part 1 | part 2 …      the open segment
-//!                               │ each part is copied, if parts are served
-//!                               └─ End: the whole buffer becomes the segment, its parts slices of it
+//!   message ─► Segmenter ─► Output ─┬─ bytes ─► Shelf ─ snapshot ─► Rendition
+//!                                   └─ sound ─► Shelf ─ snapshot ─► Rendition     with hls_audio_only
 //! ```
 //!
-//! So a byte of media is copied once more for parts of the open segment, and not at all where there
+//! One segmenter cuts both, so that they have the same segments and parts under the same numbers.
+//!
+//! A byte of media is copied once more for parts of the open segment, and not at all where there
 //! are none. Memory: what [`HlsSettings::memory_bytes_max`] says, and one part more. At that bound the
 //! oldest segments go first, then the open one is cut.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mux::playlist::window::Window;
-use mux::playlist::{MediaPlaylist, Name};
-use mux::segment::{Event, Output, Segmenter};
+use mux::segment::{Event, Output, Segmenter, SoundInit};
 
 use super::Opened;
 use super::archive::Archive;
 use super::rendition::Rendition;
 use super::settings::HlsSettings;
-use super::snapshot::{Facts, Playlists, Snapshot, Stored};
+use super::shelf::{Beside, Shelf};
+use super::snapshot::Snapshot;
 use crate::storage::StorageQueue;
-
-/// Room a segment's buffer may have left over, in sixteenths; more is given back.
-const SLACK_SIXTEENTHS: usize = 2;
-/// Bits in a byte, milliseconds in a second.
-const BITS_PER_BYTE_MS: u64 = 8 * 1000;
 
 /// What building has done, for the packager's counters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -40,20 +34,17 @@ pub(super) struct Built {
     pub(super) forgotten: u64,
 }
 
-/// Builds one rendition.
+/// Builds the renditions of one stream in one container.
 #[derive(Debug)]
 pub(super) struct Builder {
-    rendition: Arc<Rendition>,
     settings: HlsSettings,
-    prefix: String,
-    archive: Option<Archive>,
     segmenter: Segmenter,
     output: Output,
-    window: Window,
-    segments: VecDeque<Arc<Stored>>,
-    inits: Vec<(u32, Bytes)>,
-    open: OpenSegment,
-    facts: Facts,
+    main: Shelf,
+    /// The sound alone, from the moment on that there are both pictures and sound.
+    sound: Option<Shelf>,
+    /// Target duration, announced with the first playlist; it grows no more than it must.
+    target_ms: u32,
     is_ended: bool,
     /// Something happened since the last snapshot.
     is_changed: bool,
@@ -65,37 +56,26 @@ pub(super) struct Builder {
     events: Vec<Event>,
 }
 
-/// The segment whose bytes are in the output.
-#[derive(Debug, Default)]
-struct OpenSegment {
-    /// Where its bytes begin in the output.
-    start: usize,
-    /// Where each part ends, from `start`.
-    part_ends: Vec<usize>,
-    /// Copies of the parts, where they are served.
-    parts: Vec<Bytes>,
-}
-
 impl Builder {
-    pub(super) fn new(opened: &Opened, storage: &StorageQueue) -> Self {
+    /// Begins; all streams together may hold `total_bytes_max`.
+    pub(super) fn new(opened: &Opened, storage: &StorageQueue, total_bytes_max: u64) -> Self {
         let Opened { rendition, settings, before, .. } = opened;
         let container = rendition.key().container;
-        let (sequence, discontinuities) = before.as_ref().map_or((0, 0), |before| {
+        let (sequence, discontinuities, target_ms) = before.as_ref().map_or((0, 0, 0), |before| {
             let snapshot = before.snapshot();
-            (snapshot.edge.next_msn, snapshot.discontinuities)
+            (snapshot.edge.next_msn, snapshot.discontinuities, snapshot.target_ms)
         });
+        let window = Window::following(settings.window(), sequence, discontinuities);
+        let archive = Archive::new(rendition, settings, storage);
+        let segmenter = settings.segmenter_within(container, total_bytes_max);
         Self {
-            prefix: rendition.prefix(),
-            archive: Archive::new(rendition, settings, storage),
-            rendition: Arc::clone(rendition),
-            segmenter: Segmenter::following(settings.segmenter(container), sequence),
+            segmenter: Segmenter::following(segmenter, sequence),
             output: Output::default(),
-            window: Window::following(settings.window(), sequence, discontinuities),
+            main: Shelf::new(Arc::clone(rendition), window, archive),
+            sound: None,
+            // To a player it is the same playlist.
+            target_ms: settings.segment_ms.max(target_ms),
             settings: settings.clone(),
-            segments: VecDeque::new(),
-            inits: Vec::new(),
-            open: OpenSegment::default(),
-            facts: Facts::default(),
             is_ended: false,
             is_changed: false,
             is_hurried: false,
@@ -105,8 +85,9 @@ impl Builder {
         }
     }
 
+    /// The main rendition.
     pub(super) fn rendition(&self) -> &Arc<Rendition> {
-        &self.rendition
+        self.main.rendition()
     }
 
     pub(super) fn settings(&self) -> &HlsSettings {
@@ -139,9 +120,17 @@ impl Builder {
     /// All there is of the stream was taken: a rendition without a complete segment gets one now
     /// instead of at the next keyframe.
     pub(super) fn caught_up(&mut self) {
-        if self.segments.is_empty() && !self.is_hurried {
+        if !self.main.has_begun() && !self.is_hurried {
             self.segmenter.cut_soon();
             self.is_hurried = true;
+        }
+    }
+
+    /// Keyframes are so far apart, in milliseconds, 0 if that is not known. Before the first playlist was
+    /// answered the target duration follows from it.
+    pub(super) fn expect_gop(&mut self, gop_ms: u32) {
+        if !self.main.has_begun() {
+            self.target_ms = self.target_ms.max(self.settings.target_ms(gop_ms));
         }
     }
 
@@ -162,10 +151,10 @@ impl Builder {
         self.pause();
         self.is_ended = true;
         self.is_changed = true;
-        self.store_playlist();
+        self.main.store_playlist(self.target_ms, true);
     }
 
-    /// Makes a snapshot of what has changed. `others_bytes` is what all other renditions hold, of the
+    /// Makes snapshots of what has changed. `others_bytes` is what all other renditions hold, of the
     /// `total_bytes_max` there are for all; true if anything was published.
     pub(super) fn publish(&mut self, others_bytes: u64, total_bytes_max: u64) -> bool {
         if !self.is_changed {
@@ -175,33 +164,38 @@ impl Builder {
         let allowed = total_bytes_max.saturating_sub(others_bytes);
         let bytes_max = self.settings.memory_bytes_max.min(allowed);
         self.held_bytes = self.count_bytes();
-        while self.held_bytes > bytes_max && self.window.forget_oldest().is_some() {
+        while self.held_bytes > bytes_max && self.main.forget_oldest() {
             self.built.forgotten += 1;
-            self.drop_unlisted();
+            let first = self.main.first_kept();
+            if let Some(sound) = self.sound.as_mut().filter(|sound| sound.first_kept() < first) {
+                sound.forget_oldest();
+            }
             self.held_bytes = self.count_bytes();
         }
-        let snapshot = self.snapshot();
-        self.rendition.publish(snapshot);
+        let (is_ended, target_ms) = (self.is_ended, self.target_ms);
+        let edge = |shelf: &Shelf| shelf.has_begun().then(|| shelf.window().edge());
+        let (main_edge, sound_edge) = (edge(&self.main), self.sound.as_ref().and_then(edge));
+        // Who reads of the sound in the main playlist finds it there.
+        if let Some(sound) = &mut self.sound {
+            sound.publish(&self.settings, Beside { other: main_edge, target_ms, is_ended });
+        } else if let Some(rendition) = self.rendition().sound()
+            && is_ended
+        {
+            rendition.publish(Snapshot { is_ended, ..Snapshot::default() });
+        }
+        self.main.publish(&self.settings, Beside { other: sound_edge, target_ms, is_ended });
         true
     }
 
     /// Gives everything up: nobody asks any more.
     pub(super) fn close(&mut self) {
-        self.rendition.publish(Snapshot {
-            is_ended: true,
-            is_closed: true,
-            edge: self.window.edge(),
-            discontinuities: self.window.discontinuities(),
-            ..Snapshot::default()
-        });
-        let Some(archive) = &mut self.archive else { return };
-        for stored in &self.segments {
-            archive.remove(Name::Segment { sequence: stored.sequence });
+        if let Some(sound) = &mut self.sound {
+            sound.close();
+        } else if let Some(rendition) = self.rendition().sound() {
+            let is_closed = true;
+            rendition.publish(Snapshot { is_ended: true, is_closed, ..Snapshot::default() });
         }
-        for (generation, _) in &self.inits {
-            archive.remove(Name::Init { generation: *generation });
-        }
-        archive.close();
+        self.main.close();
     }
 
     fn handle_events(&mut self) {
@@ -216,156 +210,60 @@ impl Builder {
 
     fn handle(&mut self, event: &Event) {
         match event {
-            Event::Init { generation, codecs, bytes } => {
-                let init = Bytes::copy_from_slice(&self.output.bytes[bytes.clone()]);
-                if let Some(archive) = self.archive.as_mut().filter(|_| !init.is_empty()) {
-                    archive.put(Name::Init { generation: *generation }, &init);
-                }
-                self.inits.push((*generation, init));
-                self.facts.codecs = codecs.as_str().into();
+            Event::Init { generation, codecs, bytes, sound } => {
                 let video = self.segmenter.tracks().video.as_ref();
-                self.facts.resolution =
+                let resolution =
                     video.map_or((0, 0), |track| (track.facts.width, track.facts.height));
-                self.open.start = bytes.end;
-            }
-            Event::Part { bytes, .. } => {
-                if self.open.part_ends.is_empty() {
-                    self.open.start = bytes.start;
+                self.main.put_init(*generation, codecs, resolution, &self.output.bytes, bytes);
+                if let Some(init) = sound {
+                    self.put_sound_init(*generation, init);
                 }
-                self.open.part_ends.push(bytes.end - self.open.start);
-                if self.rendition.has_parts() {
-                    let part = &self.output.bytes[bytes.clone()];
-                    self.open.parts.push(Bytes::copy_from_slice(part));
+            }
+            Event::Part { bytes, sound: range, .. } => {
+                self.main.put_part(&self.output.bytes, bytes);
+                if let Some(sound) = &mut self.sound {
+                    sound.put_part(&self.output.sound, range);
                 }
                 self.built.parts += 1;
             }
             Event::Begin { .. } | Event::End { .. } => {}
         }
-        if self.window.apply(event).is_some() {
-            self.drop_unlisted();
+        self.main.apply(event);
+        if let Some(sound) = &mut self.sound {
+            sound.apply(&as_sound(event));
         }
         if let Event::End { sequence, duration_ms } = *event {
-            self.complete(sequence, duration_ms);
-        }
-    }
-
-    /// The open segment is whole: its buffer becomes its bytes.
-    fn complete(&mut self, sequence: u64, duration_ms: u32) {
-        let OpenSegment { start, part_ends, .. } = std::mem::take(&mut self.open);
-        let end = start + part_ends.last().copied().unwrap_or(0);
-        // The segmenter begins a part only with the message behind this one.
-        debug_assert_eq!(end, self.output.bytes.len());
-        let mut buffer = std::mem::take(&mut self.output.bytes);
-        if buffer.capacity() - buffer.len() > buffer.capacity() / 16 * SLACK_SIXTEENTHS {
-            buffer.shrink_to_fit();
-        }
-        // The next segment is likely to be as long.
-        self.output.bytes.reserve(buffer.len() + buffer.len() / 16);
-        let bytes = Bytes::from(buffer).slice(start..end);
-        let mut from = 0;
-        let parts = part_ends.into_iter().filter(|_| self.rendition.has_parts()).map(|to| {
-            let part = bytes.slice(from..to);
-            from = to;
-            part
-        });
-        let parts = parts.collect();
-        let rate = bytes.len() as u64 * BITS_PER_BYTE_MS / u64::from(duration_ms.max(1));
-        self.facts.bandwidth = self.facts.bandwidth.max(rate);
-        if let Some(archive) = &mut self.archive {
-            archive.put(Name::Segment { sequence }, &bytes);
-        }
-        self.segments.push_back(Arc::new(Stored { sequence, bytes, parts }));
-        self.built.segments += 1;
-        self.store_playlist();
-    }
-
-    /// Stores the playlist as it is without parts: whoever serves files cannot hold a request.
-    fn store_playlist(&mut self) {
-        let Some(archive) = &mut self.archive else { return };
-        if self.segments.is_empty() {
-            return;
-        }
-        let playlist = MediaPlaylist {
-            target_ms: self.settings.segment_ms,
-            part_target_ms: None,
-            ended: self.is_ended,
-            skip: false,
-            reports: &[],
-            names: self.rendition.names(&self.prefix),
-        };
-        let mut text = String::with_capacity(2048);
-        playlist.write(&self.window, &mut text);
-        archive.put_playlist(text);
-    }
-
-    /// Lets go of what the window no longer keeps.
-    fn drop_unlisted(&mut self) {
-        let first = self.window.kept().next().map(|segment| (segment.sequence, segment.generation));
-        let Some((sequence, generation)) = first else { return };
-        while self.segments.front().is_some_and(|stored| stored.sequence < sequence) {
-            let gone = self.segments.pop_front();
-            if let (Some(archive), Some(gone)) = (&mut self.archive, gone) {
-                archive.remove(Name::Segment { sequence: gone.sequence });
+            if let Some(sound) = &mut self.sound {
+                sound.complete(sequence, duration_ms, &mut self.output.sound);
             }
+            self.main.complete(sequence, duration_ms, &mut self.output.bytes);
+            self.built.segments += 1;
+            self.main.store_playlist(self.target_ms, self.is_ended);
         }
-        self.inits.retain(|(number, bytes)| {
-            let is_needed = *number >= generation;
-            if let Some(archive) = self.archive.as_mut().filter(|_| !is_needed && !bytes.is_empty())
-            {
-                archive.remove(Name::Init { generation: *number });
-            }
-            is_needed
-        });
+    }
+
+    /// The sound alone can be written from the next segment on.
+    fn put_sound_init(&mut self, generation: u32, init: &SoundInit) {
+        let Some(rendition) = self.rendition().sound() else { return };
+        let rendition = Arc::clone(rendition);
+        let window = self.main.window();
+        let shelf = self.sound.get_or_insert_with(|| Shelf::new(rendition, window.beside(), None));
+        shelf.put_init(generation, &init.codecs, (0, 0), &self.output.sound, &init.bytes);
     }
 
     /// Bytes of all buffers.
     fn count_bytes(&self) -> u64 {
-        let segments: usize = self.segments.iter().map(|stored| stored.bytes.len()).sum();
-        let inits: usize = self.inits.iter().map(|(_, bytes)| bytes.len()).sum();
-        let parts: usize = self.open.parts.iter().map(Bytes::len).sum();
-        (segments + inits + parts + self.output.bytes.capacity()) as u64
+        let sound = self.sound.as_ref().map_or(0, Shelf::count_bytes);
+        let output = self.output.bytes.capacity() + self.output.sound.capacity();
+        (self.main.count_bytes() + sound + output) as u64
     }
+}
 
-    fn snapshot(&mut self) -> Snapshot {
-        self.facts.is_independent = self.window.listed().all(|segment| segment.independent);
-        Snapshot {
-            edge: self.window.edge(),
-            is_ended: self.is_ended,
-            is_closed: false,
-            playlists: (!self.segments.is_empty()).then(|| self.playlists()),
-            inits: self.inits.clone(),
-            segments: self.segments.iter().cloned().collect(),
-            open_parts: self.open.parts.clone(),
-            facts: self.facts.clone(),
-            target_ms: self.settings.segment_ms.max(self.window.segment_ms_longest()).into(),
-            discontinuities: self.window.discontinuities(),
-        }
+/// The event as it concerns the sound alone: a decoder can start anywhere.
+fn as_sound(event: &Event) -> Event {
+    let mut event = event.clone();
+    if let Event::Begin { independent, .. } | Event::Part { independent, .. } = &mut event {
+        *independent = true;
     }
-
-    fn playlists(&self) -> Playlists {
-        let part_target_ms = self
-            .rendition
-            .has_parts()
-            .then(|| self.settings.segmenter(self.rendition.key().container).part_target_ms());
-        let mut playlist = MediaPlaylist {
-            // Grows with the longest segment: that keyframes are far apart is seen with the first one.
-            target_ms: self.settings.segment_ms,
-            part_target_ms,
-            ended: self.is_ended,
-            skip: false,
-            reports: &[],
-            names: self.rendition.names(&self.prefix),
-        };
-        let mut full = String::with_capacity(4096);
-        playlist.write(&self.window, &mut full);
-        let mut delta = String::new();
-        if part_target_ms.is_some() {
-            playlist.skip = true;
-            playlist.write(&self.window, &mut delta);
-            if delta == full {
-                delta.clear();
-            }
-        }
-        Playlists { full: full.into(), delta: delta.into() }
-    }
+    event
 }

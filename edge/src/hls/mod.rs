@@ -13,7 +13,8 @@
 //!
 //! - [`Hls`]: finds or starts a rendition; what all of them may hold together.
 //! - [`Rendition`]: answers requests. `snapshot`: what it answers from. `viewers`: who is there.
-//! - `builder`: segmenter, window, bytes of one rendition. `source`: one stream's tap and events.
+//! - `builder`: segmenter of one stream in one container. `shelf`: window and bytes of one of its renditions,
+//!   the whole or the sound alone. `source`: one stream's tap and events.
 //!
 //! Locks: two short ones around maps, taken when a rendition begins, ends or is looked up by its
 //! path, and one per rendition around its table of viewers. None is held over a system call.
@@ -23,6 +24,7 @@ mod builder;
 pub mod packager;
 mod rendition;
 mod settings;
+mod shelf;
 mod snapshot;
 mod source;
 #[cfg(test)]
@@ -41,7 +43,7 @@ use mux::segment::Container;
 
 use crate::registry::{StreamEntry, StreamPhase};
 
-pub use rendition::{Rendition, RenditionKey, Reply};
+pub use rendition::{Address, Rendition, RenditionKey, Reply};
 pub use settings::{HlsSettings, HlsStart};
 
 /// Renditions of the process, whatever they hold.
@@ -129,7 +131,7 @@ impl Hls {
             return None;
         }
         let key = RenditionKey { path: entry.path().clone(), container };
-        let rendition = Arc::new(Rendition::new(key, random_key(), settings));
+        let rendition = Arc::new(Rendition::new(key, random_key, settings));
         self.add(&mut by_path, &rendition);
         drop(by_path);
         locked(&self.inbox).push(Opened {
@@ -166,9 +168,9 @@ impl Hls {
         self.by_key.load().get(&key).cloned()
     }
 
-    /// Every rendition there is.
+    /// Every rendition there is; of one that has its sound alone beside it, the whole.
     pub fn renditions(&self) -> Vec<Arc<Rendition>> {
-        self.by_key.load().values().cloned().collect()
+        self.by_key.load().values().filter(|found| !found.is_sound()).cloned().collect()
     }
 
     /// Bytes held by all renditions.
@@ -229,7 +231,9 @@ impl Hls {
             }
         }
         let mut by_key = ByKey::clone(&self.by_key.load());
-        by_key.remove(&rendition.number());
+        for gone in [Some(rendition), rendition.sound()].into_iter().flatten() {
+            by_key.remove(&gone.number());
+        }
         self.by_key.store(Arc::new(by_key));
     }
 
@@ -243,7 +247,9 @@ impl Hls {
         let pair = by_path.entry(key.path.clone()).or_default();
         pair[place(key.container)] = Some(Arc::clone(rendition));
         let mut by_key = ByKey::clone(&self.by_key.load());
-        by_key.insert(rendition.number(), Arc::clone(rendition));
+        for new in [Some(rendition), rendition.sound()].into_iter().flatten() {
+            by_key.insert(new.number(), Arc::clone(new));
+        }
         self.by_key.store(Arc::new(by_key));
     }
 

@@ -140,6 +140,7 @@ impl Packager {
             }
         }
         self.publish();
+        self.shed(now.mono_ms);
         if now.mono_ms.saturating_sub(self.swept_at_ms) >= SWEEP_MS {
             self.swept_at_ms = now.mono_ms;
             self.sweep(now);
@@ -174,7 +175,7 @@ impl Packager {
                 &mut self.sources[last]
             }
         };
-        source.add(Builder::new(opened, &self.storage), now.mono_ms);
+        source.add(Builder::new(opened, &self.storage, self.shared.hls.bytes_max()), now.mono_ms);
         let container = opened.rendition.key().container;
         tracing::info!(event = event::HLS_START, %path, ?container, "packaging begins");
     }
@@ -201,6 +202,45 @@ impl Packager {
         self.shared.hls.set_bytes(total);
     }
 
+    /// Ends renditions while all together hold too much though each holds its least: first those nobody
+    /// watches, then the one that was begun last. Who asks again is refused while memory is short.
+    fn shed(&mut self, now_ms: u64) {
+        while self.shared.hls.bytes() > self.shared.hls.bytes_max() {
+            let outputs = self.sources.iter_mut().enumerate().flat_map(|(at, source)| {
+                source.outputs.iter_mut().enumerate().map(move |(place, output)| {
+                    let is_watched = output.builder.rendition().viewers() > 0;
+                    (is_watched, u64::MAX - output.begun_at_ms, at, place)
+                })
+            });
+            let Some((_, _, at, place)) = outputs.min() else { return };
+            let mut output = self.sources[at].outputs.remove(place);
+            let bytes = output.builder.held_bytes();
+            self.shared.hls.remove(output.builder.rendition());
+            output.builder.close();
+            self.shared.hls.set_bytes(self.shared.hls.bytes().saturating_sub(bytes));
+            self.metrics.shed.increment();
+            let path = &output.builder.rendition().key().path;
+            let age_ms = now_ms.saturating_sub(output.begun_at_ms);
+            tracing::warn!(event = event::HLS_END, %path, bytes, age_ms,
+                "packaging ends: all streams together hold too much (limits.hls_bytes_max)");
+        }
+        self.drop_idle_sources();
+    }
+
+    /// Lets go of streams without a rendition.
+    fn drop_idle_sources(&mut self) {
+        if self.sources.iter().all(|source| !source.outputs.is_empty()) {
+            return;
+        }
+        let (idle, busy) =
+            std::mem::take(&mut self.sources).into_iter().partition(|s| s.outputs.is_empty());
+        self.sources = busy;
+        let idle: Vec<Source> = idle;
+        for source in idle {
+            self.let_go(source);
+        }
+    }
+
     /// Looks who still asks; counts what there is.
     fn sweep(&mut self, now: Now) {
         let mut closed_bytes = 0;
@@ -224,13 +264,7 @@ impl Packager {
                 false
             });
         }
-        let (idle, busy) =
-            std::mem::take(&mut self.sources).into_iter().partition(|s| s.outputs.is_empty());
-        self.sources = busy;
-        let idle: Vec<Source> = idle;
-        for source in idle {
-            self.let_go(source);
-        }
+        self.drop_idle_sources();
         let bytes = self.shared.hls.bytes().saturating_sub(closed_bytes);
         self.shared.hls.set_bytes(bytes);
         self.metrics.renditions.set(renditions);

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use live::path::StreamPath;
 use mux::playlist::multivariant::{self, Variant};
 use mux::playlist::query::{Answer, Reload};
-use mux::playlist::{Name, Names};
+use mux::playlist::{Name, Names, Report};
 use mux::segment::Container;
 
 use super::locked;
 use super::settings::HlsSettings;
-use super::snapshot::Snapshot;
+use super::snapshot::{Facts, Snapshot};
 use super::viewers::{EXPIRY_TARGETS, Viewers};
 use crate::access::quota::Place;
 
@@ -47,8 +47,10 @@ pub struct RenditionKey {
 pub enum Reply {
     /// 200.
     Ready {
-        /// The body.
+        /// The body, shared by all who ask.
         body: Bytes,
+        /// What follows it for this viewer alone; empty but for playlists that report another rendition.
+        tail: String,
         /// `Content-Type`.
         content_type: &'static str,
         /// `Cache-Control`.
@@ -62,6 +64,19 @@ pub enum Reply {
     Gone,
     /// 400, with the reason.
     BadRequest(&'static str),
+    /// 503, with the reason: later perhaps.
+    Unavailable(&'static str),
+}
+
+/// A viewer's address of a playlist, taken apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Address<'a> {
+    /// The last part of the path, without suffix and as it was sent.
+    pub name: &'a str,
+    /// What it asked with, which travels along.
+    pub query: &'a str,
+    /// Its session.
+    pub session: u64,
 }
 
 /// One rendition. Shared by workers and packager.
@@ -70,24 +85,45 @@ pub struct Rendition {
     key: RenditionKey,
     number: u64,
     has_parts: bool,
+    /// This is the sound alone, beside another rendition.
+    is_sound: bool,
+    /// The sound alone, beside this rendition.
+    sound: Option<Arc<Rendition>>,
     snapshot: ArcSwap<Snapshot>,
     version: AtomicU64,
     /// Counts requests, so that the packager sees whether somebody is there.
     asked: AtomicU64,
-    viewers: Mutex<Viewers>,
+    /// A viewer may load both renditions of a stream, and is one.
+    viewers: Arc<Mutex<Viewers>>,
 }
 
 impl Rendition {
-    pub(super) fn new(key: RenditionKey, number: u64, settings: &HlsSettings) -> Self {
-        Self {
+    /// A rendition, with the sound alone beside it where the settings want that; `number` makes numbers.
+    pub(super) fn new(key: RenditionKey, number: impl Fn() -> u64, settings: &HlsSettings) -> Self {
+        let viewers = Arc::default();
+        let one = |is_sound, sound| Self {
             has_parts: settings.has_parts(key.container),
-            key,
-            number,
+            key: key.clone(),
+            number: number(),
+            is_sound,
+            sound,
             snapshot: ArcSwap::default(),
             version: AtomicU64::new(0),
             asked: AtomicU64::new(0),
-            viewers: Mutex::default(),
-        }
+            viewers: Arc::clone(&viewers),
+        };
+        let sound = settings.is_audio_only_offered.then(|| Arc::new(one(true, None)));
+        one(false, sound)
+    }
+
+    /// The sound alone, beside this one.
+    pub fn sound(&self) -> Option<&Arc<Self>> {
+        self.sound.as_ref()
+    }
+
+    /// True for the sound alone beside another rendition.
+    pub fn is_sound(&self) -> bool {
+        self.is_sound
     }
 
     /// Which one it is.
@@ -110,10 +146,8 @@ impl Rendition {
         self.snapshot.load().is_ended
     }
 
-    /// The multivariant playlist for a new viewer. `name` is the last part of the path it asked for,
-    /// without suffix and as it was sent; `query` what it asked with, which travels along; `token` its
-    /// session.
-    pub fn multivariant(&self, name: &str, query: &str, token: &str) -> Reply {
+    /// The multivariant playlist for a new viewer: this rendition, and the sound alone behind it.
+    pub fn multivariant(&self, address: &Address<'_>) -> Reply {
         self.ask();
         let snapshot = self.snapshot.load();
         if snapshot.is_closed {
@@ -122,34 +156,22 @@ impl Rendition {
         if snapshot.playlists.is_none() {
             return if snapshot.is_ended { Reply::NotFound } else { Reply::Wait };
         }
-        let escaped;
-        let name = if is_clean(name) && !name.contains([':', '/']) {
-            name
-        } else {
-            escaped = escaped_name(&self.key.path);
-            &escaped
-        };
-        let mut uri = format!("{name}.m3u8?");
-        if is_clean(query) && !query.is_empty() {
-            uri.push_str(query);
-            uri.push('&');
-        }
-        uri.push_str("session=");
-        uri.push_str(token);
         let facts = &snapshot.facts;
-        let variant = Variant {
-            uri: &uri,
-            bandwidth: facts.bandwidth,
-            codecs: &facts.codecs,
-            resolution: facts.resolution,
-        };
-        let mut text = String::with_capacity(256 + uri.len());
-        multivariant::write(&[variant], facts.is_independent, &mut text);
+        let uri = self.uri(address, self.is_sound);
+        let sound = self.sound.as_ref().map(|sound| (self.uri(address, true), sound.snapshot()));
+        let mut variants = vec![variant(&uri, facts)];
+        if let Some((uri, sound)) = &sound
+            && sound.playlists.is_some()
+        {
+            variants.push(variant(uri, &sound.facts));
+        }
+        let mut text = String::with_capacity(512 + 2 * uri.len());
+        multivariant::write(&variants, facts.is_independent, &mut text);
         ready(text.into(), PLAYLIST_TYPE, CACHE_MULTIVARIANT)
     }
 
-    /// The media playlist.
-    pub fn playlist(&self, reload: &Reload) -> Reply {
+    /// The media playlist, with a report of the other rendition for a viewer at `address`.
+    pub fn playlist(&self, reload: &Reload, address: Option<&Address<'_>>) -> Reply {
         self.ask();
         let snapshot = self.snapshot.load();
         if snapshot.is_closed {
@@ -174,7 +196,52 @@ impl Rendition {
         };
         let is_delta = self.has_parts && reload.skip && !playlists.delta.is_empty();
         let body = if is_delta { &playlists.delta } else { &playlists.full };
-        ready(body.clone(), PLAYLIST_TYPE, cache_control)
+        Reply::Ready {
+            body: body.clone(),
+            tail: address.map_or_else(String::new, |address| self.report(&snapshot, address)),
+            content_type: PLAYLIST_TYPE,
+            cache_control,
+        }
+    }
+
+    /// Where the other rendition stands. Its address is the viewer's own, so that its permission and its
+    /// session travel along; so the line is no part of the playlist that all viewers share.
+    fn report(&self, snapshot: &Snapshot, address: &Address<'_>) -> String {
+        let mut line = String::new();
+        let Some(edge) = snapshot.other_edge.filter(|_| self.has_parts && !snapshot.is_ended)
+        else {
+            return line;
+        };
+        let uri = self.uri(address, !self.is_sound);
+        if let Some(report) = Report::at(&uri, edge) {
+            report.write(&mut line);
+        }
+        line
+    }
+
+    /// The address of a media playlist, relative to that of the others.
+    fn uri(&self, address: &Address<'_>, is_sound: bool) -> String {
+        let Address { name, query, session } = *address;
+        let escaped;
+        let name = if is_clean(name) && !name.contains([':', '/']) {
+            name
+        } else {
+            escaped = escaped_name(&self.key.path);
+            &escaped
+        };
+        let mut uri = String::with_capacity(name.len() + query.len() + 64);
+        uri.push_str(name);
+        uri.push_str(".m3u8?");
+        if is_clean(query) && !query.is_empty() {
+            uri.push_str(query);
+            uri.push('&');
+        }
+        // Writing to a string cannot fail.
+        let _infallible = write!(uri, "session={session:016x}");
+        if is_sound {
+            uri.push_str("&rendition=audio");
+        }
+        uri
     }
 
     /// An init segment, a segment or a part. [`Reply::Wait`] for the part that comes next.
@@ -184,9 +251,10 @@ impl Rendition {
         if snapshot.is_closed {
             return Reply::Gone;
         }
-        let content_type = match self.key.container {
-            Container::Ts => "video/mp2t",
-            Container::Fmp4 => "video/mp4",
+        let content_type = match (self.key.container, self.is_sound) {
+            (Container::Ts, _) => "video/mp2t",
+            (Container::Fmp4, false) => "video/mp4",
+            (Container::Fmp4, true) => "audio/mp4",
         };
         let found = match name {
             Name::Init { generation } => {
@@ -232,13 +300,14 @@ impl Rendition {
 
     /// Packager: forgets viewers that are gone.
     pub(super) fn expire_viewers(&self, unix_ms: u64) {
-        let target_ms = self.snapshot.load().target_ms.max(1000);
+        let target_ms = u64::from(self.snapshot.load().target_ms.max(1000));
         locked(&self.viewers).expire(unix_ms.saturating_sub(EXPIRY_TARGETS * target_ms));
     }
 
     /// Packager: how many requests there were.
     pub(super) fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+        let sound = self.sound.as_ref().map_or(0, |sound| sound.asked());
+        self.asked.load(Ordering::Relaxed).wrapping_add(sound)
     }
 
     /// Packager: what is answered from now on.
@@ -292,7 +361,12 @@ fn find_part(snapshot: &Snapshot, sequence: u64, part: u32) -> Result<&Bytes, Re
 }
 
 fn ready(body: Bytes, content_type: &'static str, cache_control: &'static str) -> Reply {
-    Reply::Ready { body, content_type, cache_control }
+    Reply::Ready { body, tail: String::new(), content_type, cache_control }
+}
+
+fn variant<'a>(uri: &'a str, facts: &'a Facts) -> Variant<'a> {
+    let Facts { codecs, bandwidth, resolution, .. } = facts;
+    Variant { uri, bandwidth: *bandwidth, codecs, resolution: *resolution }
 }
 
 /// Nothing that ends a line, a quoted string or an address.

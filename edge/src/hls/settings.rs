@@ -40,6 +40,8 @@ pub struct HlsSettings {
     pub window: usize,
     /// Whether fragmented MP4 is offered with parts.
     pub is_low_latency: bool,
+    /// Whether the sound alone is a rendition of its own.
+    pub is_audio_only_offered: bool,
     /// What is written for a request that does not say.
     pub container: Container,
     /// Bytes one rendition may hold.
@@ -61,6 +63,7 @@ impl HlsSettings {
             part_ms: vhost.hls_part_ms,
             window: usize::from(vhost.hls_window),
             is_low_latency: vhost.hls_low_latency,
+            is_audio_only_offered: vhost.hls_audio_only,
             container: match vhost.hls_container {
                 HlsContainer::Ts => Container::Ts,
                 HlsContainer::Auto | HlsContainer::Fmp4 => Container::Fmp4,
@@ -80,11 +83,33 @@ impl HlsSettings {
         Settings {
             part_ms: self.part_ms.min(self.segment_ms),
             segment_ms: self.segment_ms,
-            segment_ms_max: (self.segment_ms * SEGMENT_TARGETS_MAX).max(SEGMENT_MS_MAX_MIN),
+            segment_ms_max: self.segment_ms_max(),
             keyframe_wait_ms: KEYFRAME_WAIT_MS,
             segment_bytes_max: self.memory_bytes_max / SEGMENT_SHARE,
+            sound_alone: self.is_audio_only_offered,
             ..Settings::new(container)
         }
+    }
+
+    /// The same where all streams together may hold `total_bytes_max`: a segment of one is a part of that.
+    pub(super) fn segmenter_within(&self, container: Container, total_bytes_max: u64) -> Settings {
+        let settings = self.segmenter(container);
+        let segment_bytes_max = settings.segment_bytes_max.min(total_bytes_max / SEGMENT_SHARE);
+        Settings { segment_bytes_max, ..settings }
+    }
+
+    /// Target duration to announce for a stream with keyframes so far apart (0 if that is not known yet), in
+    /// milliseconds: as long as a segment that ends at the first keyframe after its target will be, rounded
+    /// as durations are (RFC 8216bis §4.4.3.1).
+    pub(super) fn target_ms(&self, gop_ms: u32) -> u32 {
+        let due_ms = self.segment_ms - self.segment_ms / 20;
+        let gops = due_ms.checked_div(gop_ms).map_or(0, |_| due_ms.div_ceil(gop_ms));
+        let expected_ms = gops.saturating_mul(gop_ms).min(self.segment_ms_max());
+        self.segment_ms.max((expected_ms + 500) / 1000 * 1000)
+    }
+
+    fn segment_ms_max(&self) -> u32 {
+        (self.segment_ms * SEGMENT_TARGETS_MAX).max(SEGMENT_MS_MAX_MIN)
     }
 
     pub(super) fn window(&self) -> WindowSettings {

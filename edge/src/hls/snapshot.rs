@@ -40,6 +40,8 @@ pub(super) struct Facts {
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) edge: Edge,
+    /// Where the stream's other rendition ends, if there is one that can be watched.
+    pub(super) other_edge: Option<Edge>,
     /// Nothing will follow.
     pub(super) is_ended: bool,
     /// Packaging has ended and its bytes are given up.
@@ -54,7 +56,7 @@ pub(super) struct Snapshot {
     pub(super) open_parts: Vec<Bytes>,
     pub(super) facts: Facts,
     /// Target duration, in milliseconds.
-    pub(super) target_ms: u64,
+    pub(super) target_ms: u32,
     /// All discontinuities so far.
     pub(super) discontinuities: u64,
 }

@@ -14,11 +14,10 @@
 
 use std::sync::Arc;
 
-use live::image::body_parts;
+use live::image::{message_type, whole_body};
 use live::preamble;
 use ring::{Head, MessageKind, MessageView, Position, Tap};
 use rtmp::chunk::Framing;
-use rtmp::message::kind;
 
 use super::builder::Builder;
 use crate::registry::{StreamEntry, StreamPhase};
@@ -37,6 +36,8 @@ pub(super) struct Output {
     /// The packager's idea of when somebody asked last, and the count of requests then.
     pub(super) asked: u64,
     pub(super) asked_at_ms: u64,
+    /// When packaging began.
+    pub(super) begun_at_ms: u64,
 }
 
 /// What a look at a stream found.
@@ -85,6 +86,7 @@ impl Source {
             sessions_seen: look.sessions.0,
             is_paused: false,
             asked_at_ms: now_ms,
+            begun_at_ms: now_ms,
         });
     }
 
@@ -100,8 +102,9 @@ impl Source {
         let framing = Framing { chunk_bytes: self.entry.chunk_bytes().max(1) };
         let mut followed = Followed::default();
         let newest = newest_timestamp(tap, view);
-        let mut follower =
-            Follower { tap, view, framing, look, unix_ms, newest, scratch: &mut self.scratch };
+        let gop_ms = self.entry.gop_ms();
+        let scratch = &mut self.scratch;
+        let mut follower = Follower { tap, view, framing, look, unix_ms, newest, gop_ms, scratch };
         for output in &mut self.outputs {
             followed.overruns += u64::from(follower.follow(output));
         }
@@ -118,6 +121,8 @@ struct Follower<'s> {
     unix_ms: u64,
     /// Timestamp of the last message before the head, which is as old as `unix_ms`.
     newest: u32,
+    /// Distance of the stream's keyframes, as far as it is known.
+    gop_ms: u32,
     scratch: &'s mut Vec<u8>,
 }
 
@@ -192,6 +197,7 @@ impl Follower<'_> {
                 output.builder.push(kind, timestamp, body, self.unix_ms);
             }
         }
+        output.builder.expect_gop(self.gop_ms);
         output.cursor = Some(start);
     }
 
@@ -214,29 +220,17 @@ impl Follower<'_> {
     }
 
     fn take(&mut self, output: &mut Output, message: &MessageView) {
-        let kind = match message.meta.kind {
-            MessageKind::Audio => kind::AUDIO,
-            MessageKind::Video => kind::VIDEO,
-            MessageKind::Data => return,
-        };
+        if message.meta.kind == MessageKind::Data {
+            return;
+        }
         let wire_bytes = usize::try_from(message.wire_bytes()).unwrap_or(usize::MAX);
         let Some(image) = self.tap.lease(message.start, wire_bytes) else { return };
         let header_bytes = usize::from(message.meta.header_bytes);
         let body_bytes = usize::try_from(message.meta.body_bytes).unwrap_or(usize::MAX);
-        let mut parts = body_parts(&image, header_bytes, body_bytes, self.framing);
         let timestamp = message.meta.timestamp;
         let unix_ms = self.unix_ms_of(timestamp);
-        let first = parts.next().unwrap_or(&[]);
-        if first.len() == body_bytes {
-            output.builder.push(kind, timestamp, first, unix_ms);
-            return;
-        }
-        self.scratch.clear();
-        self.scratch.extend_from_slice(first);
-        for part in parts {
-            self.scratch.extend_from_slice(part);
-        }
-        output.builder.push(kind, timestamp, self.scratch, unix_ms);
+        let body = whole_body(&image, header_bytes, body_bytes, self.framing, self.scratch);
+        output.builder.push(message_type(message.meta.kind), timestamp, body, unix_ms);
     }
 }
 

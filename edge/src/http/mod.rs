@@ -14,6 +14,8 @@
 //! RFC 9110, 9112 (HTTP/1.1); RFC 6455 (WebSocket).
 
 mod route;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,12 +45,6 @@ const INLINE_BODY_BYTES_MAX: usize = 56 * 1024;
 const HEAD_BYTES: usize = 512;
 /// Most that may wait for a viewer besides media, in bytes: the headers of a stream, heads, pongs.
 const REPLY_BYTES_MAX: usize = preamble::PREAMBLE_BYTES_MAX + 64 * 1024;
-/// Time for a whole request, from its first byte, in milliseconds.
-const REQUEST_MS_MAX: u64 = 10_000;
-/// Time between two requests, in milliseconds.
-const KEEP_ALIVE_MS_MAX: u64 = 30_000;
-/// Time without progress of a response, in milliseconds.
-const STALL_MS_MAX: u64 = 15_000;
 
 /// Text that a refused WebSocket client gets with its close frame; RFC 6455 leaves room for 123 bytes.
 const CLOSE_REASON_BYTES_MAX: usize = 123;
@@ -119,6 +115,17 @@ pub(crate) enum Late {
     Response,
 }
 
+/// How long a viewer may take, in milliseconds.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Deadlines {
+    /// For a whole request, from its first byte.
+    pub(crate) request_ms_max: u64,
+    /// Between two requests.
+    pub(crate) keep_alive_ms_max: u64,
+    /// Without progress of a response.
+    pub(crate) stall_ms_max: u64,
+}
+
 /// What the first bytes of a live stream depend on.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct ViewerStart<'a> {
@@ -139,7 +146,10 @@ pub(crate) struct Answer<'a> {
     pub(crate) content_type: &'a str,
     pub(crate) cache_control: &'a str,
     pub(crate) extra: &'a [(&'a str, &'a str)],
+    /// The body, shared by all who are answered with it…
     pub(crate) body: Bytes,
+    /// … and what follows it for this viewer alone.
+    pub(crate) tail: &'a str,
 }
 
 impl Answer<'static> {
@@ -151,6 +161,7 @@ impl Answer<'static> {
             cache_control: "no-store",
             extra: &[],
             body: Bytes::from(format!("{text}\n")),
+            tail: "",
         }
     }
 }
@@ -285,28 +296,34 @@ impl HttpSession {
     }
 
     /// Whether it is late with something.
-    pub(crate) fn late(&self, now: Millis) -> Option<Late> {
+    pub(crate) fn late(&self, deadlines: &Deadlines, now: Millis) -> Option<Late> {
         let waited_ms = now.0.saturating_sub(self.since.0);
         match self.state {
             State::Idle if self.reader.is_idle() => {
-                (waited_ms >= KEEP_ALIVE_MS_MAX).then_some(Late::KeepAlive)
+                (waited_ms >= deadlines.keep_alive_ms_max).then_some(Late::KeepAlive)
             }
-            State::Idle => (waited_ms >= REQUEST_MS_MAX).then_some(Late::Request),
-            State::Responding => (waited_ms >= STALL_MS_MAX).then_some(Late::Response),
+            State::Idle => (waited_ms >= deadlines.request_ms_max).then_some(Late::Request),
+            State::Responding => (waited_ms >= deadlines.stall_ms_max).then_some(Late::Response),
             State::Asking | State::Waiting { .. } | State::Live { .. } => None,
         }
     }
 
     // Answering.
 
-    /// Queues a whole answer. An error that leaves the request unread ends the connection.
+    /// Queues a whole answer. An error that leaves the request unread ends the connection. A live stream that
+    /// has begun is an answer already: whatever there is to say now, its body ends.
     pub(crate) fn answer(&mut self, answer: &Answer<'_>, date: &str, now: Millis) {
+        if self.has_begun() {
+            self.end_of_stream();
+            return;
+        }
         let is_head =
             self.asked.as_ref().is_some_and(|asked| asked.request.method == http1::Method::Head);
         self.keep_alive &= self.asked.is_some();
+        let body_bytes = answer.body.len() + answer.tail.len();
         let length = match answer.status {
             204 | 304 => Length::None,
-            _ => Length::Known(answer.body.len() as u64),
+            _ => Length::Known(body_bytes as u64),
         };
         let has_body = !is_head && length != Length::None;
         let extra: Vec<(&str, &str)> =
@@ -319,14 +336,18 @@ impl HttpSession {
             cache_control: answer.cache_control,
             extra: &extra,
         };
-        let is_inline = has_body && answer.body.len() <= INLINE_BODY_BYTES_MAX;
-        self.replies.reserve(HEAD_BYTES + if is_inline { answer.body.len() } else { 0 });
+        let is_inline = has_body && body_bytes <= INLINE_BODY_BYTES_MAX;
+        self.replies.reserve(HEAD_BYTES + if is_inline { body_bytes } else { 0 });
         head.write(&mut self.replies);
         self.status = answer.status;
         if is_inline {
             self.replies.extend_from_slice(&answer.body);
-        } else if has_body {
+            self.replies.extend_from_slice(answer.tail.as_bytes());
+        } else if has_body && answer.tail.is_empty() {
             self.body = Some(answer.body.clone());
+        } else if has_body {
+            // A playlist of some hundred segments: rare, and copied whole.
+            self.body = Some([&answer.body[..], answer.tail.as_bytes()].concat().into());
         }
         self.state = State::Responding;
         self.since = now;
@@ -334,6 +355,10 @@ impl HttpSession {
 
     /// Refuses a WebSocket in a way a page can read: it is opened and closed at once with the reason.
     pub(crate) fn refuse_websocket(&mut self, text: &str, now: Millis) {
+        if self.has_begun() {
+            self.end_of_stream();
+            return;
+        }
         if !matches!(self.state, State::Live { .. }) {
             self.accept_websocket();
         }
@@ -511,6 +536,11 @@ impl HttpSession {
         if matches!(self.state, State::Live { frames: Some(_), has_ended: false, .. }) {
             websocket::write_close(CLOSE_GOING_AWAY, "the server is going away", &mut self.replies);
         }
+    }
+
+    /// True once something of a live stream was queued: its answer has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        matches!(self.state, State::Live { has_begun: true, .. })
     }
 
     /// True once the last of a live stream was queued.

@@ -17,7 +17,7 @@ use crate::framing::FramingKind;
 /// Digits of a packaging run's key.
 const KEY_DIGITS: usize = 16;
 /// Parameters that are ours and not part of a viewer's address.
-const OWN_PARAMETERS: [&str; 4] = ["session", "_HLS_msn", "_HLS_part", "_HLS_skip"];
+const OWN_PARAMETERS: [&str; 5] = ["session", "rendition", "_HLS_msn", "_HLS_part", "_HLS_skip"];
 
 /// What is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,16 +104,19 @@ pub(crate) struct TokenQuery {
     pub(crate) session: Option<u64>,
     /// The container it wants, if it says.
     pub(crate) container: Option<Container>,
+    /// It wants the sound alone.
+    pub(crate) is_sound: bool,
 }
 
 impl TokenQuery {
     /// Reads a raw query.
     pub(crate) fn read(query: &str) -> Self {
-        let mut read = Self { own: String::new(), session: None, container: None };
+        let mut read = Self { own: String::new(), session: None, container: None, is_sound: false };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (name, value) {
                 ("session", value) => read.session = u64::from_str_radix(value, 16).ok(),
+                ("rendition", value) => read.is_sound = value == "audio",
                 ("container", "ts") => read.container = Some(Container::Ts),
                 ("container", "fmp4") => read.container = Some(Container::Fmp4),
                 _ => {}
@@ -195,6 +198,8 @@ mod tests {
         assert_eq!(query.own, "auth_key=1-a%2Fb&x&container=ts");
         assert_eq!(query.session, Some(255));
         assert_eq!(query.container, Some(Container::Ts));
+        let sound = TokenQuery::read("a=b&rendition=audio&session=1");
+        assert_eq!((sound.own.as_str(), sound.is_sound), ("a=b", true));
         let none = TokenQuery::read("");
         assert_eq!((none.own.as_str(), none.session, none.container), ("", None, None));
     }

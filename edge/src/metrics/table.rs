@@ -179,6 +179,8 @@ metrics! {
     segments_forgotten: Counter = "ringcast_hls_segments_forgotten";
     /// Requests for streams that were not packaged, because a bound was met.
     refused: Counter = "ringcast_hls_refused";
+    /// Renditions that were ended while they were in use, because all together held too much.
+    shed: Counter = "ringcast_hls_renditions_shed";
     /// Times that packaging fell out of a stream's ring and went on at a keyframe.
     overruns: Counter = "ringcast_hls_overruns";
     /// Viewers by HLS: sessions that asked for a playlist within three target durations.

@@ -13,7 +13,7 @@ use uring::Io;
 use super::Worker;
 use crate::access::Grant;
 use crate::access::quota::Place;
-use crate::hls::{Rendition, Reply};
+use crate::hls::{Address, Rendition, Reply};
 use crate::http::{Answer, FileName, TokenQuery, View};
 use crate::metrics::{PlayResult, Role};
 use crate::registry::StreamPhase;
@@ -26,6 +26,9 @@ const RETRY_MS: u64 = 100;
 /// stands still: players are given the playlist as it is before they give up (hls.js waits 10 s for a first
 /// byte).
 const RELOAD_MS_MAX: u64 = 8_000;
+/// What a viewer is told to wait where no more streams can be packaged, in seconds: streams that nobody asks
+/// for end after `hls_idle_ms`, which is 30 s unless configured.
+const RETRY_AFTER_S: &str = "10";
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// A viewer may have the playlist it asked for.
@@ -48,12 +51,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// A file of a packaging run. Who knows its key was shown the playlist.
     pub(super) fn answer_file(&mut self, index: usize, file: FileName) {
         match self.shared.hls.by_key(file.key) {
-            Some(rendition) => {
-                self.serve_view(
-                    index,
-                    View::File { version: rendition.version(), rendition, file },
-                );
-            }
+            Some(rendition) => self.serve_view(index, View::File { version: 0, rendition, file }),
             None => self.answer(index, &Answer::text(404, "these segments are gone")),
         }
     }
@@ -75,14 +73,18 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     self.views_waiting.push(index);
                 }
             }
-            Reply::Ready { body, content_type, cache_control } => {
-                self.answer_body(index, body, content_type, cache_control);
+            Reply::Ready { body, tail, content_type, cache_control } => {
+                self.answer_body(index, body, &tail, content_type, cache_control);
             }
             Reply::NotFound => {
                 self.answer(index, &Answer::text(404, "there is no such thing in this stream"));
             }
             Reply::Gone => self.answer(index, &Answer::text(410, "this is no longer kept")),
             Reply::BadRequest(text) => self.answer(index, &Answer::text(400, text)),
+            Reply::Unavailable(text) => {
+                let extra = &[("Retry-After", RETRY_AFTER_S)];
+                self.answer(index, &Answer { extra, ..Answer::text(503, text) });
+            }
         }
     }
 
@@ -105,26 +107,29 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 true => self.shared.hls.open(&entry, query.container, settings),
                 false => self.shared.hls.find(path, query.container, settings),
             };
-            match found {
-                Some(found) => *rendition = Some((found, u64::MAX)),
+            let Some(found) = found else {
                 // Over a limit, and said so by the packager's counters.
-                None if is_live => return Reply::BadRequest("no more streams can be packaged"),
-                None => return Reply::Wait,
-            }
+                let text = "no more streams can be packaged now";
+                return if is_live { Reply::Unavailable(text) } else { Reply::Wait };
+            };
+            let found = match query.is_sound {
+                true => found.sound().cloned(),
+                false => Some(found),
+            };
+            let Some(found) = found else { return Reply::NotFound };
+            *rendition = Some((found, u64::MAX));
         }
         let Some((rendition, version)) = rendition else { return Reply::Wait };
         *version = rendition.version();
         let rendition = Arc::clone(rendition);
+        let name = self.asked_name(index);
+        let address = |session| Address { name: &name, query: &query.own, session };
         match query.session {
-            None => {
-                let token = format!("{:016x}", self.next_random());
-                let name = self.asked_name(index);
-                rendition.multivariant(&name, &query.own, &token)
-            }
+            None => rendition.multivariant(&address(self.next_random())),
             Some(token) => {
                 let place = place.take();
                 self.note_viewer(index, &rendition, token, place);
-                rendition.playlist(reload)
+                rendition.playlist(reload, Some(&address(token)))
             }
         }
     }
@@ -164,10 +169,22 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
     }
 
-    /// The body, or the part of it that was asked for.
-    fn answer_body(&mut self, index: usize, body: Bytes, content_type: &str, cache_control: &str) {
+    /// The body and what follows it for this viewer, or the part of both that was asked for.
+    fn answer_body(
+        &mut self,
+        index: usize,
+        body: Bytes,
+        tail: &str,
+        content_type: &str,
+        cache_control: &str,
+    ) {
         let range = self.http(index).and_then(|session| session.asked()?.request.range);
-        let whole = Answer { status: 200, content_type, cache_control, extra: &[], body };
+        let (body, tail) = match range {
+            // No player asks for a part of a playlist.
+            Some(_) if !tail.is_empty() => ([&body[..], tail.as_bytes()].concat().into(), ""),
+            _ => (body, tail),
+        };
+        let whole = Answer { status: 200, content_type, cache_control, extra: &[], body, tail };
         let Some(range) = range else {
             self.answer(index, &whole);
             return;
@@ -238,13 +255,17 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         let view = self.http(index).and_then(|session| session.resume_view());
         // What there is, as if nothing further had been asked for.
-        if let Some(View::Playlist { rendition: Some((rendition, _)), .. }) = &view
-            && let Reply::Ready { body, content_type, cache_control: _ } =
-                rendition.playlist(&Reload::default())
-        {
-            self.answer_body(index, body, content_type, "no-store");
-            self.pump(index);
-            return true;
+        if let Some(View::Playlist { rendition: Some((rendition, _)), query, .. }) = &view {
+            let name = self.asked_name(index);
+            let address =
+                query.session.map(|session| Address { name: &name, query: &query.own, session });
+            if let Reply::Ready { body, tail, content_type, cache_control: _ } =
+                rendition.playlist(&Reload::default(), address.as_ref())
+            {
+                self.answer_body(index, body, &tail, content_type, "no-store");
+                self.pump(index);
+                return true;
+            }
         }
         if status == 404 {
             self.port.metrics().plays.of(PlayResult::NotFound).increment();

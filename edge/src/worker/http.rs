@@ -7,13 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use http1::{HttpError, Method, Request, websocket};
-use live::path::resolve;
+use live::path::{StreamPath, resolve};
 use uring::Io;
 
 use super::Worker;
 use super::access::{canonical, log_text};
 use crate::access::{Decision, DenyReason, Grant, Question, Role as AccessRole};
 use crate::connection::Session;
+use crate::framing::FramingKind;
 use crate::http::{Answer, Asked, HttpSession, Late, Route, TokenQuery};
 use crate::metrics::{CloseReason, HttpResult, PlayResult, Role};
 use crate::registry::StreamPhase;
@@ -194,6 +195,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     // Access.
 
     fn ask_to_view(&mut self, index: usize) {
+        let msid = rtmp::chunk::MEDIA_MSID;
         match self.decide_view(index, false) {
             // A viewer that has its place asks again with every reload of a playlist.
             Some(Decision::Deny(denial)) if denial.reason == DenyReason::Quota => {
@@ -201,14 +203,15 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     Some(grant) => self.view_as(index, grant),
                     None => {
                         let denial = Decision::Deny(denial);
-                        let msid = rtmp::chunk::MEDIA_MSID;
                         self.conclude(index, AccessRole::Play, msid, denial);
                     }
                 }
             }
-            Some(decision) => {
-                self.conclude(index, AccessRole::Play, rtmp::chunk::MEDIA_MSID, decision)
+            Some(Decision::Ask(mut question)) => {
+                question.is_renewal = self.has_place(index, &question.path);
+                self.conclude(index, AccessRole::Play, msid, Decision::Ask(question));
             }
+            Some(decision) => self.conclude(index, AccessRole::Play, msid, decision),
             None => {
                 let text = "the stream name cannot be used";
                 self.refuse_view(index, 404, text, false);
@@ -218,12 +221,22 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// Permission for a viewer of HLS whose session has a place in the quotas.
     fn renew_view(&mut self, index: usize) -> Option<Grant> {
-        let asked = self.http(index)?.asked()?;
-        let query = TokenQuery::read(&asked.request.query);
         let Decision::Allow(grant) = self.decide_view(index, true)? else { return None };
-        let settings = &self.settings.vhost(grant.path.vhost()).hls;
-        let rendition = self.shared.hls.find(&grant.path, query.container, settings)?;
-        rendition.knows_viewer(query.session?).then_some(grant)
+        self.has_place(index, &grant.path).then_some(grant)
+    }
+
+    /// True for a viewer of HLS whose session watches `path` and has its place in the quotas.
+    fn has_place(&mut self, index: usize, path: &StreamPath) -> bool {
+        let Some(asked) = self.http(index).and_then(|session| session.asked()) else {
+            return false;
+        };
+        if !matches!(asked.route, Route::Playlist { .. }) {
+            return false;
+        }
+        let query = TokenQuery::read(&asked.request.query);
+        let settings = &self.settings.vhost(path.vhost()).hls;
+        let rendition = self.shared.hls.find(path, query.container, settings);
+        rendition.zip(query.session).is_some_and(|(found, token)| found.knows_viewer(token))
     }
 
     /// What the rules say to the viewer's address; `None` for one that names no stream.
@@ -234,7 +247,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let (app, name, suffix) = asked.route.stream()?;
         let host = asked.request.host.as_deref().unwrap_or_default();
         let tc_url = format!("rtmp://{host}/{app}");
-        let name = match asked.request.query.as_str() {
+        // A playlist's own parameters change with each reload, and are nobody's permission.
+        let own = match asked.route {
+            Route::Playlist { .. } => TokenQuery::read(&asked.request.query).own,
+            _ => asked.request.query.clone(),
+        };
+        let name = match own.as_str() {
             "" => name.to_owned(),
             query => format!("{name}?{query}"),
         };
@@ -283,13 +301,26 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 {
                     return;
                 }
-                if let Some(session) = self.http(index) {
-                    session.begin_live(framing);
-                }
+                self.begin_live(index, framing);
                 self.play_as(index, rtmp::chunk::MEDIA_MSID, grant);
             }
             Route::Playlist { .. } => self.view_playlist(index, grant),
             Route::File(_) | Route::Unknown => {}
+        }
+    }
+
+    /// From here on it follows a live stream: the kernel must not hold more of that than of any player's.
+    fn begin_live(&mut self, index: usize, framing: FramingKind) {
+        let unsent_bytes_max = self.settings.limits().unsent_bytes_max;
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        if std::mem::take(&mut connection.output.is_bulk) {
+            self.io.set_unsent_max(connection.conn, unsent_bytes_max);
+        }
+        if let Some(session) = connection.session.http() {
+            session.begin_live(framing);
         }
     }
 
@@ -316,6 +347,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         connection.claim_role(Role::Subscriber);
         tracing::info!(event = "play_refused", conn = %connection.id, peer = %connection.peer,
             result = crate::metrics::Label::text(result), reason = log_text(text));
+        if let Some(session) = self.http(index)
+            && session.has_begun()
+        {
+            // It was answered long ago: whatever ends its stream now, the body ends.
+            session.end_of_stream();
+            return true;
+        }
         let status = match result {
             PlayResult::Denied => 403,
             PlayResult::Limit => 503,
@@ -343,9 +381,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Deadlines of a viewer over HTTP. True if its connection was closed.
     pub(super) fn sweep_http(&mut self, index: usize) -> bool {
         let now = self.now;
-        let Some(late) = self.http(index).and_then(|session| session.late(now)) else {
-            return false;
-        };
+        let deadlines = self.settings.limits().http;
+        let late = self.http(index).and_then(|session| session.late(&deadlines, now));
+        let Some(late) = late else { return false };
         match late {
             Late::KeepAlive => self.close(index, CloseReason::IdleTimeout),
             Late::Request => {

@@ -22,6 +22,9 @@ use crate::transport::Transport;
 /// Sends per turn for subscribers that catch up: a send of theirs fills a socket, which takes the
 /// kernel some tens of microseconds.
 const CATCH_UP_SENDS_PER_TURN_MAX: usize = 32;
+/// Unsent bytes the kernel may hold of a response's body; its send buffer, which grows with the speed of the
+/// connection, is the bound below that.
+const BODY_UNSENT_BYTES_MAX: u32 = 1 << 20;
 /// Bytes gathered per send for subscribers that need their own copy.
 const COPY_BYTES_MAX: usize = 64 * 1024;
 
@@ -77,6 +80,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             if let Some(session) = connection.session.http() {
                 if let Some(body) = session.body() {
                     connection.output.sending = Sending::Body;
+                    // A file is no live stream: the kernel may hold much of it unsent, which saves most of
+                    // the partial sends and the waits for room between them.
+                    if !std::mem::replace(&mut connection.output.is_bulk, true) {
+                        self.io.set_unsent_max(connection.conn, BODY_UNSENT_BYTES_MAX);
+                    }
                     return self.transmit(index, SendBuf::Shared(body));
                 }
                 if session.is_answered() && connection.closing.is_none() {

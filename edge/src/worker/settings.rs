@@ -13,6 +13,7 @@ use rtmp::session::SessionConfig;
 use crate::config::{self, Config, DuplicatePublish};
 use crate::framing::FramingKind;
 use crate::hls::HlsSettings;
+use crate::http::Deadlines;
 
 /// How long a joiner or a returning publisher waits for a keyframe, in milliseconds.
 const KEYFRAME_WAIT_MS_MAX: u32 = 5_000;
@@ -54,6 +55,8 @@ pub(crate) struct Limits {
     pub(crate) first_byte_ms_max: u64,
     pub(crate) tls_handshake_ms_max: u64,
     pub(crate) handshake_ms_max: u64,
+    pub(crate) unsent_bytes_max: u32,
+    pub(crate) http: Deadlines,
 }
 
 /// One configuration snapshot, ready for use.
@@ -76,6 +79,12 @@ impl Settings {
             first_byte_ms_max: u64::from(limits.first_byte_ms_max),
             tls_handshake_ms_max: u64::from(limits.tls_handshake_ms_max),
             handshake_ms_max: u64::from(limits.handshake_ms_max),
+            unsent_bytes_max: limits.unsent_bytes_max,
+            http: Deadlines {
+                request_ms_max: u64::from(limits.http_request_ms_max),
+                keep_alive_ms_max: u64::from(limits.http_keep_alive_ms_max),
+                stall_ms_max: u64::from(limits.http_stall_ms_max),
+            },
         };
         let defaults = Arc::new(rules(&config, &config.defaults));
         let rules = config

@@ -246,6 +246,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         for (_, local) in &mut self.streams {
             if let Some(publisher) = &mut local.publisher {
                 publisher.export(self.port.metrics());
+                if let Some(gop) = publisher.writer.meter().last_gop() {
+                    local.entry.note_gop(gop.ms);
+                }
             }
             local.export_framing(self.port.metrics());
         }

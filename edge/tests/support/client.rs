@@ -288,10 +288,19 @@ impl Net {
         self.open(ClientRole::Play, name, None)
     }
 
+    /// A client that publishes `live/NAME` of the domain `host`.
+    pub fn publish_at(&mut self, host: &str, name: &str) -> usize {
+        self.open_at(host, ClientRole::Publish, name, None)
+    }
+
     /// Opens a client; with a worker, tries connections until one lands there.
     pub fn open(&mut self, role: ClientRole, name: &str, worker: Option<u16>) -> usize {
+        self.open_at(&self.addr.to_string(), role, name, worker)
+    }
+
+    fn open_at(&mut self, host: &str, role: ClientRole, name: &str, worker: Option<u16>) -> usize {
         let config = Arc::new(ClientConfig {
-            tc_url: format!("rtmp://{}/live", self.addr),
+            tc_url: format!("rtmp://{host}/live"),
             app: "live".to_owned(),
             stream: name.to_owned(),
             role,

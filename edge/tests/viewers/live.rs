@@ -244,6 +244,7 @@ fn a_kick_ends_a_viewer() {
     net.send_headers(publisher, &source);
     net.send_frames(publisher, &mut source, 30);
     net.until("frames", |_| !viewer.tags().items.is_empty());
+    net.until("the log line", |_| !server.events("play").is_empty());
     let id = server.events("play")[0]["conn"].as_str().unwrap().to_owned();
     let path = format!("/api/v1/clients/{id}");
     let kick = Viewer::ask(server.admin, "DELETE", &path, &server.admin.to_string(), "");
@@ -265,4 +266,32 @@ fn rtmp_is_taken_on_the_port_of_http() {
     net.send_headers(publisher, &source);
     net.send_frames(publisher, &mut source, 30);
     net.until("all frames", |_| has_all(&viewer, &source));
+}
+
+#[test]
+fn all_viewers_leave_with_the_end_of_their_stream() {
+    // Lists of players and of framings shrink while they are walked.
+    let (server, mut net, publisher) = publish(ONE, "", "cam");
+    let mut source = Source::new(3);
+    let viewers: Vec<Viewer> = (0..24)
+        .map(|at| match at % 4 {
+            0 => Viewer::websocket(server.http, "/live/cam.flv", "h"),
+            1 => Viewer::websocket(server.http, "/live/cam.mp4", "h"),
+            2 => Viewer::get(server.http, "/live/cam.mp4"),
+            _ => Viewer::get(server.http, "/live/cam.flv"),
+        })
+        .collect();
+    wait_for("the viewers", || server.events("play").len() == viewers.len());
+    net.send_headers(publisher, &source);
+    net.send_frames(publisher, &mut source, 20);
+    net.until("media", |_| viewers.iter().all(|viewer| viewer.bytes().len() > 20_000));
+    net.unpublish(publisher);
+    for viewer in &viewers {
+        net.until("the end", |_| viewer.has_ended());
+    }
+    let ended = || {
+        let lines = server.events("close");
+        lines.iter().filter(|line| line["reason"] == "stream_ended").count()
+    };
+    net.until("their log lines", |_| ended() == viewers.len());
 }

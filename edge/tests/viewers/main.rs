@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod hls;
 mod live;
 mod requests;
 mod viewer;

@@ -14,7 +14,7 @@ use crate::segment::{Container, Event, Output, PART_BYTES_MAX, Segmenter, Settin
 /// When the segmenter breaks a promise.
 pub fn segment(data: &[u8]) {
     for container in [Container::Ts, Container::Fmp4] {
-        let settings = Settings::new(container);
+        let settings = Settings { sound_alone: true, ..Settings::new(container) };
         let mut segmenter = Segmenter::new(settings);
         let mut window = Window::new(WindowSettings::default());
         let mut out = Output::default();
@@ -37,14 +37,8 @@ pub fn segment(data: &[u8]) {
         check(&out, container, &mut window, data.len());
         let names = Names { container, prefix: "", query: "" };
         let target_ms = settings.segment_ms_max;
-        let playlist = MediaPlaylist {
-            target_ms,
-            part_target_ms: None,
-            ended: true,
-            skip: false,
-            reports: &[],
-            names,
-        };
+        let playlist =
+            MediaPlaylist { target_ms, part_target_ms: None, ended: true, skip: false, names };
         let mut text = String::new();
         playlist.write(&window, &mut text);
         assert!(validate::media(&text).is_empty(), "{text}\n{:?}", validate::media(&text));
@@ -54,14 +48,16 @@ pub fn segment(data: &[u8]) {
 /// Events are well formed: ranges in place, transport packets whole, sizes bounded.
 fn check(out: &Output, container: Container, window: &mut Window, fed: usize) {
     for event in &out.events {
-        if let Event::Part { bytes, duration_ms, .. } = event {
-            let bytes = out.bytes.get(bytes.clone()).unwrap_or_default();
+        if let Event::Part { bytes, duration_ms, sound, .. } = event {
             assert!(*duration_ms > 0);
-            assert!(bytes.len() <= PART_BYTES_MAX + 256 * (fed + 1) * 8, "part too large");
-            if container == Container::Ts {
-                assert!(
-                    bytes.len() % 188 == 0 && bytes.chunks(188).all(|p| p.first() == Some(&0x47))
-                );
+            assert!(bytes.end <= out.bytes.len() && sound.end <= out.sound.len());
+            let sound = out.sound.get(sound.clone()).unwrap_or_default();
+            let bytes = out.bytes.get(bytes.clone()).unwrap_or_default();
+            for bytes in [bytes, sound] {
+                assert!(bytes.len() <= PART_BYTES_MAX + 256 * (fed + 1) * 8, "part too large");
+                let is_packets =
+                    || bytes.chunks(188).all(|p| p.len() == 188 && p.first() == Some(&0x47));
+                assert!(container == Container::Fmp4 || is_packets());
             }
         }
         window.apply(event);

@@ -300,14 +300,8 @@ fn each_segment_and_the_playlist_play() {
         }
         let names = Names { container, prefix: "", query: "" };
         let target_ms = Settings::new(container).segment_ms_max;
-        let playlist = MediaPlaylist {
-            target_ms,
-            part_target_ms: None,
-            ended: true,
-            skip: false,
-            reports: &[],
-            names,
-        };
+        let playlist =
+            MediaPlaylist { target_ms, part_target_ms: None, ended: true, skip: false, names };
         let mut text = String::new();
         playlist.write(&window, &mut text);
         assert_eq!(validate::media(&text), [], "{text}");

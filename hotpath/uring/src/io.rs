@@ -416,9 +416,9 @@ pub trait Io {
     fn acknowledge_now(&mut self, conn: ConnId);
 
     /// How many unsent bytes the kernel takes for `conn` before the socket counts as full
-    /// (`TCP_NOTSENT_LOWAT`, at least 1); until then that of [`ListenOptions`]. A small bound keeps a follower
-    /// of a live stream close to it, a large one takes a whole file in few sends; the size of the send buffer
-    /// bounds both. One system call. The simulation has no such bound, and does nothing.
+    /// (`TCP_NOTSENT_LOWAT`, at least 1); until then that of [`ListenOptions`]. A small bound keeps a
+    /// follower of a live stream close to it, a large one takes a whole file in few sends; the size of the
+    /// send buffer bounds both. One system call. The simulation has no such bound, and does nothing.
     fn set_unsent_max(&mut self, conn: ConnId, bytes_max: u32);
 
     /// Sends FIN after the send in flight, if any, has taken what fits. Receiving goes on.

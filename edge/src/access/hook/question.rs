@@ -27,6 +27,8 @@ pub struct HookQuestion {
     pub connection: ConnectionId,
     /// What it wants to do.
     pub role: Role,
+    /// It has its place in the quotas already. The worker sets it.
+    pub is_renewal: bool,
     /// The domain whose hook decides.
     pub domain: Arc<Domain>,
     /// Identity of the stream as it would be without the hook.
@@ -61,6 +63,7 @@ impl HookQuestion {
             ticket: 0,
             connection: question.connection,
             role: question.role,
+            is_renewal: question.is_renewal,
             domain,
             path,
             pass,

@@ -257,3 +257,15 @@ fn ten_thousand_domains_are_found_by_name() {
     assert_eq!(denied(ask(&rules, Role::Publish, "rtmp://d9999.example.com/a/b")).event_code, 500);
     denied(ask(&rules, Role::Publish, "rtmp://d10000.example.com/a/b"));
 }
+
+#[test]
+fn who_has_a_place_takes_no_second_one_behind_a_hook() {
+    let rules = one_domain("publishers_max = 1\nstyle = \"oss\"", &[HOOK]);
+    let mut question = asked(ask(&rules, Role::Publish, "rtmp://d/live/s?token=t"));
+    let answer = HookAnswer::default();
+    let held = allowed(rules.conclude(&question, &answer));
+    assert_eq!(denied(rules.conclude(&question, &answer)).reason, DenyReason::Quota);
+    question.is_renewal = true;
+    assert!(allowed(rules.conclude(&question, &answer)).place.is_none());
+    drop(held);
+}

@@ -64,6 +64,38 @@ fn over_the_limit_of_the_process_streams_are_refused_and_those_there_shrink() {
 }
 
 #[test]
+fn what_all_streams_hold_is_bounded_even_by_ending_some() {
+    let mut bench = Bench::new();
+    let mut streams: Vec<Stream> = ["one", "two", "three", "four"]
+        .iter()
+        .map(|name| {
+            let mut stream = Stream::start(&bench, name, 0);
+            stream.picture_bytes = 20_000;
+            stream.headers(&bench);
+            stream
+        })
+        .collect();
+    let renditions: Vec<_> = streams.iter().map(|stream| bench.open(stream, &settings())).collect();
+    // The second is watched; of the others the last is the first to go.
+    renditions[1].note_viewer(1, UNIX_MS + bench.now_ms, None);
+    bench.turn();
+    // One segment of each is more than this.
+    bench.shared.hls.set_bytes_max(3 << 20);
+    for _ in 0..150 {
+        for stream in &mut streams {
+            stream.frame(&bench);
+        }
+        bench.wait(40);
+        renditions[1].note_viewer(1, UNIX_MS + bench.now_ms, None);
+        assert!(bench.shared.hls.bytes() <= 3 << 20, "{}", bench.shared.hls.bytes());
+    }
+    assert!(bench.metrics.shed.value() > 0);
+    assert!(matches!(renditions[1].playlist(&Reload::default(), None), Reply::Ready { .. }));
+    assert_eq!(renditions[3].playlist(&Reload::default(), None), Reply::Gone);
+    assert!(!streams[3].entry.is_tapped() && streams[1].entry.is_tapped());
+}
+
+#[test]
 fn packaging_ends_when_nobody_asks_and_gives_everything_back() {
     let mut bench = Bench::new();
     let mut stream = Stream::start(&bench, "cam", 0);
@@ -74,9 +106,9 @@ fn packaging_ends_when_nobody_asks_and_gives_everything_back() {
     playlist(&rendition);
     stream.play(&mut bench, 4000);
     assert!(stream.entry.is_tapped());
-    assert!(matches!(rendition.playlist(&Reload::default()), Reply::Ready { .. }));
+    assert!(matches!(rendition.playlist(&Reload::default(), None), Reply::Ready { .. }));
     stream.play(&mut bench, 8000);
-    assert_eq!(rendition.playlist(&Reload::default()), Reply::Gone);
+    assert_eq!(rendition.playlist(&Reload::default(), None), Reply::Gone);
     assert_eq!(rendition.file(Name::Segment { sequence: 3 }), Reply::Gone);
     assert_eq!((bench.shared.hls.bytes(), bench.shared.hls.renditions().len()), (0, 0));
     assert_eq!(bench.metrics.renditions.value(), 0);
@@ -158,7 +190,7 @@ fn a_viewer_may_be_there_before_the_publisher() {
     let mut stream = Stream::silent(&bench, "cam", 0);
     let rendition = bench.open(&stream, &settings());
     bench.wait(500);
-    assert_eq!(rendition.playlist(&Reload::default()), Reply::Wait);
+    assert_eq!(rendition.playlist(&Reload::default(), None), Reply::Wait);
     stream.begin(&bench);
     stream.headers(&bench);
     stream.play(&mut bench, 1000);

@@ -27,7 +27,7 @@ fn a_stream_that_ends_has_all_its_media_and_an_end() {
     assert!((seconds - 4.88).abs() < 0.02, "{seconds}: {text}");
     // Who blocks on the next part is told of the end.
     let reload = Reload::parse("_HLS_msn=900").unwrap();
-    assert!(matches!(rendition.playlist(&reload), Reply::Ready { .. }));
+    assert!(matches!(rendition.playlist(&reload, None), Reply::Ready { .. }));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn sound_alone_is_packaged() {
         stream.play(&mut bench, 8000);
         let text = playlist(&rendition);
         assert!(listed(&text).len() >= 3 && text.contains("INDEPENDENT-SEGMENTS"), "{text}");
-        let multivariant = body(rendition.multivariant("radio", "", "1"));
+        let multivariant = body(rendition.multivariant(&address("radio", "")));
         let multivariant = std::str::from_utf8(&multivariant).unwrap();
         assert!(multivariant.contains("CODECS=\"mp4a.40.2\"\n"), "{multivariant}");
     }

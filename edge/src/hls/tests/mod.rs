@@ -5,6 +5,7 @@ mod folder;
 mod life;
 mod oracle;
 mod playing;
+mod sound;
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use rtmp::Millis;
 use rtmp::session::{MediaKind, MediaPart};
 
 use super::packager::{Now, Packager};
-use super::{HlsSettings, Rendition, Reply};
+use super::{Address, HlsSettings, Rendition, Reply};
 use crate::command::ConnectionId;
 use crate::config::{DuplicatePublish, VhostSettings};
 use crate::metrics::PackagingMetrics;
@@ -229,6 +230,11 @@ pub(super) fn settings() -> HlsSettings {
     HlsSettings::of(&VhostSettings::default())
 }
 
+/// A viewer of session 255.
+pub(super) fn address<'a>(name: &'a str, query: &'a str) -> Address<'a> {
+    Address { name, query, session: 0xFF }
+}
+
 pub(super) fn body(reply: Reply) -> Bytes {
     match reply {
         Reply::Ready { body, .. } => body,
@@ -243,7 +249,7 @@ pub(super) fn playlist(rendition: &Rendition) -> String {
 
 pub(super) fn playlist_for(rendition: &Rendition, query: &str) -> String {
     let reload = Reload::parse(query).unwrap();
-    let text = String::from_utf8(body(rendition.playlist(&reload)).to_vec()).unwrap();
+    let text = String::from_utf8(body(rendition.playlist(&reload, None)).to_vec()).unwrap();
     assert_eq!(validate::media(&text), [], "{text}");
     text
 }

@@ -11,8 +11,8 @@ fn a_first_viewer_of_an_unwatched_stream_has_a_playlist_after_one_part() {
     stream.headers(&bench);
     stream.fill(&mut bench, 3000);
     let rendition = bench.open(&stream, &settings());
-    assert_eq!(rendition.playlist(&Reload::default()), Reply::Wait);
-    assert_eq!(rendition.multivariant("cam", "", "1"), Reply::Wait);
+    assert_eq!(rendition.playlist(&Reload::default(), None), Reply::Wait);
+    assert_eq!(rendition.multivariant(&address("cam", "")), Reply::Wait);
     let version = rendition.version();
     stream.play(&mut bench, 280);
     assert!(rendition.version() > version);
@@ -45,17 +45,20 @@ fn the_multivariant_playlist_carries_query_and_session() {
     stream.headers(&bench);
     let rendition = bench.open(&stream, &settings());
     stream.play(&mut bench, 3000);
-    let reply = rendition.multivariant("cam", "txSecret=1&container=fmp4", "00ff");
-    let Reply::Ready { body, content_type, cache_control } = reply else { panic!("{reply:?}") };
+    let reply = rendition.multivariant(&address("cam", "txSecret=1&container=fmp4"));
+    let Reply::Ready { body, content_type, cache_control, .. } = reply else { panic!("{reply:?}") };
     let text = std::str::from_utf8(&body).unwrap();
     assert_eq!(validate::multivariant(text), [], "{text}");
-    assert!(text.ends_with("\ncam.m3u8?txSecret=1&container=fmp4&session=00ff\n"), "{text}");
+    assert!(
+        text.ends_with("\ncam.m3u8?txSecret=1&container=fmp4&session=00000000000000ff\n"),
+        "{text}"
+    );
     assert!(text.contains("CODECS=\"avc1.42c01e,mp4a.40.2\""), "{text}");
     assert_eq!((content_type, cache_control), ("application/vnd.apple.mpegurl", "no-store"));
     for bad in ["a\nb", "a:b", "a\"", "é"] {
-        let text = super::body(rendition.multivariant(bad, bad, "1"));
+        let text = super::body(rendition.multivariant(&address(bad, bad)));
         let text = std::str::from_utf8(&text).unwrap();
-        assert!(text.ends_with("\ncam.m3u8?session=1\n") || bad == "a:b", "{text}");
+        assert!(text.ends_with("\ncam.m3u8?session=00000000000000ff\n") || bad == "a:b", "{text}");
     }
 }
 
@@ -107,7 +110,7 @@ fn a_blocking_reload_is_answered_by_the_part_it_names() {
     let query = format!("_HLS_msn={}&_HLS_part={}", edge.next_msn, edge.next_part);
     let reload = Reload::parse(&query).unwrap();
     let mut versions = Vec::new();
-    while rendition.playlist(&reload) == Reply::Wait {
+    while rendition.playlist(&reload, None) == Reply::Wait {
         versions.push(rendition.version());
         stream.play(&mut bench, 40);
     }
@@ -116,7 +119,40 @@ fn a_blocking_reload_is_answered_by_the_part_it_names() {
     let text = playlist_for(&rendition, &query);
     assert!(text.contains(&format!("part-{}.{}.m4s", edge.next_msn, edge.next_part)));
     let far = Reload::parse("_HLS_msn=4000").unwrap();
-    assert!(matches!(rendition.playlist(&far), Reply::BadRequest(_)));
+    assert!(matches!(rendition.playlist(&far, None), Reply::BadRequest(_)));
+}
+
+#[test]
+fn the_target_duration_is_that_of_the_keyframes_from_the_first_playlist_on() {
+    let target = |text: &str| {
+        let tag = "#EXT-X-TARGETDURATION:";
+        text.lines().find_map(|line| line.strip_prefix(tag)).unwrap().to_owned()
+    };
+    // Distance of keyframes in pictures of 40 ms, what is known of it, the target in seconds.
+    for (gop, known_ms, wanted) in
+        [(25, 1000, "2"), (125, 5000, "5"), (75, 3000, "3"), (25, 0, "2")]
+    {
+        let mut bench = Bench::new();
+        let mut stream = Stream::start(&bench, "cam", 0);
+        stream.gop = gop;
+        stream.headers(&bench);
+        stream.entry.note_gop(known_ms);
+        let rendition = bench.open(&stream, &settings());
+        for _ in 0..40 {
+            stream.play(&mut bench, 480);
+            let Reply::Ready { body, .. } = rendition.playlist(&Reload::default(), None) else {
+                continue;
+            };
+            assert_eq!(target(std::str::from_utf8(&body).unwrap()), wanted, "{gop}");
+        }
+        stream.leave(true);
+        bench.turn();
+        stream.begin(&bench);
+        stream.headers(&bench);
+        let next = bench.open(&stream, &settings());
+        stream.play(&mut bench, 1000);
+        assert_eq!(target(&playlist(&next)), wanted, "another run is the same playlist");
+    }
 }
 
 #[test]
@@ -150,7 +186,10 @@ fn transport_streams_have_plain_playlists_beside_the_other_container() {
     }
     assert_eq!(ts.file(Name::Part { sequence: 1, part: 0 }), Reply::NotFound);
     // Without parts nobody waits.
-    assert!(matches!(ts.playlist(&Reload::parse("_HLS_msn=900").unwrap()), Reply::Ready { .. }));
+    assert!(matches!(
+        ts.playlist(&Reload::parse("_HLS_msn=900").unwrap(), None),
+        Reply::Ready { .. }
+    ));
     assert_eq!(bench.shared.hls.renditions().len(), 2);
     let found = bench.shared.hls.by_key(ts.number()).unwrap();
     assert!(Arc::ptr_eq(&found, &ts) && bench.shared.hls.by_key(1).is_none());

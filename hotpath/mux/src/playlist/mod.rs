@@ -19,7 +19,7 @@ use alloc::string::String;
 use core::fmt::{self, Write};
 
 use crate::segment::Container;
-use window::{Segment, Window};
+use window::{Edge, Segment, Window};
 
 /// Parts are listed for the last so many target durations (RFC 8216bis §6.2.2).
 const PARTS_TARGETS: u64 = 3;
@@ -28,15 +28,43 @@ const HOLD_BACK_PARTS: u32 = 3;
 /// A delta update may leave out what is older than so many target durations.
 const SKIP_TARGETS: u64 = 6;
 
-/// Where another playlist of the same stream stands.
+/// Where another playlist of the same stream stands (RFC 8216bis §4.4.5.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Report<'a> {
-    /// Its address, relative to this one.
+    /// Its address, relative to the playlist this is appended to, as in a URL; without quotes.
     pub uri: &'a str,
     /// Its last sequence number.
     pub last_msn: u64,
     /// Its last part in that segment.
     pub last_part: Option<u32>,
+}
+
+impl<'a> Report<'a> {
+    /// What to say of a playlist at `uri` that ends at `edge`; `None` before its first part.
+    pub fn at(uri: &'a str, edge: Edge) -> Option<Self> {
+        let Edge { next_msn, next_part, parts_before } = edge;
+        let (last_msn, parts) = match next_part {
+            0 => (next_msn.checked_sub(1)?, parts_before),
+            _ => (next_msn, next_part),
+        };
+        Some(Self { uri, last_msn, last_part: parts.checked_sub(1) })
+    }
+
+    /// Appends the line to a playlist that has parts and no end. It stands last, so that the playlist itself
+    /// can be the same for all viewers while this, which holds a viewer's own address, is not.
+    pub fn write(&self, out: &mut String) {
+        // Writing to a string cannot fail.
+        let _infallible = self.try_write(out);
+    }
+
+    fn try_write(&self, out: &mut String) -> fmt::Result {
+        let Self { uri, last_msn, .. } = self;
+        write!(out, "#EXT-X-RENDITION-REPORT:URI=\"{uri}\",LAST-MSN={last_msn}")?;
+        if let Some(part) = self.last_part {
+            write!(out, ",LAST-PART={part}")?;
+        }
+        out.write_char('\n')
+    }
 }
 
 /// Writes the playlist of one rendition.
@@ -54,8 +82,6 @@ pub struct MediaPlaylist<'a> {
     pub ended: bool,
     /// The player asked for a delta update; done if there is anything to leave out.
     pub skip: bool,
-    /// Other renditions.
-    pub reports: &'a [Report<'a>],
     /// How segments are called.
     pub names: Names<'a>,
 }
@@ -197,14 +223,6 @@ impl MediaPlaylist<'_> {
             out.write_str("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"")?;
             self.names.write(Name::Part { sequence, part }, out)?;
             out.write_str("\"\n")?;
-            for report in self.reports {
-                write!(out, "#EXT-X-RENDITION-REPORT:URI=\"{}\"", report.uri)?;
-                write!(out, ",LAST-MSN={}", report.last_msn)?;
-                if let Some(part) = report.last_part {
-                    write!(out, ",LAST-PART={part}")?;
-                }
-                out.write_char('\n')?;
-            }
         }
         if self.ended {
             out.write_str("#EXT-X-ENDLIST\n")?;

@@ -17,7 +17,8 @@ fn begin(window: &mut Window, sequence: u64, generation: u32, discontinuity: boo
 
 fn part(window: &mut Window, sequence: u64, part: u32, duration_ms: u32) {
     let independent = part == 0;
-    window.apply(&Event::Part { sequence, part, duration_ms, independent, bytes: 0..0 });
+    let (bytes, sound) = (0..0, 0..0);
+    window.apply(&Event::Part { sequence, part, duration_ms, independent, bytes, sound });
 }
 
 fn whole(window: &mut Window, sequence: u64, generation: u32, discontinuity: bool) -> Option<u64> {
@@ -30,17 +31,12 @@ fn whole(window: &mut Window, sequence: u64, generation: u32, discontinuity: boo
 
 fn text(window: &Window, part_target_ms: Option<u32>, skip: bool) -> String {
     let names = Names { container: Container::Fmp4, prefix: "", query: "s=1" };
-    let reports = [Report { uri: "../b/x.m3u8", last_msn: 3, last_part: Some(0) }];
-    let playlist = MediaPlaylist {
-        target_ms: 2000,
-        part_target_ms,
-        ended: false,
-        skip,
-        reports: &reports,
-        names,
-    };
+    let playlist = MediaPlaylist { target_ms: 2000, part_target_ms, ended: false, skip, names };
     let mut out = String::new();
     playlist.write(window, &mut out);
+    if part_target_ms.is_some() {
+        Report { uri: "../b/x.m3u8", last_msn: 3, last_part: Some(0) }.write(&mut out);
+    }
     assert_eq!(validate::media(&out), [], "{out}");
     out
 }
@@ -215,4 +211,24 @@ fn a_window_gives_up_old_segments_for_want_of_memory_but_never_its_last() {
     assert_eq!((window.first_sequence(), window.discontinuity_sequence()), (2, 1));
     assert_eq!([window.forget_oldest(), window.forget_oldest()], [Some(2), None]);
     text(&window, Some(500), false);
+}
+
+#[test]
+fn a_report_names_the_last_part_that_is_there() {
+    let mut window = Window::new(WindowSettings::default());
+    assert_eq!(Report::at("x", window.edge()), None);
+    begin(&mut window, 0, 1, false);
+    part(&mut window, 0, 0, 500);
+    let at = |window: &Window| {
+        Report::at("x", window.edge()).map(|report| (report.last_msn, report.last_part))
+    };
+    assert_eq!(at(&window), Some((0, Some(0))));
+    part(&mut window, 0, 1, 500);
+    window.apply(&Event::End { sequence: 0, duration_ms: 1000 });
+    assert_eq!(at(&window), Some((0, Some(1))));
+    begin(&mut window, 1, 1, false);
+    part(&mut window, 1, 0, 500);
+    assert_eq!(at(&window), Some((1, Some(0))));
+    let beside = window.beside();
+    assert_eq!((beside.next_part(), beside.segment_ms_longest()), ((1, 0), 1000));
 }

@@ -107,6 +107,16 @@ impl Window {
         }
     }
 
+    /// An empty window for another rendition of the same stream, which begins with the next segment: numbers
+    /// and target are those of this one.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let (sequence, _) = self.next_part();
+        let segment_ms_longest = self.segment_ms_longest;
+        let window = Self::following(self.settings, sequence, self.discontinuities());
+        Self { segment_ms_longest, ..window }
+    }
+
     /// Takes an event. Returns the sequence number of a segment that is no longer kept.
     pub fn apply(&mut self, event: &Event) -> Option<u64> {
         match *event {

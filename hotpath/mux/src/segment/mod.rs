@@ -10,13 +10,18 @@
 //! keyframes, at its maximum. One that had to start without a keyframe ends at the next one.
 //! Pictures set the pace; sound does if there are none, or none for [`VIDEO_QUIET_MS`].
 //!
+//! Where [`Settings::sound_alone`] asks for it, the sound is written a second time without the pictures, cut
+//! by the same decisions: two renditions with one timeline and one numbering, which players can switch
+//! between at any segment or part.
+//!
 //! Bytes and events go into an [`Output`] of the caller, who drains it after each call. What is
-//! kept between calls is one part: at most [`PART_BYTES_MAX`] and one message, at most
+//! kept between calls is one part (its sound twice): at most [`PART_BYTES_MAX`] and one message, at most
 //! [`PART_SAMPLES_MAX`] table lines. Never reads a clock: wall time is an argument, and is only used
 //! for dates. Never panics on a body.
 
 mod open;
 mod packer;
+mod sound;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +32,7 @@ use core::ops::Range;
 use crate::media::{self, AudioTrack, Clock, Kind, Media, Sample, Tracks, VideoTrack, codec_names};
 use open::Open;
 use packer::Packer;
+use sound::Sound;
 
 /// Payload after which a part ends, whatever its target, in bytes.
 pub const PART_BYTES_MAX: usize = 8 << 20;
@@ -68,6 +74,8 @@ pub struct Settings {
     pub keyframe_wait_ms: u32,
     /// Payload after which a segment ends, in bytes; at most [`SEGMENT_BYTES_MAX`] counts.
     pub segment_bytes_max: u64,
+    /// Whether a stream of pictures and sound is also written as sound alone.
+    pub sound_alone: bool,
 }
 
 impl Settings {
@@ -80,6 +88,7 @@ impl Settings {
             segment_ms_max: 6000,
             keyframe_wait_ms: 6000,
             segment_bytes_max: SEGMENT_BYTES_MAX,
+            sound_alone: false,
         }
     }
 
@@ -95,7 +104,16 @@ const fn slack(part_ms: u32) -> u32 {
     if tenth < 2 { 2 } else { tenth }
 }
 
-/// What happened. Ranges are into [`Output::bytes`].
+/// The init segment of the sound alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SoundInit {
+    /// Name of its codec, as in a playlist.
+    pub codecs: String,
+    /// The bytes, in [`Output::sound`]. Empty for MPEG-TS.
+    pub bytes: Range<usize>,
+}
+
+/// What happened. Ranges are into [`Output::bytes`], those of `sound` into [`Output::sound`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// An init segment, for all segments of `generation`. Empty for MPEG-TS.
@@ -106,6 +124,8 @@ pub enum Event {
         codecs: String,
         /// The bytes.
         bytes: Range<usize>,
+        /// The same for the sound alone; `None` where that is not written.
+        sound: Option<SoundInit>,
     },
     /// A segment begins; its first part follows.
     Begin {
@@ -132,6 +152,8 @@ pub enum Event {
         independent: bool,
         /// The bytes.
         bytes: Range<usize>,
+        /// The sound alone; never empty where that is written.
+        sound: Range<usize>,
     },
     /// The segment is complete.
     End {
@@ -147,6 +169,8 @@ pub enum Event {
 pub struct Output {
     /// Bytes the events point into.
     pub bytes: Vec<u8>,
+    /// The same of the sound alone.
+    pub sound: Vec<u8>,
     /// What happened, in order.
     pub events: Vec<Event>,
 }
@@ -155,6 +179,7 @@ impl Output {
     /// Forgets everything but the room.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.sound.clear();
         self.events.clear();
     }
 }
@@ -177,6 +202,7 @@ pub struct Segmenter {
     clock: Clock,
     tracks: Tracks,
     packer: Packer,
+    sound: Option<Sound>,
     open: Option<Open>,
     /// Sequence number of the next segment.
     sequence: u64,
@@ -203,6 +229,7 @@ impl Segmenter {
             clock: Clock::default(),
             tracks: Tracks::default(),
             packer: Packer::new(settings.container),
+            sound: settings.sound_alone.then(|| Sound::new(settings.container)),
             open: None,
             sequence: 0,
             generation: 0,
@@ -296,6 +323,9 @@ impl Segmenter {
             return;
         }
         self.before_change(self.tracks.audio.is_none(), out);
+        if let Some(sound) = &mut self.sound {
+            sound.set_track(&track);
+        }
         self.tracks.audio = Some(track);
         self.packer.reset_audio();
         self.packer.set_tracks(&self.tracks);
@@ -334,6 +364,15 @@ impl Segmenter {
             self.video_last_ms = Some(sample.time_ms);
         }
         self.packer.push(&self.tracks, &sample);
+        if let Some(sound) = self.sound_beside_pictures().filter(|_| !is_video) {
+            sound.push(&sample);
+        }
+    }
+
+    /// The second writer, while there are pictures that it leaves out.
+    fn sound_beside_pictures(&mut self) -> Option<&mut Sound> {
+        let Tracks { video: Some(_), audio: Some(_) } = &self.tracks else { return None };
+        self.sound.as_mut()
     }
 
     /// Ends part or segment in front of `sample` where it is time to.
@@ -442,7 +481,12 @@ impl Segmenter {
         let bytes = start..out.bytes.len();
         let (sequence, part) = (open.sequence, open.parts);
         let independent = open.part_independent;
-        out.events.push(Event::Part { sequence, part, duration_ms, independent, bytes });
+        let sound_start = out.sound.len();
+        if let Some(sound) = self.sound_beside_pictures() {
+            sound.finish(part == 0, &mut out.sound);
+        }
+        let sound = sound_start..out.sound.len();
+        out.events.push(Event::Part { sequence, part, duration_ms, independent, bytes, sound });
         open.next_part(duration_ms, out.bytes.len() - start);
     }
 
@@ -457,6 +501,7 @@ impl Segmenter {
                 generation: self.generation,
                 codecs: codec_names::list(&self.tracks),
                 bytes: start..out.bytes.len(),
+                sound: self.sound_beside_pictures().map(|sound| sound.init(&mut out.sound)),
             });
         }
         out.events.push(Event::Begin {

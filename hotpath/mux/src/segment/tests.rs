@@ -258,6 +258,54 @@ fn a_segment_cut_early_is_followed_by_one_that_ends_at_the_next_keyframe() {
 }
 
 #[test]
+fn sound_alone_is_cut_where_the_whole_is() {
+    for container in [Container::Ts, Container::Fmp4] {
+        let mut bench = Bench::new(container);
+        let settings = Settings { sound_alone: true, ..Settings::new(container) };
+        bench.segmenter = Segmenter::new(settings);
+        bench.push(9, 0, &AVC_CONFIG);
+        bench.push(8, 0, &AAC_CONFIG);
+        // Sound from 0 to 3 s only: two seconds of pictures follow in silence.
+        for at in 0..125 {
+            bench.push(9, at * 40, if at % 50 == 0 { &KEY } else { &INTER });
+            if at < 75 {
+                bench.push(8, at * 40, &SOUND);
+            }
+        }
+        let events = bench.finish();
+        assert_eq!(ends(&events), [2000, 2000, 1000]);
+        let Event::Init { sound: Some(init), .. } = &events[0] else { panic!("{:?}", events[0]) };
+        assert_eq!(init.codecs, "mp4a.40.2");
+        let mut covered = init.bytes.end;
+        for event in &events {
+            let Event::Part { bytes, sound, .. } = event else { continue };
+            assert_eq!(sound.start, covered);
+            assert!(!sound.is_empty() && sound.len() <= bytes.len(), "{event:?}");
+            covered = sound.end;
+        }
+        assert_eq!(covered, bench.out.sound.len());
+        let heard = bench.out.sound.windows(SOUND.len() - 2).filter(|w| *w == &SOUND[2..]).count();
+        assert_eq!(heard, 75);
+        let has_picture = |bytes: &[u8]| bytes.windows(5).any(|window| window == &KEY[5..]);
+        assert!(has_picture(&bench.out.bytes) && !has_picture(&bench.out.sound));
+    }
+}
+
+#[test]
+fn sound_is_not_written_twice_where_it_is_all_there_is() {
+    let mut bench = Bench::new(Container::Fmp4);
+    let settings = Settings { sound_alone: true, ..Settings::new(Container::Fmp4) };
+    bench.segmenter = Segmenter::new(settings);
+    bench.push(8, 0, &AAC_CONFIG);
+    for at in 0..220 {
+        bench.push(8, at * 23, &SOUND);
+    }
+    let events = bench.finish();
+    assert!(matches!(&events[0], Event::Init { sound: None, .. }));
+    assert!(bench.out.sound.is_empty());
+}
+
+#[test]
 fn a_segmenter_behind_another_one_begins_with_a_discontinuity() {
     let mut bench = Bench::new(Container::Fmp4);
     bench.segmenter = Segmenter::following(Settings::new(Container::Fmp4), 7);

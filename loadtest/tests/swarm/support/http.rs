@@ -289,7 +289,6 @@ impl Rendition {
             part_target_ms: is_low.then_some(settings.part_target_ms()),
             ended: state.ended,
             skip: reload.skip,
-            reports: &[],
             names: Names { container: self.container, prefix: "", query: &query },
         };
         let mut text = String::new();

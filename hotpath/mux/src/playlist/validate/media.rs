@@ -11,7 +11,7 @@ const SUM_TOLERANCE_MS: u64 = 20;
 
 /// What was seen so far.
 #[derive(Default)]
-struct State {
+struct State<'t> {
     findings: Findings,
     version: Option<u64>,
     version_needed: (u64, usize),
@@ -28,6 +28,7 @@ struct State {
     parts: Vec<(u64, usize)>,
     durations_ms: Vec<(u64, usize)>,
     hint: bool,
+    reported: Vec<&'t str>,
     ended: bool,
 }
 
@@ -45,8 +46,8 @@ pub fn media(text: &str) -> Vec<Finding> {
     state.findings.found
 }
 
-impl State {
-    fn tag(&mut self, tag: &str, value: &str) {
+impl<'t> State<'t> {
+    fn tag(&mut self, tag: &str, value: &'t str) {
         match tag {
             "#EXT-X-VERSION" => {
                 self.once("#EXT-X-VERSION");
@@ -211,12 +212,21 @@ impl State {
         self.hint = true;
     }
 
-    fn report(&mut self, value: &str) {
+    fn report(&mut self, value: &'t str) {
         let attributes = Attributes::parse(value).unwrap_or_default();
-        self.findings.check(attributes.quoted("URI").is_some(), "a report has a quoted URI");
-        let place =
-            attributes.value("LAST-MSN").is_none() || attributes.integer("LAST-MSN").is_some();
-        self.findings.check(place, "LAST-MSN is a number");
+        let uri = attributes.quoted("URI");
+        self.findings.check(uri.is_some(), "a report has a quoted URI");
+        let uri = uri.unwrap_or_default();
+        self.findings.check(is_relative(uri), "the URI of a report is relative");
+        self.findings.check(!self.reported.contains(&uri), "each rendition is reported once");
+        self.reported.push(uri);
+        for (name, rule) in
+            [("LAST-MSN", "LAST-MSN is a number"), ("LAST-PART", "LAST-PART is a number")]
+        {
+            let is_number = attributes.value(name).is_none() || attributes.integer(name).is_some();
+            self.findings.check(is_number, rule);
+        }
+        self.findings.check(!self.ended, "nothing is reported after the end");
     }
 
     fn skip(&mut self, value: &str) {
@@ -254,6 +264,13 @@ impl State {
             self.findings.check(far, "PART-HOLD-BACK is two part targets or more");
         }
     }
+}
+
+/// No scheme and no host (RFC 3986 §4.2): a path, as it is relative to the playlist.
+fn is_relative(uri: &str) -> bool {
+    let end = uri.find(['/', '?', '#']).unwrap_or(uri.len());
+    let first = uri.get(..end).unwrap_or_default();
+    !uri.starts_with("//") && !first.contains(':')
 }
 
 /// `YYYY-MM-DDThh:mm:ss[.fff]Z` or with an offset.

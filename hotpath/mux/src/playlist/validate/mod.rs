@@ -7,6 +7,7 @@
 mod attributes;
 mod media;
 mod multivariant;
+mod renditions;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use alloc::vec::Vec;
 
 pub use media::media;
 pub use multivariant::multivariant;
+pub use renditions::renditions;
 
 /// A rule that is broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use std::string::{String, ToString};
 
-use super::{media, multivariant};
+use super::{media, multivariant, renditions};
 
 const GOOD: &str = "#EXTM3U
 #EXT-X-VERSION:9
@@ -72,6 +72,14 @@ fn every_violation_is_found_at_its_line() {
             "a discontinuity stands between segments"),
         ("TYPE=PART", "TYPE=SEGMENT", 17, "the hint's TYPE is PART or MAP"),
         ("LAST-MSN=8", "LAST-MSN=\"8\"", 18, "LAST-MSN is a number"),
+        ("LAST-PART=1", "LAST-PART=-1", 18, "LAST-PART is a number"),
+        ("URI=\"../b/x.m3u8\",", "", 18, "a report has a quoted URI"),
+        ("../b/x.m3u8", "http://h/x.m3u8", 18, "the URI of a report is relative"),
+        ("../b/x.m3u8", "//h/x.m3u8", 18, "the URI of a report is relative"),
+        ("LAST-PART=1\n", "LAST-PART=1\n#EXT-X-RENDITION-REPORT:URI=\"../b/x.m3u8\",LAST-MSN=8\n",
+            19, "each rendition is reported once"),
+        ("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"part-9.0.m4s\"\n", "#EXT-X-ENDLIST\n", 18,
+            "nothing is reported after the end"),
         ("LAST-PART=1\n", "LAST-PART=1", 1, "the last line is complete"),
         ("#EXT-X-PRELOAD-HINT", "#EXT-X-ENDLIST\n#EXT-X-PRELOAD-HINT", 18,
             "nothing is to come after the end"),
@@ -89,6 +97,33 @@ fn every_violation_is_found_at_its_line() {
         let text = GOOD.replacen(old, new, 1);
         let found = media(&text);
         let hit = found.iter().any(|finding| (finding.line, finding.rule) == (*line, *rule));
+        assert!(hit, "{old} -> {new}: {found:?}");
+    }
+}
+
+#[test]
+fn violations_between_renditions_are_found() {
+    let one = GOOD.replace("../b/x.m3u8", "x.m3u8?b");
+    let other = GOOD.replace("../b/x.m3u8", "x.m3u8?a");
+    let judge = |one: &str, other: &str| renditions(&[("x.m3u8?a", one), ("x.m3u8?b", other)]);
+    assert_eq!(judge(&one, &other), []);
+    assert_eq!(renditions(&[("x.m3u8", GOOD.rsplit_once("#EXT-X-REN").unwrap().0)]), []);
+    // In the first playlist: what is replaced, by what, the line of the finding, the rule.
+    #[rustfmt::skip]
+    let rows = [
+        ("#EXT-X-RENDITION-REPORT", "#", 18, "every other rendition is reported"),
+        ("URI=\"x.m3u8?b", "URI=\"x.m3u8?c", 18, "a report is of another rendition"),
+        ("URI=\"x.m3u8?b", "URI=\"x.m3u8?a", 18, "a report is of another rendition"),
+        ("LAST-MSN=8", "LAST-MSN=6", 18, "a report tells where its rendition ends"),
+        ("LAST-MSN=8", "LAST-MSN=10", 18, "a report tells where its rendition ends"),
+        (",LAST-PART=1", "", 18, "a report tells the last part of a rendition with parts"),
+        ("DURATION:2\n", "DURATION:3\n", 1, "all renditions have one target duration"),
+    ];
+    for (old, new, line, rule) in rows {
+        assert!(one.contains(old), "{old}");
+        let found = judge(&one.replacen(old, new, 1), &other);
+        let hit =
+            found.iter().any(|(at, finding)| (*at, finding.line, finding.rule) == (0, line, rule));
         assert!(hit, "{old} -> {new}: {found:?}");
     }
 }

@@ -1,0 +1,282 @@
+//! One rendition of a packaged stream: its window, the bytes of its segments, what is published of them.
+//!
+//! ```text
+//!   Output.bytes   [ part 0 | part 1 | part 2 …      the open segment
+//!                    │ each part is copied, if parts are served
+//!                    └─ End: the whole buffer becomes the segment, its parts slices of it
+//! ```
+//!
+//! A [`Builder`](super::builder::Builder) feeds one, or two with the sound alone, with the events of one
+//! segmenter; what they hold is its to bound.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mux::playlist::window::{Edge, Window};
+use mux::playlist::{MediaPlaylist, Name};
+use mux::segment::Event;
+
+use super::archive::Archive;
+use super::rendition::Rendition;
+use super::settings::HlsSettings;
+use super::snapshot::{Facts, Playlists, Snapshot, Stored};
+
+/// Room a segment's buffer may have left over, in sixteenths; more is given back.
+const SLACK_SIXTEENTHS: usize = 2;
+/// Bits in a byte, milliseconds in a second.
+const BITS_PER_BYTE_MS: u64 = 8 * 1000;
+
+/// Where the stream is beside this rendition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Beside {
+    /// Where the other rendition ends, if there is another one that can be watched.
+    pub(super) other: Option<Edge>,
+    /// Target duration, in milliseconds.
+    pub(super) target_ms: u32,
+    /// Nothing will follow.
+    pub(super) is_ended: bool,
+}
+
+/// One rendition.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    rendition: Arc<Rendition>,
+    prefix: String,
+    archive: Option<Archive>,
+    window: Window,
+    segments: VecDeque<Arc<Stored>>,
+    inits: Vec<(u32, Bytes)>,
+    open: OpenSegment,
+    facts: Facts,
+}
+
+/// The segment whose bytes are in the output.
+#[derive(Debug, Default)]
+struct OpenSegment {
+    /// Where its bytes begin in the output.
+    start: usize,
+    /// Where each part ends, from `start`.
+    part_ends: Vec<usize>,
+    /// Copies of the parts, where they are served.
+    parts: Vec<Bytes>,
+}
+
+impl Shelf {
+    pub(super) fn new(rendition: Arc<Rendition>, window: Window, archive: Option<Archive>) -> Self {
+        Self {
+            prefix: rendition.prefix(),
+            rendition,
+            archive,
+            window,
+            segments: VecDeque::new(),
+            inits: Vec::new(),
+            open: OpenSegment::default(),
+            facts: Facts::default(),
+        }
+    }
+
+    pub(super) fn rendition(&self) -> &Arc<Rendition> {
+        &self.rendition
+    }
+
+    pub(super) fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// True once there is a complete segment.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.segments.is_empty()
+    }
+
+    /// Sequence number of the oldest segment that is kept.
+    pub(super) fn first_kept(&self) -> u64 {
+        self.window.kept().next().map_or(self.window.first_sequence(), |first| first.sequence)
+    }
+
+    /// An init segment: `range` of `buffer`.
+    pub(super) fn put_init(
+        &mut self,
+        generation: u32,
+        codecs: &str,
+        resolution: (u32, u32),
+        buffer: &[u8],
+        range: &Range<usize>,
+    ) {
+        let init = Bytes::copy_from_slice(buffer.get(range.clone()).unwrap_or_default());
+        if let Some(archive) = self.archive.as_mut().filter(|_| !init.is_empty()) {
+            archive.put(Name::Init { generation }, &init);
+        }
+        self.inits.push((generation, init));
+        self.facts.codecs = codecs.into();
+        self.facts.resolution = resolution;
+        self.open.start = range.end;
+    }
+
+    /// A part of the open segment: `range` of `buffer`.
+    pub(super) fn put_part(&mut self, buffer: &[u8], range: &Range<usize>) {
+        if self.open.part_ends.is_empty() {
+            self.open.start = range.start;
+        }
+        self.open.part_ends.push(range.end - self.open.start);
+        if self.rendition.has_parts() {
+            let part = buffer.get(range.clone()).unwrap_or_default();
+            self.open.parts.push(Bytes::copy_from_slice(part));
+        }
+    }
+
+    /// Takes an event into the window, and lets go of what that no longer keeps.
+    pub(super) fn apply(&mut self, event: &Event) {
+        if self.window.apply(event).is_some() {
+            self.drop_unlisted();
+        }
+    }
+
+    /// The open segment is whole: its buffer becomes its bytes.
+    pub(super) fn complete(&mut self, sequence: u64, duration_ms: u32, buffer: &mut Vec<u8>) {
+        let OpenSegment { start, part_ends, .. } = std::mem::take(&mut self.open);
+        let end = start + part_ends.last().copied().unwrap_or(0);
+        // The segmenter begins a part only with the message behind this one.
+        debug_assert_eq!(end, buffer.len());
+        let mut whole = std::mem::take(buffer);
+        if whole.capacity() - whole.len() > whole.capacity() / 16 * SLACK_SIXTEENTHS {
+            whole.shrink_to_fit();
+        }
+        // The next segment is likely to be as long.
+        buffer.reserve(whole.len() + whole.len() / 16);
+        let bytes = Bytes::from(whole).slice(start..end);
+        let mut from = 0;
+        let parts = part_ends.into_iter().filter(|_| self.rendition.has_parts()).map(|to| {
+            let part = bytes.slice(from..to);
+            from = to;
+            part
+        });
+        let parts = parts.collect();
+        let rate = bytes.len() as u64 * BITS_PER_BYTE_MS / u64::from(duration_ms.max(1));
+        self.facts.bandwidth = self.facts.bandwidth.max(rate);
+        if let Some(archive) = &mut self.archive {
+            archive.put(Name::Segment { sequence }, &bytes);
+        }
+        self.segments.push_back(Arc::new(Stored { sequence, bytes, parts }));
+    }
+
+    /// Stores the playlist as it is without parts: whoever serves files cannot hold a request.
+    pub(super) fn store_playlist(&mut self, target_ms: u32, is_ended: bool) {
+        let Some(archive) = &mut self.archive else { return };
+        if self.segments.is_empty() {
+            return;
+        }
+        let playlist = MediaPlaylist {
+            target_ms,
+            part_target_ms: None,
+            ended: is_ended,
+            skip: false,
+            names: self.rendition.names(&self.prefix),
+        };
+        let mut text = String::with_capacity(2048);
+        playlist.write(&self.window, &mut text);
+        archive.put_playlist(text);
+    }
+
+    /// Gives up the oldest segment before its time; false if it is the only one.
+    pub(super) fn forget_oldest(&mut self) -> bool {
+        let is_forgotten = self.window.forget_oldest().is_some();
+        if is_forgotten {
+            self.drop_unlisted();
+        }
+        is_forgotten
+    }
+
+    /// Bytes of all buffers but the output's.
+    pub(super) fn count_bytes(&self) -> usize {
+        let segments: usize = self.segments.iter().map(|stored| stored.bytes.len()).sum();
+        let inits: usize = self.inits.iter().map(|(_, bytes)| bytes.len()).sum();
+        let parts: usize = self.open.parts.iter().map(Bytes::len).sum();
+        segments + inits + parts
+    }
+
+    /// Makes what is answered from now on.
+    pub(super) fn publish(&mut self, settings: &HlsSettings, beside: Beside) {
+        self.facts.is_independent = self.window.listed().all(|segment| segment.independent);
+        let playlists = self.has_begun().then(|| self.playlists(settings, beside));
+        self.rendition.publish(Snapshot {
+            edge: self.window.edge(),
+            other_edge: beside.other,
+            is_ended: beside.is_ended,
+            is_closed: false,
+            playlists,
+            inits: self.inits.clone(),
+            segments: self.segments.iter().cloned().collect(),
+            open_parts: self.open.parts.clone(),
+            facts: self.facts.clone(),
+            target_ms: beside.target_ms.max(self.window.segment_ms_longest()),
+            discontinuities: self.window.discontinuities(),
+        });
+    }
+
+    /// Gives everything up: nobody asks any more.
+    pub(super) fn close(&mut self) {
+        self.rendition.publish(Snapshot {
+            is_ended: true,
+            is_closed: true,
+            edge: self.window.edge(),
+            discontinuities: self.window.discontinuities(),
+            ..Snapshot::default()
+        });
+        let Some(archive) = &mut self.archive else { return };
+        for stored in &self.segments {
+            archive.remove(Name::Segment { sequence: stored.sequence });
+        }
+        for (generation, _) in &self.inits {
+            archive.remove(Name::Init { generation: *generation });
+        }
+        archive.close();
+    }
+
+    /// Lets go of what the window no longer keeps.
+    fn drop_unlisted(&mut self) {
+        let first = self.window.kept().next().map(|segment| (segment.sequence, segment.generation));
+        let Some((sequence, generation)) = first else { return };
+        while self.segments.front().is_some_and(|stored| stored.sequence < sequence) {
+            let gone = self.segments.pop_front();
+            if let (Some(archive), Some(gone)) = (&mut self.archive, gone) {
+                archive.remove(Name::Segment { sequence: gone.sequence });
+            }
+        }
+        self.inits.retain(|(number, bytes)| {
+            let is_needed = *number >= generation;
+            if let Some(archive) = self.archive.as_mut().filter(|_| !is_needed && !bytes.is_empty())
+            {
+                archive.remove(Name::Init { generation: *number });
+            }
+            is_needed
+        });
+    }
+
+    fn playlists(&self, settings: &HlsSettings, beside: Beside) -> Playlists {
+        let part_target_ms = self
+            .rendition
+            .has_parts()
+            .then(|| settings.segmenter(self.rendition.key().container).part_target_ms());
+        let mut playlist = MediaPlaylist {
+            // Grows with the longest segment where that was not foreseen.
+            target_ms: beside.target_ms,
+            part_target_ms,
+            ended: beside.is_ended,
+            skip: false,
+            names: self.rendition.names(&self.prefix),
+        };
+        let mut full = String::with_capacity(4096);
+        playlist.write(&self.window, &mut full);
+        let mut delta = String::new();
+        if part_target_ms.is_some() {
+            playlist.skip = true;
+            playlist.write(&self.window, &mut delta);
+            if delta == full {
+                delta.clear();
+            }
+        }
+        Playlists { full: full.into(), delta: delta.into() }
+    }
+}

@@ -1,0 +1,58 @@
+//! The sound of a stream written a second time, without the pictures.
+//!
+//! Cut where the segmenter cuts: it decides nothing. Kept between calls: the sound of one part.
+
+use alloc::vec::Vec;
+
+use super::packer::Packer;
+use super::{Container, SoundInit};
+use crate::media::{AudioTrack, Sample, Tracks, codec_names};
+
+/// A box without contents that readers pass over (ISO 14496-12 §8.1.2): a part in which nothing was heard is
+/// not empty, since an empty body is an error to some players.
+const FREE_BOX: [u8; 8] = [0, 0, 0, 8, b'f', b'r', b'e', b'e'];
+
+/// Writes the second rendition.
+#[derive(Debug)]
+pub(super) struct Sound {
+    container: Container,
+    packer: Packer,
+    /// Without pictures.
+    tracks: Tracks,
+}
+
+impl Sound {
+    pub(super) fn new(container: Container) -> Self {
+        Self { container, packer: Packer::new(container), tracks: Tracks::default() }
+    }
+
+    /// What comes now is sound of `track`.
+    pub(super) fn set_track(&mut self, track: &AudioTrack) {
+        self.tracks.audio = Some(track.clone());
+        self.packer.reset_audio();
+        self.packer.set_tracks(&self.tracks);
+    }
+
+    pub(super) fn push(&mut self, sample: &Sample<'_>) {
+        self.packer.push(&self.tracks, sample);
+    }
+
+    /// Appends the part; `is_first` of its segment.
+    pub(super) fn finish(&mut self, is_first: bool, out: &mut Vec<u8>) {
+        let is_silent = self.packer.samples() == 0;
+        // Tables are what can be written of a transport stream in which nothing was heard.
+        let is_ts = self.container == Container::Ts;
+        let tables = (is_first || is_silent && is_ts).then_some(&self.tracks);
+        if is_silent && !is_ts {
+            out.extend_from_slice(&FREE_BOX);
+        }
+        self.packer.finish(tables, None, out);
+    }
+
+    /// Appends the init segment.
+    pub(super) fn init(&self, out: &mut Vec<u8>) -> SoundInit {
+        let start = out.len();
+        self.packer.write_init(&self.tracks, out);
+        SoundInit { codecs: codec_names::list(&self.tracks), bytes: start..out.len() }
+    }
+}
