@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::browser;
-use crate::child::{Scratch, poll_until};
+use crate::child::{Scratch, ffmpeg_new, have, poll_until};
 use crate::http::{FROM_THE_START, server_with};
 use crate::media;
 use crate::publishers;
@@ -97,6 +97,101 @@ fn pages_play_in_every_way() {
     let output = browser::drive(&scratch, &script(), "play", &wanted, SCENARIO_MAX);
     eprintln!("{output}");
     judge_playlists(&folder);
+}
+
+/// Media Source and hls.js take other codecs behind a change. mpegts.js and Chromium's own HLS say that they
+/// cannot, so that a page can load the stream anew.
+#[test]
+fn pages_play_on_or_say_so_when_the_codecs_change() {
+    if !browser::is_ready() || !have(&[&ffmpeg_new()]) {
+        return;
+    }
+    let (clip, other) = (media::h264_aac(), media::av1_opus_other_size());
+    let scratch = Scratch::new();
+    let server =
+        server_with(&scratch, &format!("{FROM_THE_START}{SHORT_SEGMENTS}grace_ms = 60000\n"));
+    let url = server.url("cam");
+    let mut lost = publishers::ffmpeg_looping(&scratch, "first", clip, &[], &url);
+    server.wait_uptime("cam", AGE_MS);
+    let mut wanted = players(&server, "cam");
+    // MPEG-TS carries neither AV1 nor Opus.
+    wanted.retain(|player| !player["url"].as_str().is_some_and(|url| url.contains("container=ts")));
+    for player in &mut wanted {
+        player["seconds"] = 1.into();
+        player["height"] = 360.into();
+        player["gives_up"] = matches!(player["player"].as_str(), Some("mpegts" | "native")).into();
+    }
+    let folder = scratch.file("playlists");
+    let wanted = json!({"players": wanted, "playlists": folder});
+    let mut driver = browser::start(&scratch, &script(), "codecs", &wanted);
+    let log = || fs::read_to_string(scratch.file("codecs.log")).unwrap_or_default();
+    let mut wait_for = |step: &str| {
+        poll_until(step, SCENARIO_MAX, || {
+            assert!(driver.is_running(), "{}", log());
+            log().contains(step).then_some(())
+        });
+    };
+    wait_for("step: all play");
+    server.wait_amid_group("cam");
+    lost.signal(Signal::KILL);
+    lost.expect_end(SCENARIO_MAX);
+    server.wait_no_publisher("cam");
+    wait_for("step: all wait");
+    let _again = publishers::ffmpeg_looping_enhanced(&scratch, "second", other, &url);
+    let status = driver.expect_end(SCENARIO_MAX);
+    let output = log();
+    assert!(status.success() && output.ends_with("\ndone\n"), "{output}");
+    eprintln!("{output}");
+    judge_playlists(&folder);
+}
+
+/// With the sound alone offered beside it the picture is what plays: hls.js leaves a variant without pictures
+/// aside where there are others, and plays it where it is all it is given.
+#[test]
+fn pages_show_the_picture_where_the_sound_alone_is_offered() {
+    if !browser::is_ready() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let settings = format!("{FROM_THE_START}{SHORT_SEGMENTS}hls_audio_only = true\n");
+    let server = server_with(&scratch, &settings);
+    let clip = media::h264_aac();
+    let _cam = publishers::ffmpeg_looping(&scratch, "cam", clip, &[], &server.url("cam"));
+    server.wait_uptime("cam", AGE_MS);
+    let mut wanted = players(&server, "cam");
+    wanted.retain(|player| player["url"].as_str().is_some_and(|url| url.contains("m3u8")));
+    let alone: Vec<Value> = wanted
+        .iter()
+        .filter(|player| player["player"] != "native")
+        .map(|player| {
+            let mut alone = player.clone();
+            let url = player["url"].as_str().expect("it has one");
+            let mark = if url.contains('?') { '&' } else { '?' };
+            // Each player has a host for itself.
+            let url = url.replacen(".example.com", "sound.example.com", 1);
+            alone["url"] = format!("{url}{mark}rendition=audio").into();
+            alone["name"] = format!("{}, sound", player["name"].as_str().expect("named")).into();
+            alone["sound"] = true.into();
+            alone
+        })
+        .collect();
+    for player in &mut wanted {
+        // No picture, no success.
+        player["height"] = 180.into();
+    }
+    wanted.extend(alone);
+    for player in &mut wanted {
+        player["seconds"] = 2.into();
+    }
+    let folder = scratch.file("playlists");
+    let wanted = json!({"players": wanted, "playlists": folder});
+    let output = browser::drive(&scratch, &script(), "sound", &wanted, SCENARIO_MAX);
+    eprintln!("{output}");
+    judge_playlists(&folder);
+    let texts = fs::read_dir(&folder).expect("the driver made it").flatten();
+    let texts: Vec<String> =
+        texts.map(|file| fs::read_to_string(file.path()).expect("text")).collect();
+    assert!(texts.iter().any(|text| text.contains("#EXT-X-RENDITION-REPORT")));
 }
 
 #[test]

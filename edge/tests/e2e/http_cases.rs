@@ -3,7 +3,7 @@
 
 use rustix::process::Signal;
 
-use crate::child::{Scratch, have};
+use crate::child::{Scratch, ffmpeg_new, have};
 use crate::hls;
 use crate::http::{FROM_THE_START, expect_by_samples, server_with};
 use crate::lifecycle::assert_two_lives;
@@ -129,6 +129,103 @@ fn viewers_over_http_follow_when_the_size_changes() {
         let after = packets(&scratch, after, &format!("after.{suffix}"));
         let both = [before.video_hashes(), after.video_hashes()].concat();
         assert_begun_and_whole(&first.packets, &second.packets, &both);
+    }
+}
+
+/// H.264, then HEVC behind a discontinuity. What is sent is right: our own reader finds two lives, each
+/// whole for a decoder that begins with it. ffmpeg (5.1 and newer alike) plays the pictures of the first and,
+/// since it did not change, the sound of both: of FLV it announces a second stream of pictures that nobody
+/// asked it for, of HLS it keeps the decoder it began with.
+#[test]
+fn viewers_over_http_hear_on_when_the_codec_of_the_pictures_changes() {
+    let ffmpeg = ffmpeg_new();
+    if !have(&["ffmpeg", &ffmpeg]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut server = server_with(&scratch, FROM_THE_START);
+    let (first, second) = (media::h264_aac(), media::hevc_aac());
+    let flv = ["flv-old", "flv-new"].into_iter().zip(["ffmpeg", &ffmpeg]);
+    let flv: Vec<Player> = flv
+        .map(|(label, program)| {
+            let args = ["-i", &server.http_url("show.flv")];
+            players::ffmpeg_with(program, &scratch, label, &args)
+        })
+        .collect();
+    server.wait_players("show", 2);
+    let mut watching = None;
+    publish_and_lose(&scratch, &server, || {
+        let hls = ["show.m3u8?container=ts", "show.m3u8"].map(|file| {
+            let label = if file.contains("ts") { "ts" } else { "fmp4" };
+            let url = server.http_url(file);
+            let args = ["-live_start_index", "0", "-i", &url, "-map", "0:a"];
+            players::ffmpeg_with(&ffmpeg, &scratch, label, &args)
+        });
+        watching = Some((hls, both_judges(&server)));
+    });
+    publishers::ffmpeg_enhanced(&scratch, second, &server.url("show")).expect_success(PUBLISH_MAX);
+    let sound_of_second = second.packets.audio_hashes();
+    for player in flv {
+        let received = player.finish(&scratch);
+        let pictures = received.video_hashes();
+        assert!(pictures.len() > GOP_FRAMES, "{} pictures", pictures.len());
+        assert_eq!(pictures, first.packets.video_hashes()[..pictures.len()]);
+        assert!(received.audio_hashes().ends_with(&sound_of_second), "the sound goes on");
+    }
+    let (hls, judges) = watching.expect("they were started");
+    for player in hls {
+        let received = player.finish(&scratch);
+        assert!(received.audio_hashes().ends_with(&sound_of_second), "the sound goes on");
+    }
+    for (judge, suffix) in judges.into_iter().zip(["ts", "mp4"]) {
+        let recorded = judge.finish();
+        let [before, after] = &recorded.lives[..] else { panic!("two lives: {suffix}") };
+        let before = packets(&scratch, before, &format!("before.{suffix}"));
+        let pictures = before.video_hashes();
+        assert_eq!(pictures, first.packets.video_hashes()[..pictures.len()]);
+        let file = after.save(&scratch, &format!("after.{suffix}")).display().to_string();
+        let args = ["-i", &file, "-bsf:v", players::BARE_HEVC];
+        let after = players::ffmpeg_with(&ffmpeg, &scratch, &format!("after-{suffix}"), &args);
+        assert_eq!(after.finish_new(&scratch).video_hashes(), second.packets.video_hashes());
+    }
+    server.expect_running();
+}
+
+/// The sound alone is the second rendition: ffmpeg chooses the whole of two, and plays the sound where it is
+/// asked for.
+#[test]
+fn sound_beside_the_whole_is_played_by_itself() {
+    if !have(&["ffmpeg"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let settings = format!("{FROM_THE_START}hls_audio_only = true\n");
+    let server = server_with(&scratch, &settings);
+    let clip = media::h264_aac();
+    let mut publisher = publishers::ffmpeg(&scratch, clip, &server.url("show"));
+    server.wait_publisher("show");
+    let whole = both_hls(&scratch, &server);
+    let sound = ["show.m3u8?container=ts&rendition=audio", "show.m3u8?rendition=audio"];
+    let judges = sound.map(|file| hls::Viewer::start(server.http(), file));
+    let sound = sound.map(|file| {
+        let label = if file.contains("ts") { "sound-ts" } else { "sound-fmp4" };
+        players::ffmpeg_hls(&scratch, label, &server.http_url(file))
+    });
+    publisher.expect_success(PUBLISH_MAX);
+    for player in whole {
+        expect_by_samples(&scratch, clip, player);
+    }
+    let published = clip.packets.audio_hashes();
+    for player in sound {
+        let received = player.finish(&scratch);
+        assert!(received.video.is_empty() && published.ends_with(&received.audio_hashes()));
+        // Only what lies before the first picture may be missing.
+        assert!(published.len() - received.audio.len() < 5, "{} frames", received.audio.len());
+    }
+    for judge in judges {
+        let recorded = judge.finish();
+        assert_eq!(recorded.lives.len(), 1);
+        assert!(recorded.multivariant.contains("CODECS=\"mp4a.40.2\"\n"), "{recorded:?}");
     }
 }
 

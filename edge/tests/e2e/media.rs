@@ -63,6 +63,15 @@ pub(crate) fn av1_opus() -> &'static Clip {
     CLIP.get_or_init(|| Clip::make("av1-opus", &ffmpeg, "320x180", 4, video, audio))
 }
 
+/// AV1 and Opus of another size, for a stream that changes its codecs.
+pub(crate) fn av1_opus_other_size() -> &'static Clip {
+    static CLIP: OnceLock<Clip> = OnceLock::new();
+    let video = "-c:v libsvtav1 -preset 10 -g 30 -svtav1-params lp=1";
+    let audio = "-c:a libopus -b:a 64k";
+    let (name, ffmpeg) = ("av1-opus-other-size", ffmpeg_new());
+    CLIP.get_or_init(|| Clip::make(name, &ffmpeg, "640x360", 4, video, audio))
+}
+
 impl Clip {
     fn make(name: &str, ffmpeg: &str, size: &str, seconds: u32, video: &str, audio: &str) -> Self {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-clips");

@@ -32,7 +32,29 @@ pub(crate) fn ffmpeg_looping(
     options: &[&str],
     url: &str,
 ) -> Running {
-    Program::new("ffmpeg", scratch, label)
+    looping("ffmpeg", scratch, label, clip, options, url)
+}
+
+/// The same by the newer ffmpeg, sending Enhanced RTMP.
+pub(crate) fn ffmpeg_looping_enhanced(
+    scratch: &Scratch,
+    label: &str,
+    clip: &Clip,
+    url: &str,
+) -> Running {
+    let enhanced = ["-rtmp_enhanced_codecs", "hvc1,av01,vp09,Opus"];
+    looping(&ffmpeg_new(), scratch, label, clip, &enhanced, url)
+}
+
+fn looping(
+    ffmpeg: &str,
+    scratch: &Scratch,
+    label: &str,
+    clip: &Clip,
+    options: &[&str],
+    url: &str,
+) -> Running {
+    Program::new(ffmpeg, scratch, label)
         .args([
             "-nostdin",
             "-hide_banner",
