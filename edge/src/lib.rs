@@ -15,6 +15,7 @@ pub mod config;
 pub mod control;
 pub mod hls;
 pub mod host;
+pub mod inherit;
 pub mod log;
 pub mod metrics;
 pub mod server;

@@ -4,6 +4,7 @@
 //! starter what it listens on, or why it could not start; nobody is served before all have.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -16,6 +17,7 @@ use crate::certs::{CertSources, CertStore};
 use crate::command::{Event, EventSink, Wake, WorkerPort, worker_link};
 use crate::config::{Config, IoChoice, KernelTls};
 use crate::hls::packager::{Packager, Packaging};
+use crate::inherit::{self, Inherited};
 use crate::log::event;
 use crate::metrics::{PackagingMetrics, StorageMetrics};
 use crate::server::{IoKind, StartError, StartedWorkers};
@@ -45,7 +47,8 @@ impl Wake for IoWaker {
     }
 }
 
-/// Starts the configured workers, the n-th pinned to the n-th of the configured CPUs, round robin.
+/// Starts the configured workers, the n-th pinned to the n-th of the configured CPUs, round robin. They
+/// listen on what was `inherited`, and bind where nothing was.
 ///
 /// # Errors
 /// What kept a worker from starting: the kernel refuses io_uring although the configuration
@@ -55,6 +58,7 @@ pub fn spawn_workers(
     rules: Arc<Rules>,
     certs: Arc<CertStore>,
     events: EventSink,
+    inherited: &Inherited,
 ) -> Result<StartedWorkers, StartError> {
     let cpus = match config.workers.cpus.0.as_slice() {
         [] => uring::affinity::allowed_cpus(),
@@ -82,11 +86,23 @@ pub fn spawn_workers(
     let secure = secure(&config, certs)?;
     let mut rtmps = secure.as_ref().and_then(|_| config.listen.rtmps.address());
     let mut http = config.listen.http.address();
+    if secure.is_none() && !inherited.rtmps.is_empty() {
+        let text = "a socket for rtmps was passed, but there are no certificates";
+        return Err(StartError::Failed(text.to_owned()));
+    }
     started.is_kernel_tls = secure.as_ref().is_some_and(|secure| secure.kernel.is_on());
     for index in 0..count {
         let (port, seed) = worker_link(worker_index(index)?, events.clone());
         let (ready_sender, ready_receiver) = mpsc::channel();
+        let share = |sockets: &[OwnedFd]| {
+            inherit::share(sockets, index, count)
+                .map_err(|error| StartError::Failed(format!("a passed socket: {error}")))
+        };
         let start = Start {
+            passed: [&inherited.rtmp, &inherited.rtmps, &inherited.http]
+                .map(|sockets| share(sockets))
+                .into_iter()
+                .collect::<Result<_, _>>()?,
             port,
             shared: Arc::clone(&shared),
             config: Arc::clone(&config),
@@ -217,6 +233,8 @@ struct Start {
     rtmp: Option<SocketAddr>,
     rtmps: Option<SocketAddr>,
     http: Option<SocketAddr>,
+    /// Sockets to accept from instead, in the order of the three above.
+    passed: Vec<Vec<OwnedFd>>,
     secure: Option<Arc<Secure>>,
     rules: Arc<Rules>,
     events: EventSink,
@@ -311,16 +329,16 @@ impl Start {
         // Those whose PROXY header is believed may have TLS behind it wherever they come in.
         let is_proxied = !self.config.listen.proxy_from.0.is_empty();
         let usage = |reads_by_record, serves_http| EntranceUse { reads_by_record, serves_http };
+        let serves_http = self.http.is_some() || self.passed.last().is_some_and(|p| !p.is_empty());
         let listeners = [
             ("rtmp", self.rtmp, usage(is_proxied, false)),
-            ("rtmps", self.rtmps, usage(true, self.http.is_some())),
+            ("rtmps", self.rtmps, usage(true, serves_http)),
             ("http", self.http, usage(is_proxied, true)),
         ];
-        for ((what, address, usage), bound) in listeners.into_iter().zip(&mut bound) {
-            let Some(address) = address else { continue };
-            match worker.listen(address, &listen_options, usage) {
-                Ok(address) => *bound = Some(address),
-                Err(source) => return refuse(ready, StartError::Listen { what, address, source }),
+        for ((door, passed), bound) in listeners.into_iter().zip(self.passed).zip(&mut bound) {
+            match listen(&mut worker, door, passed, &listen_options) {
+                Ok(address) => *bound = address,
+                Err(error) => return refuse(ready, error),
             }
         }
         let [rtmp, rtmps, http] = bound;
@@ -338,6 +356,26 @@ impl Start {
             }
         }
     }
+}
+
+/// Accepts from the passed sockets, or binds the address, or does neither; returns where it listens.
+fn listen<I: Io<Lease = ring::Lease>>(
+    worker: &mut Worker<I>,
+    (what, address, usage): (&'static str, Option<SocketAddr>, EntranceUse),
+    passed: Vec<OwnedFd>,
+    options: &ListenOptions,
+) -> Result<Option<SocketAddr>, StartError> {
+    if passed.is_empty() {
+        let Some(address) = address else { return Ok(None) };
+        let bound = worker.listen(address, options, usage);
+        return bound.map(Some).map_err(|source| StartError::Listen { what, address, source });
+    }
+    let mut bound = None;
+    for socket in passed {
+        let failed = |error| StartError::Failed(format!("the socket passed for {what}: {error}"));
+        bound = Some(worker.listen_on(socket, options, usage).map_err(failed)?);
+    }
+    Ok(bound)
 }
 
 /// Tells the starter why this worker cannot start; it waits for exactly one message.

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,9 +20,11 @@ use crate::access::manager::Manager;
 use crate::certs::{CertSources, CertStore};
 use crate::command::{EventSink, Events, WorkerHandle};
 use crate::config::{Config, IoChoice, Loaded, Source};
+use crate::control::notify::Notifier;
 use crate::control::{self, Control, Listening, RunError};
 use crate::hls::packager::Packaging;
 use crate::host;
+use crate::inherit::Inherited;
 use crate::log::{LogHandle, event};
 
 /// What `main` has prepared.
@@ -33,6 +36,10 @@ pub struct Setup {
     pub loaded: Loaded,
     /// The running log.
     pub log: LogHandle,
+    /// Sockets that were made before this process.
+    pub inherited: Inherited,
+    /// Who wants to know how it goes.
+    pub notifier: Notifier,
 }
 
 /// Kernel interface the workers run on.
@@ -144,20 +151,26 @@ pub fn run(
         Arc<Rules>,
         Arc<CertStore>,
         EventSink,
+        &Inherited,
     ) -> Result<StartedWorkers, StartError>,
 ) -> Result<(), StartError> {
-    let Setup { source, loaded, log } = setup;
+    let Setup { source, loaded, log, mut inherited, notifier } = setup;
     let config = Arc::new(loaded.config);
     let fds_max = host::raise_file_descriptor_limit();
     announce(&config, &loaded.overridden, &loaded.warnings, fds_max);
 
     // Bound before any worker exists, so that a taken admin port ends the start before a peer connects.
-    let admin = config.listen.admin.address().map(bind_admin).transpose()?;
+    let admin = match inherited.admin.pop() {
+        Some(socket) => Some(passed_admin(socket, &config)?),
+        None => config.listen.admin.address().map(bind_admin).transpose()?,
+    };
     let access = Manager::open(Arc::clone(&config), control::unix_s())
         .map_err(|error| StartError::Failed(format!("access.store: {error}")))?;
     let (sink, events) = Events::channel();
     let certs = load_certificates(&config)?;
-    let started = spawn_workers(Arc::clone(&config), access.rules(), Arc::clone(&certs), sink)?;
+    let started =
+        spawn_workers(Arc::clone(&config), access.rules(), Arc::clone(&certs), sink, &inherited)?;
+    drop(inherited);
     if let Some(reason) = &started.io_refused {
         tracing::warn!(
             event = event::IO_FEATURE,
@@ -187,7 +200,7 @@ pub fn run(
         drop(out.write_all(addresses.banner().as_bytes()).and_then(|()| out.flush()));
         tracing::info!(event = event::READY, "{}", addresses.ready_line());
     };
-    let result = control::run(control, admin, &events, started.threads, announce);
+    let result = control::run(control, admin, notifier, &events, started.threads, announce);
     if let Some(packaging) = started.packaging {
         // After the workers, so that it sees every stream end.
         packaging.stop();
@@ -216,6 +229,18 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listen_error = |source| StartError::Listen { what: "admin", address, source };
     let listener = TcpListener::bind(address).map_err(listen_error)?;
     listener.set_nonblocking(true).map_err(listen_error)?;
+    Ok(listener)
+}
+
+/// An admin socket of somebody else's making may be bound where the configuration would not let us.
+fn passed_admin(socket: OwnedFd, config: &Config) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().map_err(failed)?;
+    if !address.ip().is_loopback() && !config.admin.token.is_set() {
+        let text = format!("the socket passed for admin is bound to {address}: set admin.token");
+        return Err(StartError::Failed(text));
+    }
+    listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }
 

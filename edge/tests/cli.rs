@@ -193,9 +193,15 @@ fn the_server_tells_the_service_manager_each_step_of_its_life() {
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let heard = || {
-        let mut buffer = [0; 256];
-        let bytes = manager.recv(&mut buffer).unwrap();
-        String::from_utf8(buffer[..bytes].to_vec()).unwrap()
+        loop {
+            let mut buffer = [0; 256];
+            let bytes = manager.recv(&mut buffer).unwrap();
+            let text = String::from_utf8(buffer[..bytes].to_vec()).unwrap();
+            // What is served meanwhile, in words.
+            if !text.starts_with("STATUS=") {
+                return text;
+            }
+        }
     };
     let mut server = Command::new(env!("CARGO_BIN_EXE_ringcast"))
         .args([

@@ -64,6 +64,7 @@ impl std::error::Error for RunError {}
 pub fn run(
     control: Arc<Control>,
     admin: Option<TcpListener>,
+    notifier: Notifier,
     events: &Events,
     threads: Vec<JoinHandle<()>>,
     announce: impl FnOnce(),
@@ -81,7 +82,6 @@ pub fn run(
         super::access::start(&control);
         let drained = vec![false; threads.len()];
         let signals = Signals::new().map_err(setup)?;
-        let notifier = Notifier::from_env();
         control.set_phase(Phase::Ready);
         announce();
         Life { control, notifier, threads, drained, failure: None, stop_at: None, lost: 0 }
@@ -276,6 +276,9 @@ impl Life {
             let lines = lost - self.lost;
             tracing::warn!(event = event::LOG_DROPPED, lines, "the log reader is too slow");
             self.lost = lost;
+        }
+        if self.control.phase() == Phase::Ready {
+            self.notifier.status(&self.control.summary());
         }
         self.control.process.events_dropped.set_total(events.dropped());
         for worker in self.control.silent_workers(Instant::now()) {

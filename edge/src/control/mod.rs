@@ -315,6 +315,12 @@ impl Control {
         }
     }
 
+    /// What the service manager shows beside the unit.
+    fn summary(&self) -> String {
+        let status = api::status_of(self);
+        format!("serving {} streams, {} connections", status.streams, status.connections)
+    }
+
     fn drain_left_ms(&self) -> u64 {
         let left = locked(&self.drain_until)
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));

@@ -14,6 +14,8 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
+    /// The status last told while serving.
+    status: String,
 }
 
 impl Notifier {
@@ -42,7 +44,7 @@ impl Notifier {
             socket.set_nonblocking(true).ok()?;
             Some((socket, address))
         });
-        Self { socket, watchdog }
+        Self { socket, watchdog, status: String::new() }
     }
 
     /// How often the watchdog wants to hear of us: half of its patience.
@@ -54,6 +56,14 @@ impl Notifier {
     /// Serving.
     pub fn ready(&self) {
         self.send("READY=1\nSTATUS=serving");
+    }
+
+    /// What is being served, in words; told when they are others than before. Call it once a second.
+    pub fn status(&mut self, text: &str) {
+        if self.socket.is_some() && text != self.status {
+            text.clone_into(&mut self.status);
+            self.send(&format!("STATUS={text}"));
+        }
     }
 
     /// Reading the configuration again; `ready` must follow.
@@ -91,13 +101,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
-        let notifier = Notifier::new(path.to_str().unwrap(), Some(Duration::from_secs(4)));
+        let mut notifier = Notifier::new(path.to_str().unwrap(), Some(Duration::from_secs(4)));
         assert_eq!(notifier.watchdog_interval(), Some(Duration::from_secs(2)));
         let mut buffer = [0; 256];
-        let mut heard = |send: &dyn Fn(&Notifier)| {
-            send(&notifier);
+        let mut receive = || {
             let bytes = manager.recv(&mut buffer).unwrap();
             String::from_utf8(buffer[..bytes].to_vec()).unwrap()
+        };
+        notifier.status("one");
+        notifier.status("one");
+        notifier.status("two");
+        assert_eq!([receive(), receive()], ["STATUS=one", "STATUS=two"]);
+        let mut heard = |send: &dyn Fn(&Notifier)| {
+            send(&notifier);
+            receive()
         };
         assert_eq!(heard(&Notifier::ready), "READY=1\nSTATUS=serving");
         assert!(heard(&Notifier::reloading).starts_with("RELOADING=1\nMONOTONIC_USEC="));
@@ -106,8 +123,9 @@ mod tests {
         );
         assert_eq!(heard(&Notifier::watchdog), "WATCHDOG=1");
 
-        let nobody = Notifier::new("", Some(Duration::from_secs(4)));
+        let mut nobody = Notifier::new("", Some(Duration::from_secs(4)));
         nobody.ready();
+        nobody.status("alone");
         assert_eq!(nobody.watchdog_interval(), None);
     }
 }

@@ -32,6 +32,7 @@ mod transport;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use live::path::StreamPath;
@@ -107,6 +108,21 @@ pub struct EntranceUse {
     pub reads_by_record: bool,
     /// HTTP is served here, besides RTMP.
     pub serves_http: bool,
+}
+
+impl EntranceUse {
+    fn options(self, options: &ListenOptions) -> ListenOptions {
+        let first = u32::try_from(FIRST_BYTES).ok();
+        let first_receive_bytes_max = if self.reads_by_record { first } else { None };
+        ListenOptions { first_receive_bytes_max, ..options.clone() }
+    }
+}
+
+impl Entrance {
+    fn new(listener: ListenerId, usage: EntranceUse) -> Self {
+        let EntranceUse { reads_by_record, serves_http } = usage;
+        Self { listener, reads_by_record, serves_http }
+    }
 }
 
 /// One worker. `I` is the kernel's network or the simulated one.
@@ -263,12 +279,23 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         options: &ListenOptions,
         usage: EntranceUse,
     ) -> io::Result<SocketAddr> {
-        let EntranceUse { reads_by_record, serves_http } = usage;
-        let first = u32::try_from(FIRST_BYTES).ok();
-        let first_receive_bytes_max = if reads_by_record { first } else { None };
-        let options = ListenOptions { first_receive_bytes_max, ..options.clone() };
-        let (listener, bound) = self.io.listen(addr, &options)?;
-        self.listeners.push(Entrance { listener, reads_by_record, serves_http });
+        let (listener, bound) = self.io.listen(addr, &usage.options(options))?;
+        self.listeners.push(Entrance::new(listener, usage));
+        Ok(bound)
+    }
+
+    /// Listens on a socket that was passed to this process, like [`Worker::listen`].
+    ///
+    /// # Errors
+    /// It is no TCP socket, or what the kernel says to listen.
+    pub fn listen_on(
+        &mut self,
+        socket: OwnedFd,
+        options: &ListenOptions,
+        usage: EntranceUse,
+    ) -> io::Result<SocketAddr> {
+        let (listener, bound) = self.io.listen_on(socket, &usage.options(options))?;
+        self.listeners.push(Entrance::new(listener, usage));
         Ok(bound)
     }
 

@@ -16,6 +16,8 @@ use edge::command::{
     StreamShare, StreamState, Wake, WorkerPort, worker_link,
 };
 use edge::config::{Config, Source};
+use edge::control::notify::Notifier;
+use edge::inherit::Inherited;
 use edge::log::LogHandle;
 use edge::metrics::Role;
 use edge::server::{self, IoKind, Setup, StartError, StartedWorkers};
@@ -189,11 +191,16 @@ pub struct Options {
     pub file: Option<PathBuf>,
     pub workers: u16,
     pub drain_at_once: bool,
+    /// Socket of a service manager; empty for none.
+    pub notify: String,
+    /// Its patience.
+    pub watchdog: Option<Duration>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { file: None, workers: 2, drain_at_once: true }
+        let (notify, watchdog) = (String::new(), None);
+        Self { file: None, workers: 2, drain_at_once: true, notify, watchdog }
     }
 }
 
@@ -211,9 +218,11 @@ pub struct TestServer {
 impl TestServer {
     pub fn start(options: Options) -> Self {
         let flags = vec![("--admin", "listen.admin", "127.0.0.1:0".to_owned())];
-        let source = Source { file: options.file, env: Vec::new(), flags };
+        let source = Source { file: options.file.clone(), env: Vec::new(), flags };
         let loaded = source.load().unwrap();
-        let setup = Setup { source, loaded, log: LogHandle::default() };
+        let notifier = Notifier::new(&options.notify, options.watchdog);
+        let (log, inherited) = (LogHandle::default(), Inherited::default());
+        let setup = Setup { source, loaded, log, inherited, notifier };
         let (lines, output) = channel();
         let (teller, told) = channel();
         let stuck: Vec<_> = (0..options.workers).map(|_| Arc::default()).collect();
@@ -224,7 +233,7 @@ impl TestServer {
         let drain_at_once = options.drain_at_once;
         let thread = thread::spawn(move || {
             let mut out = Lines { buffer: Vec::new(), sender: lines };
-            server::run(setup, &mut out, |_, _, _, events| {
+            server::run(setup, &mut out, |_, _, _, events, _| {
                 let mut started = StartedWorkers {
                     packaging: None,
                     handles: Vec::new(),

@@ -54,10 +54,17 @@ pub struct Server {
 impl Server {
     /// Starts a server and waits for its ready line. `settings` is TOML.
     pub fn start(how: How, settings: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+        command.stdin(Stdio::null());
+        Self::launch(command, how, settings)
+    }
+
+    /// As [`Server::start`], by a command that ends in the program, its standard input and environment set.
+    pub fn launch(mut command: Command, how: How, settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ringcast.toml");
         fs::write(&file, settings).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringcast"))
+        let mut child = command
             .args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--io", how.io])
             .arg("--workers")
@@ -65,7 +72,6 @@ impl Server {
             .arg("--config")
             .arg(&file)
             .env("RINGCAST_LOG_FORMAT", "json")
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -58,6 +58,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 
 /// Nanoseconds of the monotonic clock; in the simulation, of the virtual clock.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -318,6 +319,19 @@ pub trait Io {
     fn listen(
         &mut self,
         addr: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<(ListenerId, SocketAddr)>;
+
+    /// Listens on a socket that somebody else has bound: a service manager, or the process before this
+    /// one. Whoever shares it shares its queue of peers. Options that a bound socket can still take are set.
+    /// Returns its address.
+    ///
+    /// # Errors
+    /// `EINVAL`: not a TCP socket of this family. The errno of listen or of an option; `Unsupported` in
+    /// the simulation.
+    fn listen_on(
+        &mut self,
+        socket: OwnedFd,
         options: &ListenOptions,
     ) -> io::Result<(ListenerId, SocketAddr)>;
 

@@ -42,6 +42,7 @@
 //! | `uring_io/submit.rs`, `mod.rs`: `push` | memory an entry names stays until its completion | send buffer and address live in the connection's entry, which stays until nothing is in flight | `closing_while_receiving_and_sending…`, `tiny_ring` |
 //! | `uring_io/mod.rs`: drop | nothing in the kernel when memory goes | cancelled and waited for, else leaked | `dropping_everything_with_work_in_flight_is_clean` |
 //! | `uring_io/complete.rs`, `epoll/mod.rs`, `waker.rs`: adopt a descriptor | just opened, no other owner | taken straight from the call's result | `ids_of_many_connections…` (counts) |
+//! | `inherited.rs`: adopt a descriptor by number | passed to us, taken once | called before anything is opened; open is checked | `standard_streams_and_closed_numbers…`, socket activation in `edge/tests/systemd.rs` |
 //! | `epoll/mod.rs`, `socket.rs`, `waker.rs`: plain calls | pointers to live locals of the right size | borrowed for the call only | suite on epoll, option tests |
 //! | `kernel_tls/mod.rs`: `set_option` | the value stays for the call | a borrowed slice and its length | `keys_without_tls_attached_are_refused`, kernel TLS suite |
 //! | `kernel_tls/mod.rs`: `writable` | initialised memory stays so | only recvmsg writes to it, whole bytes | `what_a_plain_socket_brings…`, kernel TLS suite |
@@ -53,6 +54,7 @@
 pub mod affinity;
 mod config;
 mod epoll;
+mod inherited;
 mod io;
 mod kernel_tls;
 mod open;
@@ -69,6 +71,7 @@ mod waker;
 
 pub use config::{Batching, IoConfig, IoCounters, ListenOptions, SocketOptions};
 pub use epoll::Epoll;
+pub use inherited::{INHERITED_FD_FIRST, take_inherited_fd};
 pub use io::{Completion, ConnId, Io, ListenerId, Nanos, ReceiveEnd, SendBuf, TlsDirection};
 pub use kernel_tls::{
     KernelTls, TlsCipher, TlsStat, TlsSupport, TlsVersion, probe_kernel_tls, read_tls_stat,

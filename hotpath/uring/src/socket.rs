@@ -45,6 +45,28 @@ pub(crate) fn listener(
     Ok((socket.into(), bound))
 }
 
+/// Makes a listener of a socket that was passed to this process, with the options it can still take.
+pub(crate) fn passed_listener(
+    fd: OwnedFd,
+    options: &ListenOptions,
+) -> io::Result<(OwnedFd, SocketAddr)> {
+    let socket = Socket::from(fd);
+    let is_tcp = socket.r#type()? == Type::STREAM && socket.protocol()? == Some(Protocol::TCP);
+    if !is_tcp {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    apply(&socket, &options.socket)?;
+    // Again where it listens already: only the length of its queue changes.
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    let bound = local_addr(&socket)?;
+    Ok((socket.into(), bound))
+}
+
+/// Sets or ends `O_NONBLOCK`, which all who share a socket share.
+pub(crate) fn set_nonblocking(socket: &impl AsFd, nonblocking: bool) -> io::Result<()> {
+    SockRef::from(socket).set_nonblocking(nonblocking)
+}
+
 /// An unconnected socket for `addr` with its options set, bound to `source` if that is given.
 pub(crate) fn outgoing(
     source: Option<IpAddr>,

@@ -6,6 +6,8 @@
 use super::{metric, run};
 use clap::Parser as _;
 use edge::cli::Cli;
+use edge::control::notify::Notifier;
+use edge::inherit::Inherited;
 use edge::log;
 use edge::server::{self, Setup};
 use serde_json::Value;
@@ -40,7 +42,8 @@ fn the_server_of_these_tests() {
     let source = Cli::parse_from(FLAGS).serve.source();
     let loaded = source.load().unwrap();
     let log = log::start(&loaded.config.log);
-    let setup = Setup { source, loaded, log };
+    let notifier = Notifier::new("", None);
+    let setup = Setup { source, loaded, log, inherited: Inherited::default(), notifier };
     server::run(setup, &mut std::io::stdout(), edge::runtime::spawn_workers).unwrap();
 }
 

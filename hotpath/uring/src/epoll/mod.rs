@@ -186,6 +186,22 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
         Ok(name)
     }
 
+    /// Takes a listening socket in and watches it.
+    fn accept_from(&mut self, fd: OwnedFd, options: &ListenOptions) -> io::Result<ListenerId> {
+        socket::set_nonblocking(&fd, true)?;
+        let number = fd.as_raw_fd();
+        let full = |_| io::Error::from_raw_os_error(libc::EMFILE);
+        let receiving = Receiving::begin(options.first_receive_bytes_max);
+        let listener = Listener { fd, receiving, resting_until: None };
+        let name = self.listeners.insert(listener).map_err(full)?;
+        let token = Token::new(Kind::Accept, name);
+        if let Err(error) = self.control(libc::EPOLL_CTL_ADD, number, libc::EPOLLIN, token) {
+            self.listeners.remove(name.0, name.1);
+            return Err(error);
+        }
+        Ok(ListenerId { index: name.0, generation: name.1 })
+    }
+
     fn queue_if_ready(&mut self, name: (u32, u32)) {
         let Some(conn) = self.conns.find(name.0, name.1) else { return };
         if conn.readable && conn.may_receive() && !(conn.queued || conn.connecting) {
@@ -436,18 +452,16 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
         options: &ListenOptions,
     ) -> io::Result<(ListenerId, SocketAddr)> {
         let (fd, bound) = socket::listener(addr, options)?;
-        SockRef::from(&fd).set_nonblocking(true)?;
-        let number = fd.as_raw_fd();
-        let full = |_| io::Error::from_raw_os_error(libc::EMFILE);
-        let receiving = Receiving::begin(options.first_receive_bytes_max);
-        let listener = Listener { fd, receiving, resting_until: None };
-        let name = self.listeners.insert(listener).map_err(full)?;
-        let token = Token::new(Kind::Accept, name);
-        if let Err(error) = self.control(libc::EPOLL_CTL_ADD, number, libc::EPOLLIN, token) {
-            self.listeners.remove(name.0, name.1);
-            return Err(error);
-        }
-        Ok((ListenerId { index: name.0, generation: name.1 }, bound))
+        Ok((self.accept_from(fd, options)?, bound))
+    }
+
+    fn listen_on(
+        &mut self,
+        socket: OwnedFd,
+        options: &ListenOptions,
+    ) -> io::Result<(ListenerId, SocketAddr)> {
+        let (fd, bound) = socket::passed_listener(socket, options)?;
+        Ok((self.accept_from(fd, options)?, bound))
     }
 
     fn close_listener(&mut self, listener: ListenerId) {

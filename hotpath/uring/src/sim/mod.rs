@@ -37,6 +37,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 struct Listener {
@@ -318,6 +319,11 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
             Ok((index, generation)) => Ok((ListenerId { index, generation }, addr)),
             Err(_) => Err(io::Error::from_raw_os_error(libc::EMFILE)),
         }
+    }
+
+    /// Sockets of the simulation have no descriptors.
+    fn listen_on(&mut self, _: OwnedFd, _: &ListenOptions) -> io::Result<(ListenerId, SocketAddr)> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn close_listener(&mut self, listener: ListenerId) {

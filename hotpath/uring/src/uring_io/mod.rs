@@ -44,7 +44,7 @@ use std::fmt;
 use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 
 /// Listeners of one worker at most: a handful of addresses.
@@ -118,6 +118,22 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
                 None
             }
         }
+    }
+
+    /// Takes a listening socket in and begins to accept.
+    fn accept_from(&mut self, fd: OwnedFd, options: &ListenOptions) -> io::Result<ListenerId> {
+        let listener = Listener {
+            fd,
+            armed: false,
+            closing: false,
+            in_flight: 0,
+            receiving: Receiving::begin(options.first_receive_bytes_max),
+            resting_until: None,
+        };
+        let full = |_| io::Error::from_raw_os_error(libc::EMFILE);
+        let name = self.listeners.insert(listener).map_err(full)?;
+        self.arm_accept(name);
+        Ok(ListenerId { index: name.0, generation: name.1 })
     }
 
     fn arm_accept(&mut self, name: (u32, u32)) {
@@ -274,20 +290,18 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
         options: &ListenOptions,
     ) -> io::Result<(ListenerId, SocketAddr)> {
         let (fd, bound) = socket::listener(addr, options)?;
-        let listener = Listener {
-            fd,
-            armed: false,
-            closing: false,
-            in_flight: 0,
-            receiving: Receiving::begin(options.first_receive_bytes_max),
-            resting_until: None,
-        };
-        let name = self
-            .listeners
-            .insert(listener)
-            .map_err(|_| io::Error::from_raw_os_error(libc::EMFILE))?;
-        self.arm_accept(name);
-        Ok((ListenerId { index: name.0, generation: name.1 }, bound))
+        Ok((self.accept_from(fd, options)?, bound))
+    }
+
+    fn listen_on(
+        &mut self,
+        socket: OwnedFd,
+        options: &ListenOptions,
+    ) -> io::Result<(ListenerId, SocketAddr)> {
+        let (fd, bound) = socket::passed_listener(socket, options)?;
+        // A non-blocking one would complete with EAGAIN instead of being waited for.
+        socket::set_nonblocking(&fd, false)?;
+        Ok((self.accept_from(fd, options)?, bound))
     }
 
     fn close_listener(&mut self, listener: ListenerId) {
