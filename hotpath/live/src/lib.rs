@@ -31,6 +31,8 @@ pub mod meter;
 pub mod path;
 pub mod preamble;
 pub mod publisher;
+#[cfg(feature = "serde")]
+pub mod record;
 pub mod retention;
 pub mod subscriber;
 pub mod timeline;

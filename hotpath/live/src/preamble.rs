@@ -44,6 +44,18 @@ impl EntryKey {
         Self { class: 2, track }
     }
 
+    /// As numbers, for a record.
+    #[cfg(feature = "serde")]
+    pub(crate) fn numbers(self) -> (u8, u16) {
+        (self.class, self.track)
+    }
+
+    /// The way back.
+    #[cfg(feature = "serde")]
+    pub(crate) fn of_numbers((class, track): (u8, u16)) -> Self {
+        Self { class, track }
+    }
+
     fn is_metadata(self) -> bool {
         self.class == 0
     }
@@ -126,6 +138,12 @@ impl Preamble {
     pub fn clear(&mut self) {
         self.entries.clear();
         self.blob_bytes = 0;
+    }
+
+    /// Everything stored, in order.
+    #[cfg(feature = "serde")]
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (EntryKey, u8, &[u8])> {
+        self.entries.iter().map(|entry| (entry.key, entry.kind, &*entry.body))
     }
 
     /// True if nothing is stored.

@@ -28,6 +28,8 @@ use crate::timeline::{Timeline, Track};
 mod aside;
 mod counters;
 mod facts;
+#[cfg(feature = "serde")]
+mod record;
 
 use aside::Aside;
 pub use counters::PublisherCounters;

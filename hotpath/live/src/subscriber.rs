@@ -25,6 +25,9 @@ use ring::{
 };
 use rtmp::Millis;
 
+#[cfg(feature = "serde")]
+use crate::record::{SubscriberRecord, SubscriberState};
+
 /// Time a subscriber is given to take a burst of the publisher before its lag counts, in milliseconds.
 const BURST_MS_MAX: u64 = 1_000;
 
@@ -355,6 +358,22 @@ impl Subscriber {
         }
     }
 
+    /// The rest of the message it is in the middle of, which is then no more this subscriber's to send: the
+    /// caller sends it before anything else. Nothing may be in flight.
+    pub fn take_rest(&mut self, tap: &Tap) -> Option<Lease> {
+        let rest = self.rest_lease(tap);
+        self.is_in_flight = false;
+        self.held = None;
+        self.cursor = self.message_end.max(self.cursor);
+        self.finish_skip();
+        rest
+    }
+
+    /// Where it goes on in the ring; `None` while it has no place there.
+    pub fn place(&self) -> Option<Position> {
+        (!self.is_waiting()).then_some(self.cursor)
+    }
+
     /// Stream time between the cursor and the head, in milliseconds; 0 if it is not flowing.
     pub fn lag_ms(&self, tap: &Tap, head: &Head) -> u32 {
         if self.state != State::Flowing || self.cursor >= head.head {
@@ -508,6 +527,66 @@ impl Subscriber {
         self.held = None;
         let not_before = Position(self.cursor.0.max(1));
         self.state = State::Waiting { since: None, not_before };
+    }
+}
+
+#[cfg(feature = "serde")]
+impl Subscriber {
+    /// This subscriber as a record. Nothing may be in flight, and the message it was in the middle of must
+    /// have been taken by [`Subscriber::take_rest`].
+    pub fn to_record(&self) -> SubscriberRecord {
+        debug_assert!(!self.is_in_flight && !self.is_mid_message(), "at rest between two messages");
+        let Selection { msid, audio, video, is_fixed } = self.selection;
+        SubscriberRecord {
+            state: match self.state {
+                State::Waiting { not_before, .. } => SubscriberState::Waiting(not_before.0),
+                State::Flowing | State::Skipping => SubscriberState::Flowing,
+                State::Paused => SubscriberState::Paused,
+            },
+            msid,
+            audio,
+            video,
+            is_fixed,
+            cursor: self.cursor.0,
+            target: self.target.0,
+            limit: self.limit.map(|limit| limit.0),
+            wants_pause: self.wants_pause,
+            is_joining: self.is_joining,
+            last_progress: self.last_progress,
+            behind_since: self.behind_since,
+            overruns: self.overruns,
+            video_from_keyframe: self.video_from_keyframe,
+            skips: self.skips,
+        }
+    }
+
+    /// The subscriber of a record.
+    pub fn from_record(record: &SubscriberRecord) -> Self {
+        let SubscriberRecord { msid, audio, video, is_fixed, .. } = *record;
+        let cursor = Position(record.cursor);
+        Self {
+            state: match record.state {
+                SubscriberState::Waiting(not_before) => {
+                    State::Waiting { since: None, not_before: Position(not_before) }
+                }
+                SubscriberState::Flowing => State::Flowing,
+                SubscriberState::Paused => State::Paused,
+            },
+            selection: Selection { msid, audio, video, is_fixed },
+            cursor,
+            target: Position(record.target),
+            limit: record.limit.map(Position),
+            wants_pause: record.wants_pause,
+            message_end: cursor,
+            held: None,
+            is_in_flight: false,
+            is_joining: record.is_joining,
+            last_progress: record.last_progress,
+            behind_since: record.behind_since,
+            overruns: record.overruns,
+            video_from_keyframe: record.video_from_keyframe,
+            skips: record.skips,
+        }
     }
 }
 

@@ -62,6 +62,7 @@ pub enum Track {
 }
 
 /// What was repaired since the stream began.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimelineCounters {
     /// Sessions begun, with the first.
@@ -80,6 +81,7 @@ pub struct TimelineCounters {
 }
 
 /// State of one stream's timeline; see the module's documentation.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 pub struct Timeline {
     audio: Lane,
@@ -95,6 +97,7 @@ pub struct Timeline {
     counters: TimelineCounters,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
     /// First session: a publisher that starts near 0 keeps its own timestamps.
@@ -104,6 +107,7 @@ enum Start {
 }
 
 /// One kind of media within the session.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default)]
 struct Lane {
     /// `None` until the kind's first message of the session.
@@ -114,6 +118,7 @@ struct Lane {
     floor: u32,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug)]
 struct Last {
     offset: u32,

@@ -104,7 +104,7 @@
 //! | 3 | `block.rs` `as_slice` | allocated, no writer | callers 5, 7, 8 | loom shadow cells, thread sanitizer |
 //! | 4 | `block.rs` `as_mut_slice` | allocated, nobody else | callers 6 | loom shadow cells, thread sanitizer |
 //! | 5 | `entry.rs` read, `tap.rs` `Segment::entry` | slot held, entry committed | list holds its slots; count acquired, clamped | `loom_publish`, `model` |
-//! | 6 | `writer.rs` reserved bytes, entry write, preamble copy | behind head and count, or not in a slot yet | one writer, `&mut self` | `loom_publish`, `model` |
+//! | 6 | `writer.rs` reserved bytes, entry write, preamble copy | behind head and count, or not in a slot yet | one writer, `&mut self` (`&self` to read what is reserved) | `loom_publish`, `model` |
 //! | 7 | `lease.rs` `Lease::new`, deref | slot held until drop, bytes published | plain count above zero keeps the pin | `loom_lease`, `stress` |
 //! | 8 | `slot.rs` contents, read | pinned in a published generation | state word | `loom_recycle` |
 //! | 9 | `slot.rs` fill, take | slot free: recycled, not yet published | only `writer.rs` calls them, after `recycle` or `free` | `loom_recycle`, `loom_lease` |

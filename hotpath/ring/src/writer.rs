@@ -145,6 +145,21 @@ impl Writer {
         }
     }
 
+    /// Lets the ring begin at another position than 0, and its preambles behind another version: it goes
+    /// on where a ring of another process stood, so that cursors keep their meaning.
+    ///
+    /// # Panics
+    /// When anything was written or announced before.
+    pub fn begin_at(&mut self, start: Position, preamble_version: u64) {
+        let is_new = self.head == 0 && self.spare.is_none() && self.preamble_version == 0;
+        assert!(is_new, "a ring begins once");
+        self.head = start.0;
+        self.preamble_version = preamble_version;
+        self.publish(*self.control.published());
+        self.shared.set_head(start.0);
+        self.shared.set_flush_mark(start.0);
+    }
+
     /// Makes room for one message of `bytes` on the wire, headers included. Invisible to readers
     /// until [`Writer::commit`].
     ///
@@ -188,6 +203,18 @@ impl Writer {
         // SAFETY: the range lies behind the head, where no reader looks, in a block that the slot
         // or the spare owns; the result borrows the only writer until it is last used.
         unsafe { part.as_mut_slice() }
+    }
+
+    /// What has been written to the reservation so far; nothing without one.
+    #[must_use]
+    pub fn reserved(&self) -> &[u8] {
+        let part = match (self.reservation, &self.spare, self.segments.back()) {
+            (Some(Reservation::Open(bytes)), _, Some(open)) => open.bytes.part(open.used, bytes),
+            (Some(Reservation::Spare(bytes)), Some(spare), _) => spare.bytes.raw().part(0, bytes),
+            _ => return &[],
+        };
+        // SAFETY: as in `reserved_mut`; the result borrows the only writer, so nobody writes meanwhile.
+        unsafe { part.as_slice() }
     }
 
     /// True between `reserve` and `commit` or `cancel`.

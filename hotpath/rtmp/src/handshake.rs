@@ -50,6 +50,7 @@ const KEY_TAIL: [u8; 32] = [
 type Packet = [u8; PACKET_BYTES];
 
 /// How the two sides shook hands.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HandshakeKind {
     /// Version field zero: the handshake as specified.

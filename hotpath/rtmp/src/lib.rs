@@ -61,5 +61,6 @@ pub use limits::ReaderLimits;
 pub use message::{MessageHeader, MessagePart, kind};
 
 /// Monotonic milliseconds since an arbitrary origin; only the worker reads the clock.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Millis(pub u64);

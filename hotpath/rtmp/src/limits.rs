@@ -44,6 +44,7 @@ const _: () = assert!(CHUNK_BYTES_MAX > MESSAGE_BYTES_MAX);
 ///
 /// Memory of a reader is about `100 + 40 · chunk_streams_max` bytes at the very most; message
 /// bodies are never kept by it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReaderLimits {
     /// Longest message body accepted, in bytes; at most [`MESSAGE_BYTES_MAX`].

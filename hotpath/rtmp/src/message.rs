@@ -61,6 +61,7 @@ pub mod event {
 }
 
 /// Header of one message as seen after chunk header compression is undone.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MessageHeader {
     /// Chunk stream id, 2 to 65,599.

@@ -443,6 +443,47 @@ pub trait Io {
     /// kernel is done with them, and so is the descriptor.
     fn close(&mut self, conn: ConnId);
 
+    /// Takes nothing more from the kernel, neither bytes nor peers, until [`Io::thaw`]: what comes stays there,
+    /// for whoever reads the sockets next. What is on its way is still delivered. Say it again in each turn
+    /// until [`Io::is_frozen`]: a cancellation may lose its race.
+    fn freeze(&mut self);
+
+    /// True once nothing is on its way any more after [`Io::freeze`], sends included.
+    fn is_frozen(&mut self) -> bool;
+
+    /// Goes on where [`Io::freeze`] stopped.
+    fn thaw(&mut self);
+
+    /// Another descriptor of a connection's socket, for another process. Only while frozen.
+    ///
+    /// # Errors
+    /// No descriptor to be had; `EBADF`: `conn` is closed; `Unsupported` in the simulation.
+    fn duplicate(&mut self, conn: ConnId) -> io::Result<OwnedFd>;
+
+    /// Another descriptor of a listener's socket. Only while frozen.
+    ///
+    /// # Errors
+    /// As [`Io::duplicate`].
+    fn duplicate_listener(&mut self, listener: ListenerId) -> io::Result<OwnedFd>;
+
+    /// Takes a connected socket in, which receives as an accepted one would. Only while frozen.
+    ///
+    /// # Errors
+    /// The descriptor is no connected TCP socket, or `connections_max` is reached (`EMFILE`); `Unsupported`
+    /// in the simulation.
+    fn adopt(
+        &mut self,
+        socket: OwnedFd,
+        first_receive_bytes_max: Option<u32>,
+    ) -> io::Result<ConnId>;
+
+    /// Lets go of a connection that somebody else goes on with: like [`Io::close`], but nothing is done to
+    /// the socket itself. Only while frozen.
+    fn release(&mut self, conn: ConnId);
+
+    /// Lets go of a listener that somebody else goes on with. Only while frozen.
+    fn release_listener(&mut self, listener: ListenerId);
+
     /// Submits what was asked, waits until something is ready or `deadline` has passed (`None`:
     /// until something is ready or a waker calls), and appends what happened to `completions`.
     ///

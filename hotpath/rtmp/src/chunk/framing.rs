@@ -16,6 +16,7 @@ use crate::message::MessageHeader;
 const FULL_HEADER_BYTES: usize = 11;
 
 /// How messages are cut: the chunk size of the outgoing direction.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Framing {
     /// Chunk size in bytes, 1 to [`CHUNK_BYTES_MAX`].
@@ -125,6 +126,11 @@ impl FramedMessage {
     /// True when the whole body was pushed: the reservation is full and may be published.
     pub fn is_complete(&self) -> bool {
         self.body_remaining == 0
+    }
+
+    /// Body bytes still to be pushed.
+    pub fn body_remaining(&self) -> u32 {
+        self.body_remaining
     }
 
     /// Bytes before the first body byte.

@@ -58,6 +58,7 @@ static BYTE_BODIES: [u8; 256] = {
 };
 
 /// Whether this peer repeats the extended timestamp in type 3 chunks, as far as is known.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExtendedOnType3 {
     /// No type 3 chunk followed an extended header yet.
@@ -69,6 +70,7 @@ pub enum ExtendedOnType3 {
 }
 
 /// Reader of one direction of a connection. After an error it must not be used again.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 pub struct ChunkReader {
     limits: ReaderLimits,
@@ -91,6 +93,7 @@ pub struct ChunkReader {
 }
 
 /// What is remembered of a chunk stream: its last header and the progress of its message.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default)]
 struct ChunkStream {
     csid: u32,
@@ -217,6 +220,16 @@ impl ChunkReader {
         }
         stream.received = 0;
         Some(stream.header())
+    }
+
+    /// Whether the numbers fit together: they may have come from another process.
+    pub(crate) fn is_sound(&self) -> bool {
+        let count = self.streams.len();
+        self.held_bytes() <= HEADER_BYTES_MAX
+            && (1..=CHUNK_BYTES_MAX).contains(&self.chunk_bytes)
+            && self.direct.iter().all(|&entry| usize::from(entry) <= count)
+            && self.streams.iter().all(|stream| stream.received <= stream.length)
+            && (self.chunk_remaining == 0 || usize::from(self.current) < count)
     }
 
     /// Bytes whose meaning is known: all that were fed, but for [`held_bytes`](Self::held_bytes).

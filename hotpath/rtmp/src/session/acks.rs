@@ -6,6 +6,7 @@
 
 use super::config::WINDOW_ACK_BYTES_MIN;
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AckWindow {
     window_bytes: u32,

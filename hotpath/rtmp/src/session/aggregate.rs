@@ -21,6 +21,7 @@ const HEADER_BYTES: usize = 11;
 const BACK_POINTER_BYTES: u32 = 4;
 
 /// The place within one aggregate message.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug)]
 pub(super) struct Aggregate {
     /// Timestamp of the aggregate message.
@@ -32,6 +33,7 @@ pub(super) struct Aggregate {
     place: Place,
 }
 
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug)]
 enum Place {
     Header {

@@ -170,6 +170,7 @@ pub struct PlayRequest {
 }
 
 /// Audio or video.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MediaKind {
     /// Message type 8.

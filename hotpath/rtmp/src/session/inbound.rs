@@ -42,6 +42,7 @@ pub(super) enum Incoming<'b> {
 }
 
 /// How messages are put together, and how much of that may be held.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InboundLimits {
     pub(super) data_bytes_max: u32,
@@ -55,6 +56,7 @@ impl InboundLimits {
 }
 
 /// A message that has begun and is not complete, at most one per chunk stream.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug)]
 struct OpenMessage {
     csid: u32,
@@ -63,6 +65,7 @@ struct OpenMessage {
 }
 
 /// What is kept of an open message.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug)]
 enum Hold {
     /// Audio or video: nothing, its parts have gone through.
@@ -76,6 +79,7 @@ enum Hold {
 }
 
 /// A part, or the end of one, that was handed back to the input.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug)]
 struct Rest {
     header: MessageHeader,
@@ -86,6 +90,7 @@ struct Rest {
 }
 
 /// The reading half of a session.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug)]
 pub(super) struct Inbound {
     reader: ChunkReader,
@@ -108,6 +113,11 @@ impl Inbound {
             assembled_bytes: 0,
             skipped_messages: 0,
         }
+    }
+
+    /// Whether the numbers fit together: they may have come from another process.
+    pub(super) fn is_sound(&self) -> bool {
+        self.reader.is_sound()
     }
 
     /// Bytes of chunks consumed; the handshake is not among them.

@@ -30,6 +30,7 @@ impl core::fmt::Display for ReplySpaceFull {
 impl core::error::Error for ReplySpaceFull {}
 
 /// Bytes to send, bounded.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug)]
 pub(super) struct Outbound {
     bytes: Vec<u8>,

@@ -18,6 +18,7 @@ use super::config::STREAMS_MAX;
 ///
 /// `fail` stands for an error that closes, a time-out and the owner's refusal of a stream. Closing has
 /// no way out: what the peer still sends is thrown away while the last replies are flushed.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// C0, C1 and C2 are being read.
@@ -74,6 +75,7 @@ impl Phase {
 /// ```
 ///
 /// `end` stands for closeStream, deleteStream, FCUnpublish and the owner's own decision.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StreamState {
     /// Created, no role.
@@ -163,6 +165,7 @@ impl StreamState {
 }
 
 /// The message streams of one connection: at most `STREAMS_MAX`, ids from 1, lowest free id first.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Streams {
     slots: Vec<(u32, StreamState)>,

@@ -16,7 +16,7 @@ mod receive;
 
 use crate::config::{Batching, IoConfig, IoCounters, ListenOptions};
 use crate::io::{Completion, ConnId, Io, ListenerId, Nanos, SendBuf, TlsDirection};
-use crate::kernel_tls::Tls;
+use crate::kernel_tls::{Tls, closed};
 use crate::probe::{Backend, FeatureState, Features, OpenError};
 use crate::receiving::Receiving;
 use crate::recv_pool::RecvPool;
@@ -90,6 +90,8 @@ pub struct Epoll<L> {
     /// Connections to receive from, in turn.
     ready: VecDeque<(u32, u32)>,
     signal: WakeSignal,
+    /// Nothing more is taken from the kernel.
+    frozen: bool,
     now: Nanos,
     config: IoConfig,
     features: Features,
@@ -126,6 +128,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
             outcomes: VecDeque::new(),
             ready: VecDeque::new(),
             signal,
+            frozen: false,
             now: socket::clock(),
             config,
             features,
@@ -186,6 +189,21 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
         Ok(name)
     }
 
+    /// Looks at all listeners that do not rest, or at none.
+    fn watch_listeners(&mut self, events: i32) {
+        let awake: Vec<_> = self
+            .listeners
+            .iter_mut()
+            .filter(|(_, _, listener)| listener.resting_until.is_none())
+            .map(|(index, generation, listener)| ((index, generation), listener.fd.as_raw_fd()))
+            .collect();
+        for (name, number) in awake {
+            // A registered descriptor can always be modified.
+            let _ =
+                self.control(libc::EPOLL_CTL_MOD, number, events, Token::new(Kind::Accept, name));
+        }
+    }
+
     /// Takes a listening socket in and watches it.
     fn accept_from(&mut self, fd: OwnedFd, options: &ListenOptions) -> io::Result<ListenerId> {
         socket::set_nonblocking(&fd, true)?;
@@ -195,7 +213,8 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
         let listener = Listener { fd, receiving, resting_until: None };
         let name = self.listeners.insert(listener).map_err(full)?;
         let token = Token::new(Kind::Accept, name);
-        if let Err(error) = self.control(libc::EPOLL_CTL_ADD, number, libc::EPOLLIN, token) {
+        let events = if self.frozen { 0 } else { libc::EPOLLIN };
+        if let Err(error) = self.control(libc::EPOLL_CTL_ADD, number, events, token) {
             self.listeners.remove(name.0, name.1);
             return Err(error);
         }
@@ -386,7 +405,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
 
     /// Looks at the listeners again whose rest is over; returns the end of the earliest other rest.
     fn retry_listeners(&mut self) -> Option<Nanos> {
-        if self.resting == 0 {
+        if self.resting == 0 || self.frozen {
             return None;
         }
         let now = socket::clock();
@@ -593,6 +612,65 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
         }
     }
 
+    fn freeze(&mut self) {
+        self.frozen = true;
+        self.watch_listeners(0);
+    }
+
+    fn is_frozen(&mut self) -> bool {
+        self.frozen && self.outcomes.is_empty()
+    }
+
+    fn thaw(&mut self) {
+        self.frozen = false;
+        // Whoever had them meanwhile may have changed what all who share them share. A socket of ours can
+        // always be told.
+        for (_, _, conn) in self.conns.iter_mut() {
+            let _ = socket::set_nonblocking(&conn.fd, true);
+        }
+        for (_, _, listener) in self.listeners.iter_mut() {
+            let _ = socket::set_nonblocking(&listener.fd, true);
+        }
+        self.watch_listeners(libc::EPOLLIN);
+    }
+
+    fn duplicate(&mut self, conn: ConnId) -> io::Result<OwnedFd> {
+        self.find(conn).ok_or_else(closed)?.fd.try_clone()
+    }
+
+    fn duplicate_listener(&mut self, listener: ListenerId) -> io::Result<OwnedFd> {
+        let found = self.listeners.find(listener.index, listener.generation);
+        found.ok_or_else(closed)?.fd.try_clone()
+    }
+
+    fn adopt(
+        &mut self,
+        socket: OwnedFd,
+        first_receive_bytes_max: Option<u32>,
+    ) -> io::Result<ConnId> {
+        socket::peer_addr(&socket)?;
+        socket::set_nonblocking(&socket, true)?;
+        Ok(id(self.insert(socket, Receiving::begin(first_receive_bytes_max), false)?))
+    }
+
+    fn release(&mut self, conn: ConnId) {
+        // The socket lives on elsewhere, and what watches it here would with it.
+        if let Some(number) = self.find(conn).map(|found| found.fd.as_raw_fd()) {
+            let token = Token::new(Kind::Receive, (conn.index, conn.generation));
+            let _ = self.control(libc::EPOLL_CTL_DEL, number, 0, token);
+            self.close(conn);
+        }
+    }
+
+    fn release_listener(&mut self, listener: ListenerId) {
+        let name = (listener.index, listener.generation);
+        if let Some(found) = self.listeners.find(name.0, name.1) {
+            let number = found.fd.as_raw_fd();
+            let _ = self.control(libc::EPOLL_CTL_DEL, number, 0, Token::new(Kind::Accept, name));
+        }
+        self.close_listener(listener);
+    }
+
     fn turn(
         &mut self,
         deadline: Option<Nanos>,
@@ -604,7 +682,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
         self.report_outcomes(completions, limit);
         let rest_over = self.retry_listeners();
         // Ready connections without buffers are no reason to hurry.
-        let can_receive = !self.ready.is_empty() && self.pool.free_count() > 0;
+        let can_receive = !self.frozen && !self.ready.is_empty() && self.pool.free_count() > 0;
         let at_hand = completions.len() > before || can_receive;
         let room = limit - completions.len();
         if room > 0 {
@@ -623,7 +701,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
             self.counters.wakes += 1;
             completions.push(Completion::Woken);
         }
-        self.receive(completions, limit);
+        if !self.frozen {
+            self.receive(completions, limit);
+        }
         self.counters.completions += (completions.len() - before) as u64;
         Ok(())
     }

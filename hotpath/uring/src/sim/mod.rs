@@ -496,6 +496,35 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
         net.close(found.socket);
     }
 
+    /// Nobody takes a socket of the simulation over.
+    fn freeze(&mut self) {}
+
+    fn is_frozen(&mut self) -> bool {
+        true
+    }
+
+    fn thaw(&mut self) {}
+
+    fn duplicate(&mut self, _: ConnId) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn duplicate_listener(&mut self, _: ListenerId) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn adopt(&mut self, _: OwnedFd, _: Option<u32>) -> io::Result<ConnId> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn release(&mut self, conn: ConnId) {
+        self.close(conn);
+    }
+
+    fn release_listener(&mut self, listener: ListenerId) {
+        self.close_listener(listener);
+    }
+
     fn turn(
         &mut self,
         deadline: Option<Nanos>,

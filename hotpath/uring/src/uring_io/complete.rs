@@ -90,6 +90,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             Kind::CancelAccept => {
                 if let Some(listener) = self.listeners.find(token.index, token.generation) {
                     listener.in_flight -= 1;
+                    listener.cancelling = false;
                 }
                 self.forget_listener_if_done(token.name());
                 None
@@ -142,7 +143,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             return;
         }
         conn.receive = Receive::Armed;
-        if conn.paused {
+        if conn.paused || self.frozen {
             self.cancel_receive(name);
         }
     }
@@ -154,7 +155,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             // The kernel has answered for the buffer: it may go.
             Kind::Send => conn.send = None,
             Kind::Connect => conn.connect_addr = None,
-            Kind::CancelAll if result.unwrap_or(0) < u32::from(conn.in_flight) => {
+            Kind::CancelAll
+                if !conn.released && result.unwrap_or(0) < u32::from(conn.in_flight) =>
+            {
                 // The cancellation lost a race: end the rest by ending the connection.
                 socket::shutdown_both(&conn.fd);
             }
@@ -343,6 +346,8 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
                 }
                 self.adopt(name, receiving, fd)
             }
+            // Our own cancellation; `thaw` asks again.
+            Err(libc::ECANCELED) if self.frozen && !more => None,
             Err(errno) => {
                 self.on_accept_error(name, errno, more);
                 None

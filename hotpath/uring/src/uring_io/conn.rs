@@ -53,6 +53,8 @@ pub(super) struct Conn<L> {
     pub(super) paused: bool,
     /// Its owner has let go; waits for `in_flight` to reach zero.
     pub(super) closing: bool,
+    /// Another process goes on with the socket: it is not to be shut down.
+    pub(super) released: bool,
     pub(super) shutdown_asked: bool,
     pub(super) writable_owed: bool,
     /// The buffer of the send in flight, read by the kernel until its completion.
@@ -73,6 +75,7 @@ impl<L> Conn<L> {
             tls: Tls::default(),
             paused: false,
             closing: false,
+            released: false,
             shutdown_asked: false,
             writable_owed: false,
             send: None,
@@ -111,6 +114,8 @@ pub(super) struct Listener {
     pub(super) armed: bool,
     pub(super) closing: bool,
     pub(super) in_flight: u8,
+    /// The cancellation of its accept is on the way.
+    pub(super) cancelling: bool,
     /// Of the connections it brings.
     pub(super) receiving: Receiving,
     /// Rests until then after descriptors ran out.

@@ -27,6 +27,7 @@ mod tls;
 
 use crate::config::{Batching, IoConfig, IoCounters, ListenOptions};
 use crate::io::{Completion, ConnId, Io, ListenerId, Nanos, SendBuf, TlsDirection};
+use crate::kernel_tls::closed;
 use crate::probe::{Features, OpenError};
 use crate::receiving::Receiving;
 use crate::slots::Slots;
@@ -72,6 +73,8 @@ pub struct Uring<L> {
     resumed: VecDeque<(u32, u32)>,
     signal: WakeSignal,
     wake_armed: bool,
+    /// Nothing more is taken from the kernel.
+    frozen: bool,
     now: Nanos,
     batching: Batching,
     config: IoConfig,
@@ -101,6 +104,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             resumed: VecDeque::new(),
             signal,
             wake_armed: false,
+            frozen: false,
             now: socket::clock(),
             batching: Batching::OFF,
             config,
@@ -127,6 +131,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             armed: false,
             closing: false,
             in_flight: 0,
+            cancelling: false,
             receiving: Receiving::begin(options.first_receive_bytes_max),
             resting_until: None,
         };
@@ -138,7 +143,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
 
     fn arm_accept(&mut self, name: (u32, u32)) {
         let Some(listener) = self.listeners.find(name.0, name.1) else { return };
-        if listener.armed || listener.closing {
+        if listener.armed || listener.closing || self.frozen {
             return;
         }
         listener.armed = true;
@@ -150,6 +155,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
     }
 
     fn arm_receive(&mut self, name: (u32, u32)) {
+        if self.frozen {
+            return;
+        }
         let Some(conn) = self.conns.find(name.0, name.1) else { return };
         let fd = Fd(conn.fd.as_raw_fd());
         let entry = match conn.receiving {
@@ -212,6 +220,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
 
     /// Gives those that found no buffer another try, no more of them than there are buffers.
     fn rearm_starved(&mut self) {
+        if self.frozen {
+            return;
+        }
         let mut room = self.buffers.in_kernel();
         while room > 0
             && let Some(name) = self.starved.pop_front()
@@ -461,6 +472,112 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
             unsafe { self.push(entry, Token::new(Kind::CancelAll, name)) };
         }
         self.forget_if_done(name);
+    }
+
+    fn freeze(&mut self) {
+        self.frozen = true;
+        let armed: Vec<(u32, u32)> = self
+            .conns
+            .iter_mut()
+            .filter(|(_, _, conn)| conn.receive == Receive::Armed && !conn.closing)
+            .map(|(index, generation, _)| (index, generation))
+            .collect();
+        for name in armed {
+            self.cancel_receive(name);
+        }
+        let accepting: Vec<(u32, u32)> = self
+            .listeners
+            .iter_mut()
+            .filter(|(_, _, listener)| listener.armed && !listener.cancelling && !listener.closing)
+            .map(|(index, generation, listener)| {
+                listener.cancelling = true;
+                listener.in_flight += 1;
+                (index, generation)
+            })
+            .collect();
+        for name in accepting {
+            let accept = Token::new(Kind::Accept, name).pack();
+            let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(accept)).build();
+            // SAFETY: a cancellation names no memory.
+            unsafe { self.push(entry, Token::new(Kind::CancelAccept, name)) };
+        }
+    }
+
+    fn is_frozen(&mut self) -> bool {
+        let is_quiet = |conn: &Conn<L>| {
+            conn.closing
+                || conn.send.is_none()
+                    && !matches!(conn.receive, Receive::Armed | Receive::Stopping)
+        };
+        self.frozen
+            && self.conns.iter_mut().all(|(_, _, conn)| is_quiet(conn))
+            && self.listeners.iter_mut().all(|(_, _, listener)| !listener.armed)
+    }
+
+    fn thaw(&mut self) {
+        self.frozen = false;
+        let wanted: Vec<(u32, u32)> = self
+            .conns
+            .iter_mut()
+            .filter(|(_, _, conn)| conn.wants_arming() && !conn.closing)
+            .map(|(index, generation, _)| (index, generation))
+            .collect();
+        for name in wanted {
+            self.arm_receive(name);
+        }
+        let listening: Vec<(u32, u32)> = self
+            .listeners
+            .iter_mut()
+            .filter(|(_, _, listener)| listener.resting_until.is_none())
+            .map(|(index, generation, _)| (index, generation))
+            .collect();
+        for name in listening {
+            self.arm_accept(name);
+        }
+    }
+
+    fn duplicate(&mut self, conn: ConnId) -> io::Result<OwnedFd> {
+        self.find(conn).ok_or_else(closed)?.fd.try_clone()
+    }
+
+    fn duplicate_listener(&mut self, listener: ListenerId) -> io::Result<OwnedFd> {
+        let found = self.listeners.find(listener.index, listener.generation);
+        found.ok_or_else(closed)?.fd.try_clone()
+    }
+
+    fn adopt(
+        &mut self,
+        socket: OwnedFd,
+        first_receive_bytes_max: Option<u32>,
+    ) -> io::Result<ConnId> {
+        socket::peer_addr(&socket)?;
+        socket::set_nonblocking(&socket, false)?;
+        let conn = Conn::new(socket, Receiving::begin(first_receive_bytes_max));
+        let name =
+            self.conns.insert(conn).map_err(|_| io::Error::from_raw_os_error(libc::EMFILE))?;
+        self.counters.opened += 1;
+        self.arm_receive(name);
+        Ok(complete::id(name))
+    }
+
+    fn release(&mut self, conn: ConnId) {
+        if let Some(found) = self.find(conn) {
+            found.released = true;
+            self.close(conn);
+        }
+    }
+
+    fn release_listener(&mut self, listener: ListenerId) {
+        let name = (listener.index, listener.generation);
+        let Some(found) = self.listeners.find(name.0, name.1).filter(|found| !found.closing) else {
+            self.counters.stale_calls += 1;
+            return;
+        };
+        found.closing = true;
+        if found.resting_until.take().is_some() {
+            self.resting -= 1;
+        }
+        self.forget_listener_if_done(name);
     }
 
     fn turn(

@@ -24,10 +24,12 @@ use crate::message::{Control, event};
 /// The server's end of one RTMP connection. See the [module](super) for the contract.
 ///
 /// A server holds one for every player, so what only the first second needs lives in `opening`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Debug)]
 pub struct ServerSession {
     phase: Phase,
     /// Gone once `connect` is accepted.
+    #[cfg_attr(feature = "serde", serde(skip))]
     opening: Option<Box<Opening>>,
     handshake_bytes: u32,
     inbound: Inbound,
@@ -39,6 +41,7 @@ pub struct ServerSession {
     /// Window last told to the peer; 0 before.
     announced_window: u32,
     /// The Play after a StopPlay: two events of one command.
+    #[cfg_attr(feature = "serde", serde(skip))]
     queued_play: Option<Box<PlayRequest>>,
     timers: Timers,
     peer: PeerInfo,
@@ -57,6 +60,7 @@ struct Opening {
 }
 
 /// What a session counts itself; see [`SessionCounters`] for the meaning.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     messages_ignored: u32,
@@ -81,6 +85,7 @@ struct ConnectFacts {
 }
 
 /// All times are on the clock of the caller.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug)]
 struct Timers {
     /// As configured.
@@ -94,6 +99,7 @@ struct Timers {
 
 /// Facts about the peer, for logs and statistics. What it said of itself is in its
 /// [`ConnectRequest`](super::ConnectRequest), which the owner has.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeerInfo {
     /// `capsEx` of connect; 0 before it.
@@ -199,6 +205,17 @@ impl ServerSession {
                 return Ok(Some(event));
             }
         }
+    }
+
+    /// True while the session can go on in another process from its serialized form: connected, and no
+    /// request unanswered. What it then lacks is nothing that lasts.
+    #[must_use]
+    pub fn is_portable(&self) -> bool {
+        self.phase == Phase::Connected
+            && self.opening.is_none()
+            && self.pending.is_none()
+            && self.queued_play.is_none()
+            && self.inbound.is_sound()
     }
 
     fn is_waiting_for_owner(&self) -> bool {
