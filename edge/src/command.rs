@@ -25,7 +25,9 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::access::{Decision, Rules};
 use crate::config::Config;
+use crate::hand_over::HandOverError;
 use crate::metrics::WorkerMetrics;
+use crate::worker::Export;
 
 /// Commands one worker may have unanswered before the control thread is told "busy".
 pub const COMMANDS_MAX: usize = 64;
@@ -146,6 +148,24 @@ pub enum Command {
     /// The worker reports [`Event::Drained`] when no connection is left and keeps turning until `Stop`.
     Drain {
         /// Milliseconds from receipt after which what is left is closed.
+        deadline_ms: u64,
+    },
+    /// Come to a standstill: nothing in flight, nothing taken from the kernel. Answered once that is so;
+    /// dropped by a worker that drains.
+    StandStill {
+        /// Receives the end of the last movement.
+        reply: Reply<()>,
+    },
+    /// Tell what can be passed on to another process. Only at a standstill.
+    Export {
+        /// Receives it.
+        reply: Reply<Result<Box<Export>, HandOverError>>,
+    },
+    /// Nothing was passed on: move again.
+    GoOn,
+    /// What was told is another process's now: let go of it, and drain the rest.
+    LetGo {
+        /// As in [`Command::Drain`].
         deadline_ms: u64,
     },
     /// Close everything now, report [`Event::Stopped`], end the thread.

@@ -14,6 +14,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
+use crate::hand_over::record::WorkerRecord;
+
 /// The names, in the order of `[listen]`.
 const NAMES: [&str; 4] = ["rtmp", "rtmps", "http", "admin"];
 /// Sockets taken at most: more is a mistake of the unit.
@@ -30,6 +32,10 @@ pub struct Inherited {
     pub http: Vec<OwnedFd>,
     /// Admin HTTP: one.
     pub admin: Vec<OwnedFd>,
+    /// What workers of the process before this one pass on, with the sockets of their connections.
+    pub workers: Vec<(WorkerRecord, Vec<OwnedFd>)>,
+    /// There was a process before this one: what it passes on need not fit this configuration.
+    pub is_succession: bool,
 }
 
 /// What was passed cannot be used.

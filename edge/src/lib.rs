@@ -13,6 +13,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod control;
+pub mod hand_over;
 pub mod hls;
 pub mod host;
 pub mod inherit;

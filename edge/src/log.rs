@@ -61,6 +61,8 @@ pub mod event {
         SIGNAL = "signal";
         /// Draining began.
         DRAIN = "drain";
+        /// A hand-over to a new process begins, has been made, or has failed and the server goes on.
+        UPGRADE = "upgrade";
         /// The server stops.
         STOP = "stop";
         /// A worker cannot go on.

@@ -14,6 +14,7 @@ use edge::cli::{Cli, Command, ServeArgs};
 use edge::config::load::check_file;
 use edge::config::{Config, ConfigError, Source, reference};
 use edge::control::notify::Notifier;
+use edge::hand_over::Predecessor;
 use edge::inherit::Inherited;
 use edge::log;
 use edge::server::{self, Setup, StartError};
@@ -42,11 +43,13 @@ fn main() -> ExitCode {
 fn serve(args: &ServeArgs) -> Result<(), StartError> {
     // Before anything else is opened: the numbers must be those that were passed.
     let inherited = Inherited::from_env().map_err(|error| StartError::Failed(error.to_string()))?;
+    let predecessor =
+        Predecessor::from_env().map_err(|error| StartError::Failed(error.to_string()))?;
     let source = args.source();
     let loaded = source.load().map_err(refused)?;
     let log = log::start(&loaded.config.log);
     let notifier = Notifier::from_env();
-    let setup = Setup { source, loaded, log, inherited, notifier };
+    let setup = Setup { source, loaded, log, inherited, notifier, predecessor };
     server::run(setup, &mut io::stdout(), edge::runtime::spawn_workers)
 }
 

@@ -25,6 +25,7 @@ use ring::{Position, StreamRing};
 
 use crate::command::ConnectionId;
 use crate::config::DuplicatePublish;
+use crate::hand_over::record::Past;
 
 /// Where in its life a stream is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct StreamEntry {
     /// The first word lies here, since it is looked at for each message published.
     tapped: AtomicU64,
     tapped_beyond_64: Box<[AtomicU64]>,
+    /// For a hand-over: where the furthest behind of all subscribers at a standstill goes on.
+    kept_from: AtomicU64,
     slot: Mutex<Slot>,
 }
 
@@ -145,6 +148,7 @@ impl StreamEntry {
             ring: OnceLock::new(),
             tapped: AtomicU64::new(0),
             tapped_beyond_64: (0..workers / 64).map(|_| AtomicU64::new(0)).collect(),
+            kept_from: AtomicU64::new(u64::MAX),
             slot: Mutex::new(Slot::default()),
         }
     }
@@ -320,6 +324,56 @@ impl StreamEntry {
         });
         self.end_at(head);
         GraceEnd::Ended
+    }
+
+    // For a hand-over.
+
+    /// A subscriber at a standstill goes on at `position`.
+    pub fn keep_from(&self, position: Position) {
+        self.kept_from.fetch_min(position.0, Ordering::AcqRel);
+    }
+
+    /// The least position told so.
+    pub fn kept_from(&self) -> Option<Position> {
+        Some(self.kept_from.load(Ordering::Acquire)).filter(|at| *at != u64::MAX).map(Position)
+    }
+
+    /// The standstill is over.
+    pub fn keep_nothing(&self) {
+        self.kept_from.store(u64::MAX, Ordering::Release);
+    }
+
+    /// What has been counted.
+    pub fn past(&self) -> Past {
+        let (ends, sessions) = (self.ends(), self.sessions());
+        Past {
+            ends: (ends.0, ends.1.0),
+            sessions: (sessions.0, sessions.1.0),
+            has_video: self.has_video(),
+        }
+    }
+
+    /// The stream of another process goes on here, live; nobody has seen this entry with a ring before.
+    pub fn restore(&self, publisher: &Publisher, past: &Past) {
+        self.ring.get_or_init(|| publisher.writer().ring());
+        self.chunk_bytes.store(publisher.chunk_bytes(), Ordering::Release);
+        self.has_video.store(past.has_video, Ordering::Relaxed);
+        self.end_position.store(past.ends.1, Ordering::Release);
+        self.ends.store(past.ends.0, Ordering::Release);
+        self.session_position.store(past.sessions.1, Ordering::Release);
+        self.sessions.store(past.sessions.0, Ordering::Release);
+        self.phase.store(1, Ordering::Release);
+    }
+
+    /// Its publisher has come along.
+    pub fn restore_owner(&self, owner: ConnectionId) {
+        // The writer is with its owner, so there is none to take.
+        drop(self.lock().grant(owner));
+    }
+
+    /// Looks at the parked publisher, if there is one.
+    pub fn with_parked<T>(&self, look: impl FnOnce(&Publisher) -> T) -> Option<T> {
+        self.lock().publisher.as_deref().map(look)
     }
 
     /// Takes the parked publisher out, when the entry is given up.

@@ -16,6 +16,7 @@ use crate::access::Rules;
 use crate::certs::{CertSources, CertStore};
 use crate::command::{Event, EventSink, Wake, WorkerPort, worker_link};
 use crate::config::{Config, IoChoice, KernelTls};
+use crate::hand_over::record::{Door, WorkerRecord};
 use crate::hls::packager::{Packager, Packaging};
 use crate::inherit::{self, Inherited};
 use crate::log::event;
@@ -58,7 +59,7 @@ pub fn spawn_workers(
     rules: Arc<Rules>,
     certs: Arc<CertStore>,
     events: EventSink,
-    inherited: &Inherited,
+    inherited: Inherited,
 ) -> Result<StartedWorkers, StartError> {
     let cpus = match config.workers.cpus.0.as_slice() {
         [] => uring::affinity::allowed_cpus(),
@@ -70,7 +71,10 @@ pub fn spawn_workers(
     };
     let shared = Arc::new(Shared::new(count));
     shared.hls.set_bytes_max(config.limits.hls_bytes_max);
+    let mut inherited = inherited;
+    let legacies = distribute(std::mem::take(&mut inherited.workers), count);
     let mut started = StartedWorkers {
+        go: Vec::new(),
         handles: Vec::new(),
         threads: Vec::new(),
         packaging: None,
@@ -86,12 +90,20 @@ pub fn spawn_workers(
     let secure = secure(&config, certs)?;
     let mut rtmps = secure.as_ref().and_then(|_| config.listen.rtmps.address());
     let mut http = config.listen.http.address();
+    if inherited.is_succession && secure.is_none() {
+        // This configuration has no use for it any more.
+        inherited.rtmps.clear();
+    }
     if secure.is_none() && !inherited.rtmps.is_empty() {
         let text = "a socket for rtmps was passed, but there are no certificates";
         return Err(StartError::Failed(text.to_owned()));
     }
     started.is_kernel_tls = secure.as_ref().is_some_and(|secure| secure.kernel.is_on());
-    for index in 0..count {
+    for (index, legacy) in legacies.into_iter().enumerate() {
+        let (go, wait) = mpsc::channel();
+        if inherited.is_succession {
+            started.go.push(go);
+        }
         let (port, seed) = worker_link(worker_index(index)?, events.clone());
         let (ready_sender, ready_receiver) = mpsc::channel();
         let share = |sockets: &[OwnedFd]| {
@@ -103,6 +115,8 @@ pub fn spawn_workers(
                 .map(|sockets| share(sockets))
                 .into_iter()
                 .collect::<Result<_, _>>()?,
+            legacy,
+            wait: inherited.is_succession.then_some(wait),
             port,
             shared: Arc::clone(&shared),
             config: Arc::clone(&config),
@@ -134,6 +148,20 @@ pub fn spawn_workers(
     }
     started.packaging = Some(spawn_packaging(shared, worker_index(count)?, events)?);
     Ok(started)
+}
+
+/// Gives each of `count` workers what it goes on with.
+fn distribute(
+    records: Vec<(WorkerRecord, Vec<OwnedFd>)>,
+    count: usize,
+) -> Vec<Vec<(WorkerRecord, Vec<OwnedFd>)>> {
+    let mut legacies: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+    for (record, sockets) in records {
+        if let Some(legacy) = legacies.get_mut(usize::from(record.index) % count.max(1)) {
+            legacy.push((record, sockets));
+        }
+    }
+    legacies
 }
 
 /// Starts the threads that package streams for HLS and that write what is to be kept. They have no CPU of
@@ -235,6 +263,10 @@ struct Start {
     http: Option<SocketAddr>,
     /// Sockets to accept from instead, in the order of the three above.
     passed: Vec<Vec<OwnedFd>>,
+    /// What workers of the process before this one pass on.
+    legacy: Vec<(WorkerRecord, Vec<OwnedFd>)>,
+    /// The word to begin, if it is to be waited for.
+    wait: Option<mpsc::Receiver<()>>,
     secure: Option<Arc<Secure>>,
     rules: Arc<Rules>,
     events: EventSink,
@@ -325,15 +357,19 @@ impl Start {
         if let Some(secure) = self.secure {
             worker.set_secure(secure);
         }
+        if self.wait.is_some() {
+            worker.hold();
+        }
         let mut bound = [None; 3];
         // Those whose PROXY header is believed may have TLS behind it wherever they come in.
         let is_proxied = !self.config.listen.proxy_from.0.is_empty();
-        let usage = |reads_by_record, serves_http| EntranceUse { reads_by_record, serves_http };
+        let usage =
+            |door, reads_by_record, serves_http| EntranceUse { door, reads_by_record, serves_http };
         let serves_http = self.http.is_some() || self.passed.last().is_some_and(|p| !p.is_empty());
         let listeners = [
-            ("rtmp", self.rtmp, usage(is_proxied, false)),
-            ("rtmps", self.rtmps, usage(true, serves_http)),
-            ("http", self.http, usage(is_proxied, true)),
+            ("rtmp", self.rtmp, usage(Door::Rtmp, is_proxied, false)),
+            ("rtmps", self.rtmps, usage(Door::Rtmps, true, serves_http)),
+            ("http", self.http, usage(Door::Http, is_proxied, true)),
         ];
         for ((door, passed), bound) in listeners.into_iter().zip(self.passed).zip(&mut bound) {
             match listen(&mut worker, door, passed, &listen_options) {
@@ -341,9 +377,22 @@ impl Start {
                 Err(error) => return refuse(ready, error),
             }
         }
+        for (record, sockets) in self.legacy {
+            if let Err(error) = worker.import(record, sockets) {
+                return refuse(ready, StartError::Failed(error.to_string()));
+            }
+        }
         let [rtmp, rtmps, http] = bound;
         if ready.send(Ok(Ready { rtmp, rtmps, http, io: kind, io_refused, waker })).is_err() {
             return;
+        }
+        if let Some(wait) = self.wait {
+            // Without the word the sockets are somebody else's: touch nothing.
+            if wait.recv().is_err() {
+                return;
+            }
+            worker.forget_lost_places();
+            worker.take_up();
         }
         loop {
             match worker.turn() {

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use crate::access::Rules;
@@ -22,6 +22,7 @@ use crate::command::{EventSink, Events, WorkerHandle};
 use crate::config::{Config, IoChoice, Loaded, Source};
 use crate::control::notify::Notifier;
 use crate::control::{self, Control, Listening, RunError};
+use crate::hand_over::{HandOverError, Predecessor};
 use crate::hls::packager::Packaging;
 use crate::host;
 use crate::inherit::Inherited;
@@ -40,6 +41,8 @@ pub struct Setup {
     pub inherited: Inherited,
     /// Who wants to know how it goes.
     pub notifier: Notifier,
+    /// The process this one takes over from.
+    pub predecessor: Option<Predecessor>,
 }
 
 /// Kernel interface the workers run on.
@@ -64,6 +67,8 @@ impl IoKind {
 /// Running workers, all of them listening.
 #[derive(Debug)]
 pub struct StartedWorkers {
+    /// Those that take over from another process begin with a word by these; dropped, they end.
+    pub go: Vec<mpsc::Sender<()>>,
     /// One per worker, in index order.
     pub handles: Vec<WorkerHandle>,
     /// One per worker. A thread ends after `Command::Stop` or when it fails.
@@ -151,26 +156,36 @@ pub fn run(
         Arc<Rules>,
         Arc<CertStore>,
         EventSink,
-        &Inherited,
+        Inherited,
     ) -> Result<StartedWorkers, StartError>,
 ) -> Result<(), StartError> {
-    let Setup { source, loaded, log, mut inherited, notifier } = setup;
+    let Setup { source, loaded, log, mut inherited, notifier, predecessor } = setup;
     let config = Arc::new(loaded.config);
     let fds_max = host::raise_file_descriptor_limit();
     announce(&config, &loaded.overridden, &loaded.warnings, fds_max);
+    // What takes long comes first: while it is taken over from, the other process stands still.
+    let certs = load_certificates(&config)?;
+    let refused = |error: StartError| {
+        if let Some(predecessor) = &predecessor {
+            predecessor.refuse(&error.to_string());
+        }
+        error
+    };
+    if let Some(predecessor) = &predecessor {
+        inherited = predecessor.receive(&config).map_err(handed_over)?;
+    }
 
     // Bound before any worker exists, so that a taken admin port ends the start before a peer connects.
     let admin = match inherited.admin.pop() {
-        Some(socket) => Some(passed_admin(socket, &config)?),
-        None => config.listen.admin.address().map(bind_admin).transpose()?,
+        Some(socket) => Some(passed_admin(socket, &config).map_err(refused)?),
+        None => config.listen.admin.address().map(bind_admin).transpose().map_err(refused)?,
     };
     let access = Manager::open(Arc::clone(&config), control::unix_s())
-        .map_err(|error| StartError::Failed(format!("access.store: {error}")))?;
+        .map_err(|error| refused(StartError::Failed(format!("access.store: {error}"))))?;
     let (sink, events) = Events::channel();
-    let certs = load_certificates(&config)?;
+    let (rules, all_certs) = (access.rules(), Arc::clone(&certs));
     let started =
-        spawn_workers(Arc::clone(&config), access.rules(), Arc::clone(&certs), sink, &inherited)?;
-    drop(inherited);
+        spawn_workers(Arc::clone(&config), rules, all_certs, sink, inherited).map_err(refused)?;
     if let Some(reason) = &started.io_refused {
         tracing::warn!(
             event = event::IO_FEATURE,
@@ -189,8 +204,19 @@ pub fn run(
         workers: started.handles.len(),
         io: started.io,
     };
+    let admin_socket = admin.as_ref().map(TcpListener::try_clone).transpose().map_err(failed)?;
+    if let Some(predecessor) = &predecessor {
+        predecessor.ready().map_err(handed_over)?;
+        tracing::info!(event = event::UPGRADE, "took over");
+    }
+    for worker in &started.go {
+        // One that has ended is noticed by the control loop.
+        let _ = worker.send(());
+    }
+    drop(predecessor);
     let mut control = Control::new(source, config, certs, access, log, started.handles, fds_max);
     control.set_listening(addresses.listening());
+    control.set_admin_socket(admin_socket.map(OwnedFd::from));
     if let Some(packaging) = &started.packaging {
         control.set_packaging(packaging);
     }
@@ -219,6 +245,10 @@ fn load_certificates(config: &Config) -> Result<Arc<CertStore>, StartError> {
         tracing::info!(event = event::CERT_LOADED, loaded, failed, names, "certificates loaded");
     }
     Ok(certs)
+}
+
+fn handed_over(error: HandOverError) -> StartError {
+    StartError::Failed(format!("hand-over: {error}"))
 }
 
 fn failed(error: io::Error) -> StartError {

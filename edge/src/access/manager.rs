@@ -21,6 +21,7 @@ use super::rules::Rules;
 use super::spec::{DomainSpec, DomainType, Scheme};
 use super::store::{Change, Store, StoreError};
 use crate::config::{Config, DOMAINS_MAX};
+use crate::log::event;
 
 /// A change was not made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,6 +76,8 @@ pub struct Shown {
 struct State {
     config: Arc<Config>,
     store: Option<Store>,
+    /// The store is left to another process for a while: nothing can be kept.
+    is_store_released: bool,
     /// Made by the API.
     made: BTreeMap<String, DomainSpec>,
     forbids: BTreeMap<Target, Forbid>,
@@ -112,6 +115,7 @@ impl Manager {
             rules: Arc::new(Rules::open(Arc::clone(&config))),
             config,
             store,
+            is_store_released: false,
             made: kept.domains,
             forbids: kept.forbids,
             counters: HashMap::new(),
@@ -141,6 +145,29 @@ impl Manager {
     /// Whether changes survive a restart.
     pub fn is_persistent(&self) -> bool {
         self.state().store.is_some()
+    }
+
+    /// Leaves the store to another process, which opens it: changes are refused meanwhile.
+    pub fn release_store(&self) {
+        let mut state = self.state();
+        state.is_store_released |= state.store.take().is_some();
+    }
+
+    /// Takes the store back, as the other process has not begun to serve.
+    pub fn regain_store(&self) {
+        let mut state = self.state();
+        let Some(path) = state.config.access.store.path().filter(|_| state.is_store_released)
+        else {
+            return;
+        };
+        match Store::open(path) {
+            Ok((store, _)) => {
+                state.store = Some(store);
+                state.is_store_released = false;
+            }
+            // Changes stay refused: none that is acknowledged may be lost.
+            Err(error) => tracing::error!(event = event::ADMIN, "access.store: {error}"),
+        }
     }
 
     /// Takes a reloaded configuration, and reads all keys again.
@@ -355,6 +382,9 @@ fn not_found(name: &str) -> AccessError {
 
 impl State {
     fn keep(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
+        if self.is_store_released {
+            return Err(StoreError("another process is about to take over".to_owned()));
+        }
         self.store.as_ref().map_or(Ok(()), |store| store.apply(changes))
     }
 

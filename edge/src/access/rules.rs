@@ -18,7 +18,7 @@ use super::domain::{Domain, SHARED_APP};
 use super::forbid::Forbids;
 use super::hook::{Asks, HookAnswer, HookQuestion};
 use super::providers::Pass;
-use super::quota::Exceeded;
+use super::quota::{Exceeded, Place};
 use super::spec::Fail;
 use super::{Decision, Denial, DenyReason, Grant, Question, Role};
 use crate::config::{Config, DEFAULT_VHOST, DuplicatePublish, UnknownDomain};
@@ -193,6 +193,12 @@ impl Rules {
             lifetime_s_max: limits.lifetime_s_max,
             place,
         })
+    }
+
+    /// A place in the quotas for who had one in the process before this; none for who no domain counts.
+    pub fn readmit(&self, role: Role, peer: IpAddr, resolved: &Resolved) -> Option<Place> {
+        let domain = self.domains.get(asked_host(resolved))?;
+        domain.counters.take(role, peer, &domain.limits, true).ok().map(|(place, _)| place)
     }
 
     /// A host without a domain of its own.

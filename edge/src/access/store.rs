@@ -25,7 +25,7 @@ const CACHE_BYTES: usize = 1024 * 1024;
 
 /// The store cannot be used, or a change was not kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StoreError(String);
+pub struct StoreError(pub(super) String);
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -159,6 +159,9 @@ sections! {
     pub struct Shutdown {
         /// Time SIGTERM gives connections to end cleanly before the process exits.
         drain_ms: u32 = 10_000, "milliseconds", 0..=3_600_000, Live;
+        /// Program that SIGQUIT and `ringctl upgrade` start in place of this one; empty is the file this
+        /// process was started from, which an upgraded package has replaced.
+        upgrade_program: FilePath = FilePath::default(), "", "a file, or empty", Live;
     }
 
     /// Settings of every vhost that does not set its own.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::inspect::{self, NoAnswer};
+use super::upgrade::UpgradeStatus;
 use super::{Control, HEARTBEAT_MAX, Phase};
 use crate::certs::CertInfo;
 use crate::command::{ClientInfo, ConnectionId, InspectScope, StreamInfo};
@@ -60,6 +61,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("delete", "/api/v1/forbids/{target}"),
     ("post", "/api/v1/reload"),
     ("post", "/api/v1/drain"),
+    ("post", "/api/v1/upgrade"),
 ];
 
 type Shared = State<Arc<Control>>;
@@ -84,6 +86,7 @@ pub(super) fn routes() -> Router<Arc<Control>> {
         .route("/api/v1/certs", get(certs))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/drain", post(drain))
+        .route("/api/v1/upgrade", post(upgrade))
         .merge(super::address::routes())
         .merge(super::domains::routes())
         .merge(super::facts::routes())
@@ -185,8 +188,10 @@ async fn openapi() -> Response {
 #[derive(Serialize)]
 pub(super) struct Status {
     version: &'static str,
+    pid: u32,
     status: Phase,
     uptime_ms: u64,
+    upgrade: UpgradeStatus,
     pub(super) connections: u64,
     publishers: u64,
     subscribers: u64,
@@ -221,8 +226,10 @@ pub(super) fn status_of(control: &Control) -> Status {
     let silent = control.silent_workers(Instant::now());
     let mut status = Status {
         version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
         status: control.phase(),
         uptime_ms: u64::try_from(control.uptime().as_millis()).unwrap_or(u64::MAX),
+        upgrade: control.upgrade_status(),
         connections: 0,
         publishers: 0,
         subscribers: 0,
@@ -417,5 +424,12 @@ async fn drain(State(control): Shared) -> Response {
     control.request_drain();
     let drain_ms = control.config().shutdown.drain_ms;
     (StatusCode::ACCEPTED, Json(json!({"status": "draining", "drain_ms": drain_ms})))
+        .into_response()
+}
+
+async fn upgrade(State(control): Shared) -> Response {
+    tracing::info!(event = event::ADMIN, "upgrade requested");
+    control.request_upgrade();
+    (StatusCode::ACCEPTED, Json(json!({"status": "upgrading", "pid": std::process::id()})))
         .into_response()
 }

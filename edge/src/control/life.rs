@@ -10,20 +10,25 @@
 //!                                                                ▼ run returns
 //! ```
 //!
-//! SIGQUIT is reserved for handing over to a new process; this version drains instead.
+//! SIGQUIT hands over to a new process (`super::upgrade`): while that lasts everything goes on here; when the
+//! other process has taken over, what could not be passed on is drained.
 
 use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::notify::Notifier;
 use super::{Control, Order, Phase, http, locked};
 use crate::command::{Event, Events};
+use crate::hand_over::{HandOverError, Outcome};
 use crate::log::event;
 
 /// Heartbeats are looked at, orders delivered and threads checked this often.
@@ -73,9 +78,10 @@ pub fn run(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
     runtime.block_on(async {
+        let mut admin_task = None;
         if let Some(listener) = admin {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(setup)?;
-            tokio::spawn(http::serve(listener, Arc::clone(&control)));
+            admin_task = Some(tokio::spawn(http::serve(listener, Arc::clone(&control))));
         }
         tokio::spawn(watch_certificates(Arc::clone(&control)));
         control.report_faults();
@@ -84,9 +90,19 @@ pub fn run(
         let signals = Signals::new().map_err(setup)?;
         control.set_phase(Phase::Ready);
         announce();
-        Life { control, notifier, threads, drained, failure: None, stop_at: None, lost: 0 }
-            .run(signals, events)
-            .await
+        let life = Life {
+            control,
+            notifier,
+            threads,
+            drained,
+            failure: None,
+            stop_at: None,
+            lost: 0,
+            upgrade: None,
+            postponed: None,
+            admin_task,
+        };
+        life.run(signals, events).await
     })
 }
 
@@ -117,6 +133,7 @@ struct Signals {
 enum Wanted {
     Drain(&'static str),
     Stop(&'static str),
+    Upgrade(&'static str),
     Reload,
 }
 
@@ -135,7 +152,7 @@ impl Signals {
             _ = self.term.recv() => Wanted::Drain("SIGTERM"),
             _ = self.int.recv() => Wanted::Stop("SIGINT"),
             _ = self.hup.recv() => Wanted::Reload,
-            _ = self.quit.recv() => Wanted::Drain("SIGQUIT"),
+            _ = self.quit.recv() => Wanted::Upgrade("SIGQUIT"),
         }
     }
 }
@@ -150,6 +167,12 @@ struct Life {
     stop_at: Option<Instant>,
     /// Log lines known to be lost.
     lost: u64,
+    /// The outcome of a hand-over that is under way.
+    upgrade: Option<oneshot::Receiver<Outcome>>,
+    /// A signal that came while it was.
+    postponed: Option<Wanted>,
+    /// Accepts admin connections.
+    admin_task: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Life {
@@ -167,6 +190,10 @@ impl Life {
                 () = control.drain_requested.notified() => {
                     self.on_wanted(Wanted::Drain("admin request"));
                 }
+                () = control.upgrade_requested.notified() => {
+                    self.on_wanted(Wanted::Upgrade("admin request"));
+                }
+                outcome = outcome_of(self.upgrade.as_mut()) => self.on_upgrade(outcome),
                 event = events.next() => self.on_event(event),
                 _ = tick.tick() => self.on_tick(),
                 _ = seconds.tick() => self.on_second(events),
@@ -185,6 +212,10 @@ impl Life {
 
     fn on_wanted(&mut self, wanted: Wanted) {
         match wanted {
+            // Whoever serves when the hand-over has ended is meant.
+            Wanted::Drain(_) | Wanted::Stop(_) if self.upgrade.is_some() => {
+                self.postponed = Some(wanted);
+            }
             // On the way out nothing new begins, so there is nothing a new configuration could be for.
             Wanted::Reload if self.control.phase() != Phase::Ready => {}
             Wanted::Reload => {
@@ -195,11 +226,56 @@ impl Life {
                 self.notifier.ready();
             }
             Wanted::Stop(cause) => self.stop(cause),
+            Wanted::Upgrade(cause) => {
+                if let Some(outcome) = self.control.begin_upgrade() {
+                    tracing::info!(event = event::UPGRADE, cause, "handing over to a new process");
+                    self.upgrade = Some(outcome);
+                }
+            }
             Wanted::Drain(cause) => match self.control.phase() {
                 Phase::Starting | Phase::Ready => self.drain(cause),
                 Phase::Draining => self.stop(cause),
                 Phase::Stopping => {}
             },
+        }
+    }
+
+    fn on_upgrade(&mut self, outcome: Outcome) {
+        self.upgrade = None;
+        match outcome {
+            Outcome::Failed(error) => {
+                tracing::error!(event = event::UPGRADE, "going on, since no hand-over: {error}");
+                self.control.end_upgrade(Some(error.to_string()));
+                if let Some(wanted) = self.postponed.take() {
+                    self.on_wanted(wanted);
+                }
+            }
+            Outcome::PassedOn(pid) => {
+                let still_ms = self.control.still_ms.load(Ordering::Relaxed);
+                tracing::info!(event = event::UPGRADE, pid, still_ms, "handed over");
+                self.control.end_upgrade(None);
+                self.notifier.main_pid(pid);
+                let signal = match self.postponed.take() {
+                    Some(Wanted::Stop(_)) => Some(process::Signal::INT),
+                    Some(_) => Some(process::Signal::TERM),
+                    None => None,
+                };
+                let successor = i32::try_from(pid).ok().and_then(process::Pid::from_raw);
+                if let (Some(signal), Some(successor)) = (signal, successor) {
+                    // It fails only for one that has ended.
+                    let _ = process::kill_process(successor, signal);
+                }
+                // The other process accepts from the same listener.
+                if let Some(task) = self.admin_task.take() {
+                    task.abort();
+                }
+                let drain =
+                    Duration::from_millis(u64::from(self.control.config().shutdown.drain_ms));
+                self.control.set_phase(Phase::Draining);
+                *locked(&self.control.drain_until) = Some(Instant::now() + drain);
+                // Workers without anything left may have said so before.
+                self.stop_if_drained();
+            }
         }
     }
 
@@ -231,14 +307,18 @@ impl Life {
                 if let Some(drained) = self.drained.get_mut(usize::from(worker)) {
                     *drained = true;
                 }
-                if self.control.phase() == Phase::Draining && self.drained.iter().all(|d| *d) {
-                    self.stop("all connections have ended");
-                }
+                self.stop_if_drained();
             }
             Event::Stopped { worker } => {
                 tracing::debug!(event = event::STOP, worker, "worker stopped")
             }
             Event::Failed { worker, message } => self.fail(worker, message),
+        }
+    }
+
+    fn stop_if_drained(&mut self) {
+        if self.control.phase() == Phase::Draining && self.drained.iter().all(|d| *d) {
+            self.stop("all connections have ended");
         }
     }
 
@@ -291,6 +371,16 @@ impl Life {
         if self.control.silent_workers(Instant::now()).is_empty() {
             self.notifier.watchdog();
         }
+    }
+}
+
+/// How the hand-over under way ends, or never.
+async fn outcome_of(upgrade: Option<&mut oneshot::Receiver<Outcome>>) -> Outcome {
+    match upgrade {
+        Some(outcome) => outcome.await.unwrap_or_else(|_| {
+            Outcome::Failed(HandOverError("the hand-over's thread has ended".to_owned()))
+        }),
+        None => std::future::pending().await,
     }
 }
 

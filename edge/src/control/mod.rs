@@ -8,7 +8,7 @@
 //! - `domains`, `forbids`, `address`, `facts`, `qr`: further routes. `console`: the operator's page.
 //!   `access`: hooks, key sets and the end of forbids.
 //! - [`inspect`]: asks all workers and puts the pages together.
-//! - [`notify`]: what systemd wants to know.
+//! - [`notify`]: what systemd wants to know. `upgrade`: the hand-over to a new process.
 
 mod access;
 mod address;
@@ -22,9 +22,11 @@ pub mod inspect;
 pub mod life;
 pub mod notify;
 mod qr;
+mod upgrade;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -82,6 +84,8 @@ enum Order {
     ApplyConfig,
     Rules,
     Drain,
+    GoOn,
+    LetGo,
     Stop,
 }
 
@@ -123,6 +127,12 @@ pub struct Control {
     drain_until: Mutex<Option<Instant>>,
     /// Rung by the admin API to start draining.
     drain_requested: Notify,
+    /// Rung by the admin API to hand over.
+    upgrade_requested: Notify,
+    upgrade: Mutex<upgrade::UpgradeStatus>,
+    /// How long the workers stood still for the hand-over, in milliseconds.
+    still_ms: AtomicU64,
+    admin_socket: Option<OwnedFd>,
     listening: Listening,
     host_findings: Mutex<facts::HostFindings>,
 }
@@ -166,6 +176,10 @@ impl Control {
             orders: Mutex::new(orders),
             drain_until: Mutex::new(None),
             drain_requested: Notify::new(),
+            upgrade_requested: Notify::new(),
+            upgrade: Mutex::default(),
+            still_ms: AtomicU64::new(0),
+            admin_socket: None,
             listening: Listening::default(),
             host_findings: Mutex::default(),
         }
@@ -180,6 +194,11 @@ impl Control {
     /// Notes where the server listens, for whoever asks.
     pub fn set_listening(&mut self, listening: Listening) {
         self.listening = listening;
+    }
+
+    /// The admin listener, to be passed on to another process.
+    pub fn set_admin_socket(&mut self, socket: Option<OwnedFd>) {
+        self.admin_socket = socket;
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -305,6 +324,11 @@ impl Control {
                     Order::ApplyConfig => Command::ApplyConfig(self.config()),
                     Order::Rules => Command::Rules(self.access.rules()),
                     Order::Drain => Command::Drain { deadline_ms: self.drain_left_ms() },
+                    Order::GoOn => Command::GoOn,
+                    Order::LetGo => {
+                        let deadline_ms = u64::from(self.config().shutdown.drain_ms);
+                        Command::LetGo { deadline_ms }
+                    }
                     Order::Stop => Command::Stop,
                 };
                 if worker.send(command).is_err() {

@@ -73,6 +73,11 @@ impl Notifier {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}\nSTATUS=reloading"));
     }
 
+    /// Another process goes on: it is the service's main process now, and tells of itself.
+    pub fn main_pid(&self, pid: u32) {
+        self.send(&format!("MAINPID={pid}"));
+    }
+
     /// On the way out; `longest` is how long it may take.
     pub fn stopping(&self, longest: Duration) {
         let microseconds = longest.as_micros();

@@ -531,10 +531,17 @@ impl HttpSession {
         )
     }
 
-    /// Takes leave of a viewer over WebSocket: the server goes away.
+    /// Takes leave of a viewer: the server goes away. A body in chunks ends in order.
     pub(crate) fn go_away(&mut self) {
-        if matches!(self.state, State::Live { frames: Some(_), has_ended: false, .. }) {
+        let State::Live { frames, has_begun, has_ended, .. } = &mut self.state else { return };
+        if *has_ended {
+            return;
+        }
+        if frames.is_some() {
             websocket::write_close(CLOSE_GOING_AWAY, "the server is going away", &mut self.replies);
+        } else if *has_begun && matches!(self.framing.wrap(), Wrap::Chunk) {
+            *has_ended = true;
+            self.replies.extend_from_slice(CHUNKS_END);
         }
     }
 

@@ -114,6 +114,8 @@ labels! {
         Kicked = "kicked",
         /// Closed because the server drains.
         Drained = "drained",
+        /// Not closed: another process goes on with it.
+        HandedOver = "handed_over",
         /// Closed because the server stops.
         Shutdown = "shutdown",
         /// A request over HTTP was answered, and the connection is not kept.

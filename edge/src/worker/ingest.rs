@@ -30,6 +30,8 @@ pub(super) enum PublishEnd {
     Lost,
     /// Another publisher takes the stream over.
     Takeover,
+    /// It goes on in another process.
+    HandedOver,
 }
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
@@ -486,7 +488,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(local) = self.streams.get_mut(stream) else { return };
         let Some(mut publisher) = local.publisher.take() else { return };
         let grace_ms = local.vhost.grace_ms;
-        let grace = how == PublishEnd::Takeover || (how == PublishEnd::Lost && grace_ms > 0);
+        let grace = match how {
+            PublishEnd::Clean => false,
+            PublishEnd::Lost => grace_ms > 0,
+            PublishEnd::Takeover | PublishEnd::HandedOver => true,
+        };
         publisher.writer.end_session(&mut self.arena, !grace);
         publisher.export(self.port.metrics());
         let writer = publisher.writer;
@@ -501,6 +507,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 PublishEnd::Clean => "clean",
                 PublishEnd::Lost => "lost",
                 PublishEnd::Takeover => "takeover",
+                PublishEnd::HandedOver => "handed_over",
             },
             published_ms = now.0 - publisher.since.0);
         self.mark_dirty(stream);
@@ -604,7 +611,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     // Local records of streams.
 
     /// This worker's record of a stream, made if need be. `None` over the limit on streams.
-    fn local_stream(&mut self, path: &StreamPath, framing: FramingKind) -> Option<usize> {
+    pub(super) fn local_stream(
+        &mut self,
+        path: &StreamPath,
+        framing: FramingKind,
+    ) -> Option<usize> {
         if let Some(&index) = self.by_path.get(&(path.clone(), framing)) {
             return Some(index);
         }

@@ -42,6 +42,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 self.on_answer(connection, ticket, *decision);
             }
             Command::Drain { deadline_ms } => self.begin_drain(deadline_ms),
+            Command::StandStill { reply } => self.begin_standstill(reply),
+            Command::Export { reply } => reply.send(self.export().map(Box::new)),
+            Command::GoOn => self.go_on(),
+            Command::LetGo { deadline_ms } => self.let_go(deadline_ms),
             Command::Stop => {
                 self.stopping = true;
                 self.close_listeners();

@@ -19,6 +19,7 @@
 
 mod access;
 mod fanout;
+mod hand_over;
 mod hls;
 mod http;
 mod ingest;
@@ -47,12 +48,16 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::framing::FramingKind;
 use crate::front::FIRST_BYTES;
+use crate::hand_over::record::Door;
 use crate::log::RepeatLimit;
-use crate::metrics::{CloseReason, ConnectionState, Role};
+use crate::metrics::{CloseReason, Role};
 use crate::shared::Shared;
 use crate::transport::{SEAL_BYTES_MAX, Secure, Transport};
 
+use hand_over::Standstill;
 use settings::Settings;
+
+pub use hand_over::Export;
 pub(crate) use settings::VhostRules;
 use stream::LocalStream;
 
@@ -96,6 +101,7 @@ pub struct Clocks {
 /// A listener, and how connections that come in by it are read at first.
 #[derive(Copy, Clone, Debug)]
 struct Entrance {
+    door: Door,
     listener: ListenerId,
     reads_by_record: bool,
     serves_http: bool,
@@ -104,6 +110,8 @@ struct Entrance {
 /// How a listener is used.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct EntranceUse {
+    /// What it is for.
+    pub door: Door,
     /// TLS is expected: first bytes and handshakes are read so that the kernel can take the keys.
     pub reads_by_record: bool,
     /// HTTP is served here, besides RTMP.
@@ -120,8 +128,8 @@ impl EntranceUse {
 
 impl Entrance {
     fn new(listener: ListenerId, usage: EntranceUse) -> Self {
-        let EntranceUse { reads_by_record, serves_http } = usage;
-        Self { listener, reads_by_record, serves_http }
+        let EntranceUse { door, reads_by_record, serves_http } = usage;
+        Self { door, listener, reads_by_record, serves_http }
     }
 }
 
@@ -189,6 +197,9 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     drain_until: Option<Millis>,
     drained: bool,
     stopping: bool,
+    standstill: Standstill,
+    /// Connections told of by the last export.
+    exported: Vec<usize>,
 }
 
 impl<I: Io<Lease = ring::Lease>> std::fmt::Debug for Worker<I> {
@@ -260,6 +271,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             drain_until: None,
             drained: false,
             stopping: false,
+            standstill: Standstill::Off,
+            exported: Vec::new(),
         }
     }
 
@@ -323,8 +336,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         while let Some(command) = self.port.take_command() {
             self.on_command(command);
         }
-        self.serve_streams();
-        self.sweep();
+        if self.is_still() {
+            self.stand_still();
+        } else {
+            self.serve_streams();
+            self.sweep();
+        }
         if self.stopping && self.open_count == 0 {
             self.port.report(Event::Stopped { worker: self.index });
             return Ok(Flow::Stopped);
@@ -373,6 +390,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     fn next_deadline(&self) -> Nanos {
+        if let Some(at) = self.still_deadline() {
+            return at;
+        }
         let has_work = !self.passes.is_empty() || !self.catching_up.is_empty();
         if has_work || !self.dirty.is_empty() {
             return self.now_nanos;
@@ -441,15 +461,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             connection.is_read_by_record = entrance.reads_by_record;
             connection.may_speak_http = entrance.serves_http;
         }
-        let index = conn.index();
-        if self.connections.len() <= index {
-            self.connections.resize_with(index + 1, || None);
-        }
-        self.connections[index] = Some(Box::new(connection));
-        self.by_serial.insert(self.serial, index);
-        self.open_count += 1;
+        self.seat(conn, connection);
         self.expect_commands();
-        self.port.metrics().connections.of(Role::Undecided, ConnectionState::Handshake).increment();
     }
 
     fn on_receive_ended(&mut self, index: usize, reason: ReceiveEnd) {

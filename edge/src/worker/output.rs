@@ -32,12 +32,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Hands the next bytes of a connection to the socket, if it is free and there are any.
     /// True if a send was made.
     pub(super) fn pump(&mut self, index: usize) -> bool {
-        let now = self.now;
+        let (now, is_still) = (self.now, self.is_still());
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
             return false;
         };
-        if connection.is_output_busy() {
+        if connection.is_output_busy() || is_still {
             return false;
         }
         if connection.output.sealed_rest.is_some() {
@@ -444,11 +444,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         while let Some(msid) =
             self.connection(index).and_then(|c| c.publishes.last().map(|publish| publish.msid))
         {
-            let is_final = self
-                .connection(index)
-                .and_then(|c| c.closing)
-                .is_some_and(|closing| closing.reason == CloseReason::Kicked);
-            let how = if is_final { PublishEnd::Clean } else { PublishEnd::Lost };
+            let reason =
+                self.connection(index).and_then(|c| c.closing).map(|closing| closing.reason);
+            let how = match reason {
+                Some(CloseReason::Kicked) => PublishEnd::Clean,
+                Some(CloseReason::HandedOver) => PublishEnd::HandedOver,
+                _ => PublishEnd::Lost,
+            };
             self.unpublish(index, msid, how);
         }
         while let Some(msid) =
@@ -486,8 +488,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if let Some(mode) = connection.tls_mode {
             self.port.metrics().tls_connections.of(mode).decrement();
         }
-        self.io.close(connection.conn);
         let reason = connection.closing.map_or(CloseReason::Internal, |closing| closing.reason);
+        match reason {
+            CloseReason::HandedOver => self.io.release(connection.conn),
+            _ => self.io.close(connection.conn),
+        }
         let http = match &connection.session {
             Session::Http(session) => Some(session),
             Session::Unknown | Session::Rtmp(_) => None,

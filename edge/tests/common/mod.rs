@@ -78,7 +78,12 @@ impl FakeWorker {
                     Command::ApplyConfig(config) => {
                         let _ = self.told.send(Told::Config(worker, config));
                     }
-                    Command::Rules(_) | Command::Answer { .. } => {}
+                    Command::Rules(_)
+                    | Command::Answer { .. }
+                    | Command::StandStill { .. }
+                    | Command::Export { .. }
+                    | Command::GoOn
+                    | Command::LetGo { .. } => {}
                     Command::Drain { deadline_ms } => {
                         let _ = self.told.send(Told::Drain(worker, deadline_ms));
                         if self.drain_at_once {
@@ -222,7 +227,8 @@ impl TestServer {
         let loaded = source.load().unwrap();
         let notifier = Notifier::new(&options.notify, options.watchdog);
         let (log, inherited) = (LogHandle::default(), Inherited::default());
-        let setup = Setup { source, loaded, log, inherited, notifier };
+        let predecessor = None;
+        let setup = Setup { source, loaded, log, inherited, notifier, predecessor };
         let (lines, output) = channel();
         let (teller, told) = channel();
         let stuck: Vec<_> = (0..options.workers).map(|_| Arc::default()).collect();
@@ -235,6 +241,7 @@ impl TestServer {
             let mut out = Lines { buffer: Vec::new(), sender: lines };
             server::run(setup, &mut out, |_, _, _, events, _| {
                 let mut started = StartedWorkers {
+                    go: Vec::new(),
                     packaging: None,
                     handles: Vec::new(),
                     threads: Vec::new(),

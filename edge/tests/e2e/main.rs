@@ -33,4 +33,5 @@ mod obs;
 mod playing;
 mod relay;
 mod rtmps;
+mod upgrade;
 mod workers;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::child::{Program, Running, Scratch, poll_until};
@@ -26,6 +26,17 @@ pub(crate) struct Server {
     rtmp: SocketAddr,
     http: SocketAddr,
     admin: SocketAddr,
+    /// The process that has taken over from the one that was started.
+    successor: Option<Pid>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(successor) = self.successor {
+            // Fails only for one that has ended.
+            let _ = kill_process(successor, Signal::KILL);
+        }
+    }
 }
 
 impl Server {
@@ -55,7 +66,7 @@ impl Server {
         let rtmp = address(&ready_line, "rtmp");
         let http = address(&ready_line, "http");
         let admin = address(&ready_line, "admin");
-        Self { running, ready_line, rtmp, http, admin }
+        Self { running, ready_line, rtmp, http, admin, successor: None }
     }
 
     /// Value of `key=` in the ready line.
@@ -171,6 +182,25 @@ impl Server {
     pub(crate) fn terminate(&mut self, bound: Duration) {
         self.running.signal(Signal::TERM);
         self.running.expect_success(bound);
+    }
+
+    /// Hands over to a new process and waits until that one answers.
+    pub(crate) fn upgrade(&mut self) {
+        let before = self.pid();
+        match self.successor {
+            None => self.running.signal(Signal::QUIT),
+            Some(pid) => kill_process(pid, Signal::QUIT).expect("the server is there"),
+        }
+        let pid = poll_until("another process", READY_MAX, || {
+            Some(self.pid()).filter(|pid| *pid != before)
+        });
+        self.successor = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    }
+
+    /// Number of the process that answers.
+    fn pid(&self) -> u64 {
+        let status: Value = serde_json::from_str(&self.admin("/api/v1/status")).expect("JSON");
+        status["pid"].as_u64().expect("a number")
     }
 
     /// Checks that the server outlived the test.

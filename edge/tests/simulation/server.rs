@@ -101,7 +101,11 @@ impl Server {
             let listened = worker.listen(
                 addr,
                 &ListenOptions::default(),
-                EntranceUse { reads_by_record: random % 2 == 1, serves_http: true },
+                EntranceUse {
+                    reads_by_record: random % 2 == 1,
+                    serves_http: true,
+                    ..EntranceUse::default()
+                },
             );
             addr = listened.expect("a free address");
             server.workers.push(worker);

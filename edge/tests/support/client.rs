@@ -128,6 +128,12 @@ impl Client {
         assert!(self.session.write_media(media, at, body, &mut self.out), "it publishes");
     }
 
+    /// Takes the last bytes of what is queued out again, to be written later.
+    pub fn hold_back(&mut self, bytes: usize) -> Vec<u8> {
+        self.session.take_replies(&mut self.out);
+        self.out.split_off(self.out.len().saturating_sub(bytes))
+    }
+
     /// Everything queued is with the kernel.
     pub fn is_flushed(&self) -> bool {
         self.out.is_empty() && !self.session.has_replies()

@@ -43,6 +43,8 @@ fn has_uring() -> bool {
 /// A running server. Dropping it kills it; in a failing test its log is printed.
 pub struct Server {
     child: Child,
+    /// Who serves now: the child, or who has taken over from it.
+    pub pid: u32,
     pub rtmp: SocketAddr,
     pub http: SocketAddr,
     pub admin: SocketAddr,
@@ -101,6 +103,7 @@ impl Server {
             rtmp: field("rtmp=").parse().unwrap(),
             http: field("http=").parse().unwrap(),
             admin: field("admin=").parse().unwrap(),
+            pid: child.id(),
             child,
             log,
             reader: Some(reader),
@@ -115,13 +118,28 @@ impl Server {
 
     /// Sends the process a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(self.process(), signal).unwrap();
+    }
+
+    fn process(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.pid).unwrap()).unwrap()
+    }
+
+    /// Process numbers of those that have taken over, in order.
+    pub fn successors(&self) -> Vec<u32> {
+        let told = self.events("upgrade");
+        let pids = told.iter().filter(|line| line["message"] == "handed over");
+        pids.map(|line| u32::try_from(line["pid"].as_u64().unwrap()).unwrap()).collect()
     }
 
     /// Whether the process has ended.
     pub fn try_exit(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
+    }
+
+    /// Status of the process that was started first, once it has ended.
+    pub fn wait_child(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Waits for the end of the process and of its log.
@@ -189,7 +207,7 @@ impl Server {
 
     /// Resident memory of the process, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
         kib * 1024
@@ -198,6 +216,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if self.pid != self.child.id() {
+            // Fails only for one that has ended.
+            let _ = kill_process(self.process(), Signal::KILL);
+        }
         // Both fail only for a process that has ended and been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();

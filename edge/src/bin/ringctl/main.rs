@@ -16,7 +16,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use serde_json::Value;
@@ -26,6 +26,9 @@ use client::{Client, escape};
 use render::{
     render_certs, render_clients, render_fields, render_reload, render_status, render_streams,
 };
+
+/// Longest wait for a hand-over: the new program's start and the standstill, and some more.
+const UPGRADE_MAX: Duration = Duration::from_secs(30);
 
 /// Looks after a running Ringcast server.
 #[derive(Parser)]
@@ -79,6 +82,8 @@ enum Command {
     },
     /// Let connections end, then stop the server
     Drain,
+    /// Start the program anew and hand everything over to it; nobody is cut
+    Upgrade,
     /// Read the configuration and changed certificates again
     Reload,
     /// List, make and change domains, their keys and quotas
@@ -196,6 +201,7 @@ fn run(cli: &Cli) -> Result<(), String> {
         }
         Command::Drain => (Method::POST, "/api/v1/drain".into(), render_fields),
         Command::Reload => (Method::POST, "/api/v1/reload".into(), render_reload),
+        Command::Upgrade => return upgrade(&client, cli.json),
         Command::Top => return top(&client, cli.json),
         Command::Url(_)
         | Command::Sign { .. }
@@ -219,6 +225,37 @@ fn print(text: &str) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|error| error.to_string()),
     }
+}
+
+/// Waits until another process answers, or this one says why none does.
+fn upgrade(client: &Client, json: bool) -> Result<(), String> {
+    let before = client.ask(&Method::GET, "/api/v1/status")?;
+    let attempts = before["upgrade"]["attempts"].as_u64().unwrap_or(0);
+    client.ask(&Method::POST, "/api/v1/upgrade")?;
+    let deadline = Instant::now() + UPGRADE_MAX;
+    while Instant::now() < deadline {
+        // Between the two processes a request may find nobody.
+        if let Ok(now) = client.ask(&Method::GET, "/api/v1/status") {
+            if now["pid"] != before["pid"] {
+                return match json {
+                    true => print(&format!("{now}\n")),
+                    false => print(&format!(
+                        "process {} has taken over from {}: version {}\n",
+                        now["pid"],
+                        before["pid"],
+                        now["version"].as_str().unwrap_or("?")
+                    )),
+                };
+            }
+            let upgrade = &now["upgrade"];
+            let has_begun = upgrade["attempts"].as_u64().unwrap_or(0) > attempts;
+            if let (true, Some(error)) = (has_begun, upgrade["error"].as_str()) {
+                return Err(format!("the server goes on as it was: {error}"));
+            }
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Err("no other process has taken over in time; see the server's log".to_owned())
 }
 
 fn top(client: &Client, json: bool) -> Result<(), String> {

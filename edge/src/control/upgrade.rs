@@ -1,0 +1,178 @@
+//! The hand-over to a new process, as the control thread orders it: a thread of its own, since it waits.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::{Control, Order, Phase, locked};
+use crate::command::{Command, Reply, WorkerHandle};
+use crate::hand_over::give::{Program, Successor};
+use crate::hand_over::record::{Door, Legacy};
+use crate::hand_over::{HandOverError, Outcome, STILL_MAX, wire};
+use crate::worker::Export;
+
+/// Distance of two looks at an answer that is awaited.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// What became of hand-overs so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct UpgradeStatus {
+    /// One is under way.
+    running: bool,
+    /// Hand-overs begun.
+    attempts: u64,
+    /// Why the last one failed.
+    error: Option<String>,
+}
+
+impl Control {
+    /// Asks the control loop to hand over to a new process.
+    pub fn request_upgrade(&self) {
+        self.upgrade_requested.notify_one();
+    }
+
+    pub(super) fn upgrade_status(&self) -> UpgradeStatus {
+        locked(&self.upgrade).clone()
+    }
+
+    /// Begins a hand-over unless one is under way. The outcome comes by the channel.
+    pub(super) fn begin_upgrade(self: &Arc<Self>) -> Option<oneshot::Receiver<Outcome>> {
+        {
+            let mut status = locked(&self.upgrade);
+            if status.running || self.phase() != Phase::Ready {
+                return None;
+            }
+            *status = UpgradeStatus { running: true, attempts: status.attempts + 1, error: None };
+        }
+        let (sender, receiver) = oneshot::channel();
+        let control = Arc::clone(self);
+        let run = move || {
+            let outcome = match control.hand_over() {
+                Ok(pid) => Outcome::PassedOn(pid),
+                Err(error) => Outcome::Failed(error),
+            };
+            // The control loop ends only with the process.
+            drop(sender.send(outcome));
+        };
+        if let Err(error) = thread::Builder::new().name("hand-over".to_owned()).spawn(run) {
+            self.end_upgrade(Some(format!("cannot start a thread: {error}")));
+            return None;
+        }
+        Some(receiver)
+    }
+
+    pub(super) fn end_upgrade(&self, error: Option<String>) {
+        let mut status = locked(&self.upgrade);
+        status.running = false;
+        status.error = error;
+    }
+
+    /// Blocks until the new process goes on or it is clear that it does not.
+    fn hand_over(&self) -> Result<u32, HandOverError> {
+        let unknown = |error| HandOverError::io("the program of this process", &error);
+        let mut program = Program::of_this_process().map_err(unknown)?;
+        if let Some(path) = self.config().shutdown.upgrade_program.path() {
+            program.path = PathBuf::from(path);
+        }
+        let successor = Successor::start(&program.path, &program.arguments)?;
+        successor.hear_hello()?;
+        let began = Instant::now();
+        let offered = self.stand_still(began + STILL_MAX).and_then(|()| {
+            let (legacy, sockets) = self.export(began + STILL_MAX)?;
+            // It can be open in one process only.
+            self.access.release_store();
+            successor.offer(&wire::encode(&legacy)?, &sockets, began + STILL_MAX)
+        });
+        match offered.and_then(|()| successor.go()) {
+            Ok(pid) => {
+                let still_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                self.still_ms.store(still_ms, Ordering::Relaxed);
+                self.order(Order::LetGo);
+                Ok(pid)
+            }
+            Err(error) => {
+                self.order(Order::GoOn);
+                self.access.regain_store();
+                Err(error)
+            }
+        }
+    }
+
+    fn stand_still(&self, deadline: Instant) -> Result<(), HandOverError> {
+        self.ask_all(deadline, |reply| Command::StandStill { reply }).map(drop)
+    }
+
+    fn export(
+        &self,
+        deadline: Instant,
+    ) -> Result<(Legacy, Vec<std::os::fd::OwnedFd>), HandOverError> {
+        let exports = self.ask_all(deadline, |reply| Command::Export { reply })?;
+        let mut legacy = Legacy::default();
+        let (mut doors, mut sockets) = (Vec::new(), Vec::new());
+        for export in exports {
+            let Export { record, sockets: own, doors: own_doors } = *export?;
+            for (door, socket) in own_doors {
+                legacy.doors.push(door);
+                doors.push(socket);
+            }
+            legacy.workers.push(record);
+            sockets.extend(own);
+        }
+        if let Some(admin) = &self.admin_socket {
+            let socket = admin.try_clone();
+            doors.push(socket.map_err(|error| HandOverError::io("the admin listener", &error))?);
+            legacy.doors.push(Door::Admin);
+        }
+        doors.extend(sockets);
+        Ok((legacy, doors))
+    }
+
+    /// Asks every worker, and waits for all answers.
+    fn ask_all<T>(
+        &self,
+        deadline: Instant,
+        command: impl Fn(Reply<T>) -> Command,
+    ) -> Result<Vec<T>, HandOverError> {
+        let mut awaited = Vec::with_capacity(self.workers.len());
+        for worker in &self.workers {
+            let (reply, answer) = Reply::channel();
+            send(worker, command(reply), deadline)?;
+            awaited.push((worker.index(), answer));
+        }
+        let mut answers = Vec::with_capacity(awaited.len());
+        for (worker, mut answer) in awaited {
+            answers.push(loop {
+                match answer.try_recv() {
+                    Ok(answer) => break answer,
+                    Err(oneshot::error::TryRecvError::Empty) if Instant::now() < deadline => {
+                        thread::sleep(LOOK);
+                    }
+                    Err(_) => {
+                        let text = format!("worker {worker} did not come to a standstill in time");
+                        return Err(HandOverError(text));
+                    }
+                }
+            });
+        }
+        Ok(answers)
+    }
+}
+
+fn send(worker: &WorkerHandle, command: Command, deadline: Instant) -> Result<(), HandOverError> {
+    let mut command = command;
+    loop {
+        command = match worker.offer(command) {
+            Ok(()) => return Ok(()),
+            Err(command) => command,
+        };
+        if Instant::now() >= deadline {
+            return Err(HandOverError(format!("worker {} takes no command", worker.index())));
+        }
+        thread::sleep(LOOK);
+    }
+}

@@ -1,0 +1,80 @@
+//! The change of process without loss: the running server starts the new program, passes it listeners and live
+//! sockets, and ends.
+//!
+//! ```text
+//!   old process                                            new process
+//!   start the program, its standard input a socket ──────► read configuration and certificates
+//!            ◄────────────────────────── hello: format, pid
+//!   workers stand still: nothing in flight,
+//!   nothing taken from the kernel
+//!   legacy: records, then descriptors ───────────────────► import; workers wait
+//!            ◄────────────────────────── ready
+//!   go ──────────────────────────────────────────────────►
+//!            ◄────────────────────────── confirmed          workers turn
+//!   let go of what was passed; drain the rest; exit
+//! ```
+//!
+//! Until that is confirmed the old process can take everything back, and does: on a wrong format, on an error there, on the
+//! end of the other process, and when [`STILL_MAX`] is over. What peers send meanwhile stays in the kernel.
+//! The new process touches no socket before, and ends if it does not come.
+//!
+//! Passed on: listeners; plain RTMP connections that publish or play, to the byte; connections on which nothing
+//! was said yet. Streams go with their timeline, preamble, and the ring from where somebody still reads.
+//! Not passed on: TLS made in this process (its keys stay here), HTTP, and who is in the middle of a handshake
+//! or of a request. They are drained: asked to reconnect where they can be, and closed. A stream whose publisher
+//! is among them waits in its grace period for it.
+//!
+//! - [`record`]: what is told. [`wire`]: how it travels. [`give`]: the old process. [`take`]: the new one.
+//!
+//! The format changes with the code; both sides must have the same [`record::VERSION`], or nothing is passed.
+
+pub mod give;
+pub mod record;
+pub mod take;
+pub mod wire;
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+pub use give::Outcome;
+pub use take::Predecessor;
+
+/// Longest time the new program has to start, read its configuration and say hello.
+pub const START_MAX: Duration = Duration::from_secs(20);
+/// Longest time workers stand still before the old process goes on.
+pub const STILL_MAX: Duration = Duration::from_secs(3);
+/// Set for the new process: the number of the one that passes on, which must be its parent.
+pub const ENV: &str = "HAND_OVER_PID";
+
+/// Why nothing was passed on. The old process has gone on as before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HandOverError(pub String);
+
+impl fmt::Display for HandOverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for HandOverError {}
+
+impl HandOverError {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
+        Self(match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                format!("{what}: no answer in time")
+            }
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => {
+                format!("{what}: the other process has ended")
+            }
+            _ => format!("{what}: {error}"),
+        })
+    }
+}

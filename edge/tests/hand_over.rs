@@ -1,0 +1,285 @@
+//! Streams and subscribers as records: a stream that goes on from its record is the stream it was, whatever the
+//! moment; and no record, however wrong, is a panic.
+
+use edge::hand_over::record::{
+    ConnectionRecord, Door, Legacy, LiveRecord, PathRecord, PermitRecord, PublishRecord, VERSION,
+    WorkerRecord,
+};
+use live::path::StreamPath;
+use live::publisher::{Publisher, PublisherConfig};
+use live::record::{PublisherRecord, SubscriberRecord, SubscriberState};
+use live::subscriber::{Selection, Subscriber, SubscriberConfig};
+use proptest::prelude::*;
+use ring::{Arena, Position, RingConfig, StreamRing, stream_ring};
+use rtmp::Millis;
+use rtmp::session::{MediaKind, MediaPart, ServerSession, SessionConfig};
+
+fn ring_config() -> RingConfig {
+    RingConfig { segment_bytes: 64 * 1024, bytes_max: 4 << 20, slots: 64, ..RingConfig::default() }
+}
+
+/// A part of a message as a publisher sends it.
+#[derive(Clone, Debug)]
+struct Part {
+    media: MediaKind,
+    timestamp: u32,
+    body: Vec<u8>,
+    offset: usize,
+    bytes: usize,
+}
+
+/// Messages of a stream with headers and keyframes, cut into parts; audio may come between the parts of a video.
+fn parts(sizes: &[(u8, u16)], cuts: u8) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for (number, &(what, size)) in (0_u32..).zip(sizes) {
+        let (media, mut body) = match what % 8 {
+            0 => (MediaKind::Video, vec![0x17, 1, 0, 0, 0]),
+            1 => (MediaKind::Video, vec![0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 30, 0xff, 0xe1, 0, 0]),
+            2 => (MediaKind::Audio, vec![0xaf, 0, 0x12, 0x10]),
+            3 | 4 => (MediaKind::Audio, vec![0xaf, 1]),
+            _ => (MediaKind::Video, vec![0x27, 1, 0, 0, 0]),
+        };
+        body.extend((0..size).map(|at| at.to_le_bytes()[0] ^ what));
+        let timestamp = number * 10;
+        let pieces = usize::from(cuts % 3) + 1;
+        let step = body.len().div_ceil(pieces);
+        for offset in (0..body.len()).step_by(step) {
+            let bytes = step.min(body.len() - offset);
+            parts.push(Part { media, timestamp, body: body.clone(), offset, bytes });
+        }
+    }
+    // Audio moves up between the parts of what came before it.
+    for at in 1..parts.len() {
+        let (before, this) = (&parts[at - 1], &parts[at]);
+        let is_whole = this.offset == 0 && this.bytes == this.body.len();
+        if cuts & 4 != 0 && is_whole && before.media != this.media && before.offset > 0 {
+            parts.swap(at - 1, at);
+        }
+    }
+    parts
+}
+
+fn feed(publisher: &mut Publisher, arena: &mut Arena, part: &Part, now: Millis) {
+    let end = part.offset + part.bytes;
+    let result = publisher.handle_media(
+        arena,
+        &MediaPart {
+            msid: 1,
+            audio_or_video: part.media,
+            timestamp: part.timestamp,
+            length: u32::try_from(part.body.len()).unwrap(),
+            csid: if part.media == MediaKind::Audio { 4 } else { 6 },
+            offset: u32::try_from(part.offset).unwrap(),
+            body: &part.body[part.offset..end],
+            first: part.offset == 0,
+            last: end == part.body.len(),
+        },
+        now,
+    );
+    result.unwrap();
+}
+
+/// Everything a reader sees of a ring from a position on.
+fn seen(ring: &StreamRing, from: Position) -> impl PartialEq + std::fmt::Debug {
+    let mut tap = ring.tap();
+    let view = tap.refresh();
+    let messages: Vec<_> = tap.messages_from(from).collect();
+    let mut bytes = Vec::new();
+    let mut at = from;
+    while let Some(lease) = tap.lease(at, usize::MAX) {
+        at = Position(at.0 + lease.len() as u64);
+        bytes.extend_from_slice(&lease);
+    }
+    let kept = |p: ring::Preamble| (p.version, p.valid_from, p.bytes.to_vec());
+    // An older preamble keeps its place, not its number: see the worker's export.
+    let older = |p: ring::Preamble| (p.valid_from, p.bytes.to_vec());
+    let join = tap.join_point().map(|join| (join.position, join.preamble.map(older)));
+    let preamble = tap.preamble().map(kept);
+    // Before the position nobody looks.
+    (messages, bytes, join, preamble, view.head, view.flush_mark.max(from))
+}
+
+fn begin(arena: &mut Arena) -> Publisher {
+    let (writer, _) = stream_ring(ring_config());
+    let mut publisher = Publisher::new(PublisherConfig::default(), writer);
+    publisher.begin_session(arena, Millis(0));
+    publisher
+}
+
+fn export(publisher: &Publisher) -> (Position, Vec<u8>) {
+    let mut tap = publisher.writer().ring().tap();
+    let view = tap.refresh();
+    let from = view.join.unwrap_or(view.head);
+    let record = publisher.to_record(&tap, from, true);
+    (from, postcard::to_allocvec(&record).unwrap())
+}
+
+fn import(bytes: &[u8], arena: &mut Arena) -> Option<Box<Publisher>> {
+    let record: PublisherRecord = postcard::from_bytes(bytes).ok()?;
+    let (writer, _) = stream_ring(ring_config());
+    let config = PublisherConfig::default();
+    Publisher::from_record(config, writer, &record, arena, Millis(0)).ok()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+    #[test]
+    fn a_stream_goes_on_from_its_record_as_if_nothing_had_been(
+        sizes in prop::collection::vec((any::<u8>(), 0_u16..3_000), 1..40),
+        cuts in any::<u8>(),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let mut arena = Arena::new(&ring_config(), 4);
+        let parts = parts(&sizes, cuts);
+        let at = at.index(parts.len() + 1);
+        let mut publisher = begin(&mut arena);
+        for part in &parts[..at] {
+            feed(&mut publisher, &mut arena, part, Millis(u64::from(part.timestamp)));
+        }
+        let (from, bytes) = export(&publisher);
+        let mut other = import(&bytes, &mut arena).expect("a sound record");
+        let rings = [publisher.writer().ring(), other.writer().ring()];
+        prop_assert_eq!(seen(&rings[0], from), seen(&rings[1], from));
+        for part in &parts[at..] {
+            let now = Millis(u64::from(part.timestamp));
+            feed(&mut publisher, &mut arena, part, now);
+            feed(&mut other, &mut arena, part, now);
+        }
+        prop_assert_eq!(seen(&rings[0], from), seen(&rings[1], from));
+        prop_assert_eq!(publisher.facts(), other.facts());
+        prop_assert_eq!(publisher.timeline().newest(), other.timeline().newest());
+    }
+
+    #[test]
+    fn a_record_cut_or_changed_anywhere_is_no_panic(
+        sizes in prop::collection::vec((any::<u8>(), 0_u16..300), 1..12),
+        at in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        let mut arena = Arena::new(&ring_config(), 4);
+        let mut publisher = begin(&mut arena);
+        let parts = parts(&sizes, 1);
+        for part in &parts[..parts.len() - 1] {
+            feed(&mut publisher, &mut arena, part, Millis(u64::from(part.timestamp)));
+        }
+        let (_, mut bytes) = export(&publisher);
+        let at = at.index(bytes.len());
+        if cut {
+            bytes.truncate(at);
+        } else {
+            bytes[at] = value;
+        }
+        if let Some(mut other) = import(&bytes, &mut arena) {
+            let _ = seen(&other.writer().ring(), Position(0));
+            feed(&mut other, &mut arena, &parts[parts.len() - 1], Millis(1_000));
+        }
+    }
+}
+
+#[test]
+fn a_subscriber_goes_on_where_it_stood_and_the_rest_of_its_message_goes_first() {
+    let mut arena = Arena::new(&ring_config(), 4);
+    let mut publisher = begin(&mut arena);
+    let parts = parts(&[(1, 4), (2, 0), (0, 2_000), (5, 900), (3, 50)], 0);
+    for part in &parts {
+        feed(&mut publisher, &mut arena, part, Millis(u64::from(part.timestamp)));
+    }
+    let mut tap = publisher.writer().ring().tap();
+    let head = tap.refresh();
+    let join = head.join.unwrap();
+    let whole = tap.lease(join, usize::MAX).unwrap();
+    for taken in 1..whole.len() {
+        let now = Millis(1);
+        let mut subscriber = Subscriber::new(Selection::all(1), now);
+        let config = SubscriberConfig::default();
+        subscriber.poll_join(&config, &tap, &head, true, now).unwrap();
+        let mut sent = 0;
+        while sent < taken {
+            let lease = subscriber.next_lease(&tap).unwrap();
+            let bytes = lease.len().min(taken - sent);
+            subscriber.on_sent(&tap, &lease, bytes, now);
+            sent += bytes;
+        }
+        let rest = if subscriber.is_mid_message() { subscriber.take_rest(&tap) } else { None };
+        let mut got = whole[..taken].to_vec();
+        got.extend_from_slice(rest.as_deref().unwrap_or_default());
+        let bytes = postcard::to_allocvec(&subscriber.to_record()).unwrap();
+        let record: SubscriberRecord = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(record.state, SubscriberState::Flowing);
+        let mut other = Subscriber::from_record(&record);
+        while let Some(lease) = other.next_lease(&tap) {
+            got.extend_from_slice(&lease);
+            other.on_sent(&tap, &lease, lease.len(), now);
+        }
+        assert_eq!(got, *whole, "{taken} bytes taken before");
+    }
+}
+
+/// What a record looks like is part of its version: whoever changes it raises that, so that a process of another
+/// version refuses instead of reading something else.
+#[test]
+fn the_bytes_of_an_example_are_those_of_this_version() {
+    let mut arena = Arena::new(&ring_config(), 4);
+    let mut publisher = begin(&mut arena);
+    let parts = parts(&[(1, 4), (2, 0), (0, 200), (5, 90), (3, 50), (6, 700)], 1);
+    for part in &parts[..parts.len() - 1] {
+        feed(&mut publisher, &mut arena, part, Millis(u64::from(part.timestamp)));
+    }
+    let (_, stream) = export(&publisher);
+    let subscriber =
+        postcard::to_allocvec(&Subscriber::new(Selection::all(1), Millis(5)).to_record());
+    let session = ServerSession::new(SessionConfig::default(), 7, Millis(3));
+    let session = postcard::to_allocvec(&session).unwrap();
+    let peer = "192.0.2.7:1".parse().unwrap();
+    let path = PathRecord::from(&StreamPath::new("default", "live", "cam").unwrap());
+    let live = LiveRecord {
+        session: session.clone(),
+        connect: None,
+        rest: vec![1, 2],
+        held_input: vec![3],
+        publishes: vec![PublishRecord {
+            msid: 1,
+            path: path.clone(),
+            tracks: (true, false),
+            permit: Some(PermitRecord {
+                bitrate_bps_max: Some(1),
+                bitrate_cut_ms: 2,
+                until: None,
+                has_place: true,
+            }),
+        }],
+        plays: Vec::new(),
+        play_serial: 4,
+        bytes_in: 5,
+        bytes_out: 6,
+        skips: 7,
+        role: Some(true),
+        last_path: Some(path),
+    };
+    let connection = ConnectionRecord {
+        serial: 1,
+        peer,
+        proxy: Some(peer),
+        accepted_at: 5,
+        is_read_by_record: false,
+        may_speak_http: true,
+        live: Some(live),
+    };
+    let connections = vec![connection];
+    let worker = WorkerRecord { index: 1, serial: 2, connections, streams: Vec::new() };
+    let legacy = Legacy { doors: vec![Door::Http, Door::Admin], workers: vec![worker] };
+    let legacy = postcard::to_allocvec(&legacy).unwrap();
+    let lengths = [stream.len(), subscriber.unwrap().len(), session.len(), legacy.len()];
+    let sum =
+        legacy.iter().chain(&stream).fold(0_u32, |sum, &byte| sum.rotate_left(5) ^ u32::from(byte));
+    assert_eq!(
+        (VERSION, lengths, sum),
+        (1, [877, 16, 101, 186], 309_546_446),
+        "raise VERSION with a change"
+    );
+}
