@@ -55,11 +55,16 @@ fn sigterm_tells_players_refuses_new_peers_and_ends_when_the_publisher_has_left(
         let mut live = Live::start(how, "[shutdown]\ndrain_ms = 3600000\n", 6);
         live.server.signal(Signal::TERM);
         let Live { server, net, publisher, players, source } = &mut live;
+        net.until("the drain to be told of", |_| {
+            server.get("/api/v1/status").contains("\"drain\":{\"left_ms\":")
+        });
         net.until("the goodbye to the players", |net| {
             players.iter().all(|&player| net.clients[player].ended.is_some())
         });
         for &player in players.iter() {
             let client = &net.clients[player];
+            let asked = client.seen.iter().position(|seen| *seen == Seen::Reconnect);
+            assert!(asked.is_some(), "who understands it is asked to come again first");
             assert!(client.has_status(UNPUBLISHED), "{:?}", client.seen.last());
             assert_complete(client, source);
         }

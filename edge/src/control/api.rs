@@ -192,6 +192,7 @@ pub(super) struct Status {
     status: Phase,
     uptime_ms: u64,
     upgrade: UpgradeStatus,
+    drain: Option<DrainStatus>,
     pub(super) connections: u64,
     publishers: u64,
     subscribers: u64,
@@ -199,6 +200,12 @@ pub(super) struct Status {
     ingress_bytes: u64,
     egress_bytes: u64,
     workers: Vec<WorkerStatus>,
+}
+
+/// A drain under way; who is left is in the totals.
+#[derive(Serialize)]
+struct DrainStatus {
+    left_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -230,6 +237,8 @@ pub(super) fn status_of(control: &Control) -> Status {
         status: control.phase(),
         uptime_ms: u64::try_from(control.uptime().as_millis()).unwrap_or(u64::MAX),
         upgrade: control.upgrade_status(),
+        drain: (control.phase() == Phase::Draining)
+            .then(|| DrainStatus { left_ms: control.drain_left_ms() }),
         connections: 0,
         publishers: 0,
         subscribers: 0,

@@ -1,9 +1,9 @@
 //! A worker that passes its connections and streams to another process, and one that takes them over.
 //!
 //! ```text
-//!   turning ─ Command::StandStill ─► stopping ─ nothing in flight ─► still ─┬─ Command::Export ─► a record
-//!      ▲                                                                    ├─ Command::LetGo ─► drains the rest
-//!      └──────────────────────────── Command::GoOn ─────────────────────────┘
+//!   turning ─ StandStill ─► stopping ─ nothing in flight ─► still ─┬─ Export ─► a record
+//!      ▲                                                           ├─ LetGo ─► drains the rest
+//!      └──────────────────────────── GoOn ─────────────────────────┘
 //! ```
 //!
 //! Standing still, a worker sends nothing and takes nothing; its turns are its heartbeat. What changes on the
@@ -84,7 +84,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     pub(super) fn begin_standstill(&mut self, reply: Reply<()>) {
         // A worker that drains or stops has nothing to pass on: nobody hears of it in time.
-        if self.drain_until.is_none() && !self.stopping && !self.is_still() {
+        if self.drain.is_none() && !self.stopping && !self.is_still() {
             self.standstill = Standstill::Stopping(reply);
             self.io.freeze();
         }

@@ -18,6 +18,7 @@
 //! is generic over [`Io`] and reads no clock of its own, so the simulation runs this very code.
 
 mod access;
+mod drain;
 mod fanout;
 mod hand_over;
 mod hls;
@@ -194,7 +195,7 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     arrival_until: Millis,
     skip_lines: RepeatLimit,
     error_lines: RepeatLimit,
-    drain_until: Option<Millis>,
+    drain: Option<drain::Drain>,
     drained: bool,
     stopping: bool,
     standstill: Standstill,
@@ -268,7 +269,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             arrival_until: now,
             skip_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
             error_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
-            drain_until: None,
+            drain: None,
             drained: false,
             stopping: false,
             standstill: Standstill::Off,
@@ -442,7 +443,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             true => 0,
             false => limits.connections_per_address_max,
         };
-        let refused = if self.drain_until.is_some() || self.stopping {
+        let refused = if self.drain.is_some() || self.stopping {
             Some(CloseReason::Drained)
         } else if !self.shared.addresses.admit(peer.ip(), limits.connections_max, per_address_max) {
             Some(CloseReason::ConnectionLimit)

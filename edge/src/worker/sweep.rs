@@ -10,10 +10,8 @@ use uring::{Batching, Io, Nanos};
 
 use super::settings::Limits;
 use super::{ARENA_SEGMENTS_CACHED_MAX, SWEEP_MS, SWEEP_STEPS, Worker};
-use crate::command::Event;
 use crate::connection::{Connection, Session};
-use crate::http::Answer;
-use crate::metrics::{CloseReason, GraceResult, Role, StreamLife};
+use crate::metrics::{CloseReason, GraceResult, StreamLife};
 use crate::registry::{GraceEnd, StreamPhase};
 use crate::transport::Transport;
 
@@ -307,49 +305,6 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     self.port.metrics().lag.observe(u64::from(lag_ms));
                 }
             }
-        }
-    }
-
-    fn sweep_drain(&mut self) {
-        let Some(until) = self.drain_until else { return };
-        if self.now >= until {
-            for index in 0..self.connections.len() {
-                self.close(index, CloseReason::Drained);
-            }
-        }
-        if self.open_count == 0 && !self.drained {
-            self.drained = true;
-            self.port.report(Event::Drained { worker: self.index });
-        }
-    }
-
-    /// Accepts nothing more; subscribers are told that their streams end, publishers stay until the
-    /// deadline or until nobody listens.
-    pub(super) fn begin_drain(&mut self, deadline_ms: u64) {
-        self.drain_until = Some(Millis(self.now.0 + deadline_ms));
-        self.close_listeners();
-        for index in 0..self.connections.len() {
-            let Some(connection) = self.connection(index) else { continue };
-            if connection.role == Role::Publisher && connection.closing.is_none() {
-                let text = "this server is going away";
-                if let Some(session) = connection.session.rtmp() {
-                    session.reconnect_request(None, text);
-                }
-                self.pump(index);
-                continue;
-            }
-            let msids: Vec<u32> = connection.plays.iter().map(|play| play.msid).collect();
-            if let Some(session) = connection.session.rtmp() {
-                for msid in msids {
-                    session.notify_unpublish(msid);
-                }
-            } else if let Some(session) = connection.session.http() {
-                session.go_away();
-                if session.is_unanswered() {
-                    self.answer(index, &Answer::text(503, "this server is going away"));
-                }
-            }
-            self.close(index, CloseReason::Drained);
         }
     }
 

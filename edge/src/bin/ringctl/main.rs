@@ -199,8 +199,8 @@ fn run(cli: &Cli) -> Result<(), String> {
                 .collect();
             (Method::GET, format!("/api/v1/certs?{}", query.join("&")), render_certs)
         }
-        Command::Drain => (Method::POST, "/api/v1/drain".into(), render_fields),
         Command::Reload => (Method::POST, "/api/v1/reload".into(), render_reload),
+        Command::Drain => return drain(&client, cli.json),
         Command::Upgrade => return upgrade(&client, cli.json),
         Command::Top => return top(&client, cli.json),
         Command::Url(_)
@@ -225,6 +225,29 @@ fn print(text: &str) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|error| error.to_string()),
     }
+}
+
+/// Shows who is left, until the server has ended. With `json` says no more than that it begins.
+fn drain(client: &Client, json: bool) -> Result<(), String> {
+    let answer = client.ask(&Method::POST, "/api/v1/drain")?;
+    if json {
+        return print(&format!("{answer}\n"));
+    }
+    print(&render_fields(&answer))?;
+    let mut before = Value::Null;
+    while let Ok(now) = client.ask(&Method::GET, "/api/v1/status") {
+        let left = [&now["publishers"], &now["subscribers"], &now["connections"]];
+        if before != *left[2] {
+            let seconds = now["drain"]["left_ms"].as_u64().unwrap_or(0) / 1_000;
+            print(&format!(
+                "{} publishers, {} players, {} connections left; {seconds} s to go\n",
+                left[0], left[1], left[2]
+            ))?;
+            before = left[2].clone();
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    print("ended\n")
 }
 
 /// Waits until another process answers, or this one says why none does.
