@@ -1,8 +1,9 @@
 //! Listening sockets that were made before this process: by a service manager (socket activation).
 //!
-//! Protocol: sd_listen_fds(3). Each socket has a name (`FileDescriptorName=` of a socket unit, or the unit's
-//! own name): `rtmp`, `rtmps`, `http` or `admin`, which says how it is used; the configured address of that name
-//! is then not bound. What cannot be used ends the start, since peers would wait at a socket nobody serves.
+//! Protocol: sd_listen_fds(3). Each socket has a name (`FileDescriptorName=` of a socket unit, or the
+//! unit's own name): `rtmp`, `rtmps`, `http` or `admin`, which says how it is used; the configured address
+//! of that name is then not bound. What cannot be used ends the start, since peers would wait at a socket
+//! nobody serves.
 //!
 //! Workers usually bind a socket each, and the kernel spreads peers over them (SO_REUSEPORT). A socket that
 //! was passed cannot be joined that way, so it is shared: all workers accept from its one queue, and who

@@ -14,7 +14,7 @@ use edge::cli::{Cli, Command, ServeArgs};
 use edge::config::load::check_file;
 use edge::config::{Config, ConfigError, Source, reference};
 use edge::control::notify::Notifier;
-use edge::hand_over::Predecessor;
+use edge::hand_over::{Predecessor, Program};
 use edge::inherit::Inherited;
 use edge::log;
 use edge::server::{self, Setup, StartError};
@@ -49,7 +49,9 @@ fn serve(args: &ServeArgs) -> Result<(), StartError> {
     let loaded = source.load().map_err(refused)?;
     let log = log::start(&loaded.config.log);
     let notifier = Notifier::from_env();
-    let setup = Setup { source, loaded, log, inherited, notifier, predecessor };
+    // Without it only the change of process is not to be had.
+    let program = Program::of_this_process().ok();
+    let setup = Setup { source, loaded, log, inherited, notifier, predecessor, program };
     server::run(setup, &mut io::stdout(), edge::runtime::spawn_workers)
 }
 

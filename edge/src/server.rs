@@ -22,7 +22,7 @@ use crate::command::{EventSink, Events, WorkerHandle};
 use crate::config::{Config, IoChoice, Loaded, Source};
 use crate::control::notify::Notifier;
 use crate::control::{self, Control, Listening, RunError};
-use crate::hand_over::{HandOverError, Predecessor};
+use crate::hand_over::{HandOverError, Predecessor, Program};
 use crate::hls::packager::Packaging;
 use crate::host;
 use crate::inherit::Inherited;
@@ -43,6 +43,8 @@ pub struct Setup {
     pub notifier: Notifier,
     /// The process this one takes over from.
     pub predecessor: Option<Predecessor>,
+    /// How this process was started, to start it anew; `None` where it cannot be.
+    pub program: Option<Program>,
 }
 
 /// Kernel interface the workers run on.
@@ -159,7 +161,7 @@ pub fn run(
         Inherited,
     ) -> Result<StartedWorkers, StartError>,
 ) -> Result<(), StartError> {
-    let Setup { source, loaded, log, mut inherited, notifier, predecessor } = setup;
+    let Setup { source, loaded, log, mut inherited, notifier, predecessor, program } = setup;
     let config = Arc::new(loaded.config);
     let fds_max = host::raise_file_descriptor_limit();
     announce(&config, &loaded.overridden, &loaded.warnings, fds_max);
@@ -216,7 +218,7 @@ pub fn run(
     drop(predecessor);
     let mut control = Control::new(source, config, certs, access, log, started.handles, fds_max);
     control.set_listening(addresses.listening());
-    control.set_admin_socket(admin_socket.map(OwnedFd::from));
+    control.set_hand_over(admin_socket.map(OwnedFd::from), program);
     if let Some(packaging) = &started.packaging {
         control.set_packaging(packaging);
     }

@@ -1,5 +1,5 @@
-//! Streams and subscribers as records: a stream that goes on from its record is the stream it was, whatever the
-//! moment; and no record, however wrong, is a panic.
+//! Streams and subscribers as records: a stream that goes on from its record is the stream it was, whatever
+//! the moment; and no record, however wrong, is a panic.
 
 use edge::hand_over::record::{
     ConnectionRecord, Door, Legacy, LiveRecord, PathRecord, PermitRecord, PublishRecord, VERSION,
@@ -28,7 +28,8 @@ struct Part {
     bytes: usize,
 }
 
-/// Messages of a stream with headers and keyframes, cut into parts; audio may come between the parts of a video.
+/// Messages of a stream with headers and keyframes, cut into parts; audio may come between the parts of a
+/// video.
 fn parts(sizes: &[(u8, u16)], cuts: u8) -> Vec<Part> {
     let mut parts = Vec::new();
     for (number, &(what, size)) in (0_u32..).zip(sizes) {
@@ -220,8 +221,8 @@ fn a_subscriber_goes_on_where_it_stood_and_the_rest_of_its_message_goes_first() 
     }
 }
 
-/// What a record looks like is part of its version: whoever changes it raises that, so that a process of another
-/// version refuses instead of reading something else.
+/// What a record looks like is part of its version: whoever changes it raises that, so that a process of
+/// another version refuses instead of reading something else.
 #[test]
 fn the_bytes_of_an_example_are_those_of_this_version() {
     let mut arena = Arena::new(&ring_config(), 4);

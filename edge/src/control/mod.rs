@@ -37,6 +37,7 @@ use crate::certs::{CertSources, CertStore, LoadReport};
 use crate::command::{Command, WorkerHandle};
 use crate::config::diff::{Changes, merge};
 use crate::config::{Config, ConfigError, Source};
+use crate::hand_over::Program;
 use crate::hls::packager::Packaging;
 use crate::host;
 use crate::log::{LogHandle, event};
@@ -133,6 +134,7 @@ pub struct Control {
     /// How long the workers stood still for the hand-over, in milliseconds.
     still_ms: AtomicU64,
     admin_socket: Option<OwnedFd>,
+    program: Option<Program>,
     listening: Listening,
     host_findings: Mutex<facts::HostFindings>,
 }
@@ -180,6 +182,7 @@ impl Control {
             upgrade: Mutex::default(),
             still_ms: AtomicU64::new(0),
             admin_socket: None,
+            program: None,
             listening: Listening::default(),
             host_findings: Mutex::default(),
         }
@@ -196,9 +199,10 @@ impl Control {
         self.listening = listening;
     }
 
-    /// The admin listener, to be passed on to another process.
-    pub fn set_admin_socket(&mut self, socket: Option<OwnedFd>) {
-        self.admin_socket = socket;
+    /// What a hand-over to a new process needs: the admin listener, and how to start it.
+    pub fn set_hand_over(&mut self, admin_socket: Option<OwnedFd>, program: Option<Program>) {
+        self.admin_socket = admin_socket;
+        self.program = program;
     }
 
     fn set_phase(&self, phase: Phase) {

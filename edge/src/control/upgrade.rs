@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{Control, Order, Phase, locked};
 use crate::command::{Command, Reply, WorkerHandle};
-use crate::hand_over::give::{Program, Successor};
+use crate::hand_over::give::Successor;
 use crate::hand_over::record::{Door, Legacy};
 use crate::hand_over::{HandOverError, Outcome, STILL_MAX, wire};
 use crate::worker::Export;
@@ -74,8 +74,9 @@ impl Control {
 
     /// Blocks until the new process goes on or it is clear that it does not.
     fn hand_over(&self) -> Result<u32, HandOverError> {
-        let unknown = |error| HandOverError::io("the program of this process", &error);
-        let mut program = Program::of_this_process().map_err(unknown)?;
+        let Some(mut program) = self.program.clone() else {
+            return Err(HandOverError("it is not known how to start this process".to_owned()));
+        };
         if let Some(path) = self.config().shutdown.upgrade_program.path() {
             program.path = PathBuf::from(path);
         }

@@ -1,5 +1,5 @@
-//! The change of process without loss: the running server starts the new program, passes it listeners and live
-//! sockets, and ends.
+//! The change of process without loss: the running server starts the new program, passes it listeners and
+//! live sockets, and ends.
 //!
 //! ```text
 //!   old process                                            new process
@@ -14,15 +14,15 @@
 //!   let go of what was passed; drain the rest; exit
 //! ```
 //!
-//! Until that is confirmed the old process can take everything back, and does: on a wrong format, on an error there, on the
-//! end of the other process, and when [`STILL_MAX`] is over. What peers send meanwhile stays in the kernel.
-//! The new process touches no socket before, and ends if it does not come.
+//! Until that is confirmed the old process can take everything back, and does: on a wrong format, on an
+//! error there, on the end of the other process, and when [`STILL_MAX`] is over. What peers send meanwhile
+//! stays in the kernel. The new process touches no socket before, and ends if it does not come.
 //!
-//! Passed on: listeners; plain RTMP connections that publish or play, to the byte; connections on which nothing
-//! was said yet. Streams go with their timeline, preamble, and the ring from where somebody still reads.
-//! Not passed on: TLS made in this process (its keys stay here), HTTP, and who is in the middle of a handshake
-//! or of a request. They are drained: asked to reconnect where they can be, and closed. A stream whose publisher
-//! is among them waits in its grace period for it.
+//! Passed on: listeners; plain RTMP connections that publish or play, to the byte; connections on which
+//! nothing was said yet. Streams go with their timeline, preamble, and the ring from where somebody still
+//! reads. Not passed on: TLS made in this process (its keys stay here), HTTP, and who is in the middle of a
+//! handshake or of a request. They are drained: asked to reconnect where they can be, and closed. A stream
+//! whose publisher is among them waits in its grace period for it.
 //!
 //! - [`record`]: what is told. [`wire`]: how it travels. [`give`]: the old process. [`take`]: the new one.
 //!
@@ -37,7 +37,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-pub use give::Outcome;
+pub use give::{Outcome, Program};
 pub use take::Predecessor;
 
 /// Longest time the new program has to start, read its configuration and say hello.

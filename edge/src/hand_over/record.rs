@@ -1,4 +1,5 @@
-//! What the old process tells the new one, as plain data. Sockets travel beside it, in the order of [`Legacy`].
+//! What the old process tells the new one, as plain data. Sockets travel beside it, in the order of
+//! [`Legacy`].
 
 use std::net::SocketAddr;
 

@@ -227,8 +227,8 @@ impl TestServer {
         let loaded = source.load().unwrap();
         let notifier = Notifier::new(&options.notify, options.watchdog);
         let (log, inherited) = (LogHandle::default(), Inherited::default());
-        let predecessor = None;
-        let setup = Setup { source, loaded, log, inherited, notifier, predecessor };
+        let (predecessor, program) = (None, None);
+        let setup = Setup { source, loaded, log, inherited, notifier, predecessor, program };
         let (lines, output) = channel();
         let (teller, told) = channel();
         let stuck: Vec<_> = (0..options.workers).map(|_| Arc::default()).collect();

@@ -1,8 +1,8 @@
 //! A stream and its subscribers as plain numbers and bytes: what goes to another process that carries on.
 //!
-//! Positions stay what they were, since the ring there begins where this one's part begins; times are those of
-//! a clock both processes share. Nothing here is decoded from a peer. What does not fit together is refused
-//! with [`BadRecord`], never a panic.
+//! Positions stay what they were, since the ring there begins where this one's part begins; times are those
+//! of a clock both processes share. Nothing here is decoded from a peer. What does not fit together is
+//! refused with [`BadRecord`], never a panic.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

@@ -443,9 +443,9 @@ pub trait Io {
     /// kernel is done with them, and so is the descriptor.
     fn close(&mut self, conn: ConnId);
 
-    /// Takes nothing more from the kernel, neither bytes nor peers, until [`Io::thaw`]: what comes stays there,
-    /// for whoever reads the sockets next. What is on its way is still delivered. Say it again in each turn
-    /// until [`Io::is_frozen`]: a cancellation may lose its race.
+    /// Takes nothing more from the kernel, neither bytes nor peers, until [`Io::thaw`]: what comes stays
+    /// there, for whoever reads the sockets next. What is on its way is still delivered. Say it again in
+    /// each turn until [`Io::is_frozen`]: a cancellation may lose its race.
     fn freeze(&mut self);
 
     /// True once nothing is on its way any more after [`Io::freeze`], sends included.

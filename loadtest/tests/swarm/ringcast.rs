@@ -43,8 +43,8 @@ fn the_server_of_these_tests() {
     let loaded = source.load().unwrap();
     let log = log::start(&loaded.config.log);
     let notifier = Notifier::new("", None);
-    let (inherited, predecessor) = (Inherited::default(), None);
-    let setup = Setup { source, loaded, log, inherited, notifier, predecessor };
+    let (inherited, predecessor, program) = (Inherited::default(), None, None);
+    let setup = Setup { source, loaded, log, inherited, notifier, predecessor, program };
     server::run(setup, &mut std::io::stdout(), edge::runtime::spawn_workers).unwrap();
 }
 
