@@ -121,6 +121,45 @@ fn rough_weather_loses_nothing() {
 }
 
 #[test]
+fn queues_at_their_worst_lose_nothing() {
+    for seed in 0..32 {
+        let run = run(seed, Faults::rough().with_queue_faults());
+        assert_eq!((run.intact, run.broken), (PEERS, 0), "seed {seed}: {run:?}");
+    }
+}
+
+/// What a cancelled receive had taken comes home late, and the connection counts as open until then.
+#[test]
+fn a_cancellation_that_loses_the_race_keeps_its_buffer_for_a_while() {
+    let faults = Faults { cancel_lost_permille: 1_000, ..Faults::none() };
+    let net = SimNet::new(3, faults);
+    let config = IoConfig { recv_buffers: 2, recv_buffer_bytes: 64, ..IoConfig::default() };
+    let io = net.io(config).unwrap();
+    let mut server = Server::new(SimWorld { net: net.clone(), io });
+    let (_, addr) = server
+        .world
+        .io
+        .listen("127.0.0.1:1935".parse().unwrap(), &ListenOptions::default())
+        .unwrap();
+    let mut peer = net.connect(addr);
+    server.until("accepted", |server| !server.accepted.is_empty());
+    let conn = server.accepted[0];
+    while !peer.is_connected() {
+        net.advance_by(Nanos::from_millis(1));
+    }
+    assert_eq!(Peer::write(&mut peer, b"on its way"), 10);
+    net.advance_by(Nanos::from_millis(1));
+    server.world.io.close(conn);
+    let counters = *server.world.io.counters();
+    assert_eq!((counters.opened, counters.closed, counters.stale_completions), (1, 0, 0));
+    net.advance_by(Nanos::from_millis(100));
+    server.turn_without_passing();
+    let counters = *server.world.io.counters();
+    assert_eq!((counters.opened, counters.closed, counters.stale_completions), (1, 1, 1));
+    assert_eq!(counters.received_bytes, 0, "nobody was told of them");
+}
+
+#[test]
 fn hostile_weather_breaks_connections_and_nothing_else() {
     let mut broken = 0;
     for seed in 0..32 {

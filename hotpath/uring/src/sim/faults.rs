@@ -26,6 +26,14 @@ pub struct Faults {
     pub late_completion_permille: u16,
     /// The completions of a turn come in another order (never within one connection).
     pub reorder_permille: u16,
+    /// A turn finds the completion queue full: few completions come now, all others in later turns.
+    pub overflow_permille: u16,
+    /// A receive without end has ended with what it delivered, without the peer's doing, and is
+    /// armed again later.
+    pub multishot_end_permille: u16,
+    /// A receive has taken bytes when its connection is closed: cancelling it loses the race, and its
+    /// buffer comes home late.
+    pub cancel_lost_permille: u16,
     /// A received part has one bit flipped. A real network does not do this: it is the planted bug
     /// by which a simulation proves that its checks can fail.
     pub planted_corruption_permille: u16,
@@ -52,6 +60,9 @@ impl Faults {
             accept_error_permille: 0,
             late_completion_permille: 0,
             reorder_permille: 0,
+            overflow_permille: 0,
+            multishot_end_permille: 0,
+            cancel_lost_permille: 0,
             planted_corruption_permille: 0,
             latency_min: Nanos(50_000),
             latency_jitter: Nanos(0),
@@ -60,7 +71,8 @@ impl Faults {
         }
     }
 
-    /// Everything that does not end a connection, often: what was sent must still all arrive.
+    /// What a socket does wrong that does not end a connection, often: what was sent must still all
+    /// arrive.
     pub const fn rough() -> Faults {
         let mut faults = Faults::none();
         faults.short_receive_permille = 300;
@@ -73,6 +85,16 @@ impl Faults {
         faults.latency_jitter = Nanos(3_000_000);
         faults.delay_max = Nanos(5_000_000);
         faults
+    }
+
+    /// The queues of the kernel at their worst too: overflowing completions, receives that end and are
+    /// armed again, cancellations that come too late. Nothing of it ends a connection.
+    #[must_use]
+    pub const fn with_queue_faults(mut self) -> Faults {
+        self.overflow_permille = 100;
+        self.multishot_end_permille = 100;
+        self.cancel_lost_permille = 500;
+        self
     }
 
     /// [`Faults::rough`], and connections break too.

@@ -28,7 +28,7 @@ use crate::io::{Completion, ConnId, Io, ListenerId, Nanos, SendBuf, TlsDirection
 use crate::kernel_tls::{RECORD_BYTES_MAX, busy, closed};
 use crate::probe::{Backend, FeatureState, Features};
 use crate::receiving::Receiving;
-use crate::recv_pool::RecvPool;
+use crate::recv_pool::{RecvBuf, RecvPool};
 use crate::slots::Slots;
 use crate::waker::{WakeSignal, Waker};
 use net::{Holder, ListenKey, Net, PortKey, SocketKey};
@@ -90,6 +90,20 @@ struct Conn<L> {
     send: Send<L>,
 }
 
+/// Operations of a connection that was closed before their completions came. Their buffers come home
+/// then, and the connection counts as closed.
+struct Late<L> {
+    at: Nanos,
+    send: Option<SendBuf<L>>,
+    receive: Option<RecvBuf>,
+}
+
+impl<L> Late<L> {
+    fn operations(&self) -> u64 {
+        u64::from(self.send.is_some()) + u64::from(self.receive.is_some())
+    }
+}
+
 /// One worker's side of a [`SimNet`].
 pub struct SimIo<L> {
     net: Rc<RefCell<Net>>,
@@ -101,8 +115,8 @@ pub struct SimIo<L> {
     listeners: Slots<Listener>,
     /// Connections with a send to try in the next turn.
     asked: Vec<ConnId>,
-    /// Buffers whose connection was closed before their completion came, and when it comes.
-    late: Vec<(Nanos, SendBuf<L>)>,
+    /// What closed connections had in flight.
+    late: Vec<Late<L>>,
     waker: Waker,
     features: Features,
     counters: IoCounters,
@@ -182,11 +196,29 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
     }
 
     fn drop_late_buffers(&mut self) {
-        let (now, before) = (self.now, self.late.len());
-        self.late.retain(|(at, _)| *at > now);
-        let gone = before - self.late.len();
-        self.counters.stale_completions += gone as u64;
-        self.counters.closed += gone as u64;
+        let now = self.now;
+        for gone in self.late.extract_if(.., |late| late.at <= now) {
+            self.counters.stale_completions += gone.operations();
+            self.counters.closed += 1;
+        }
+    }
+
+    /// What a receive has taken although it is being cancelled.
+    fn lose_cancel_race(&mut self, found: &Conn<L>) -> Option<RecvBuf> {
+        let is_receiving = !found.paused
+            && !found.receive_over
+            && !found.connecting
+            && found.receiving == Receiving::Streaming;
+        let mut net = self.net.borrow_mut();
+        let has_data = net.sockets[found.socket].data_bytes() > 0;
+        let rate = net.faults.cancel_lost_permille;
+        if !is_receiving || !has_data || !net.prng.chance(rate) {
+            return None;
+        }
+        match self.pool.receive_with(|room| Ok(net.receive(found.socket, room))) {
+            Some(Ok(buf)) => buf,
+            _ => None,
+        }
     }
 
     /// Tries the sends asked for since the last turn.
@@ -204,6 +236,18 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
             }
             let socket = found.socket;
             if at > net.now { net.look_later(socket, at) } else { net.touch(socket) }
+        }
+    }
+
+    /// How many completions this turn hands out.
+    fn completions_now(&mut self) -> usize {
+        let mut net = self.net.borrow_mut();
+        let rate = net.faults.overflow_permille;
+        if net.prng.chance(rate) {
+            self.counters.completion_overflows += 1;
+            1 + net.prng.index_below(3)
+        } else {
+            self.config.completions_per_turn_max
         }
     }
 
@@ -477,21 +521,25 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
             self.counters.stale_calls += 1;
             return;
         };
+        let receive = self.lose_cancel_race(&found);
         let mut net = self.net.borrow_mut();
-        match found.send {
+        let (at, send) = match found.send {
             Send::Asked(buf) => {
                 // Its effect is immediate, its completion comes late and finds nobody. An error
                 // here means the connection is broken already, and it is being closed.
                 let _ = try_send(&mut net, found.socket, buf.bytes());
-                let at = net.delay();
-                net.look_port_later(self.port, at);
-                self.late.push((at, buf));
+                (net.delay(), Some(buf))
             }
-            Send::Decided { at, buf, .. } => {
-                net.look_port_later(self.port, at);
-                self.late.push((at, buf));
-            }
-            Send::Idle | Send::Blocked { .. } => self.counters.closed += 1,
+            Send::Decided { at, buf, .. } => (at, Some(buf)),
+            Send::Idle | Send::Blocked { .. } if receive.is_some() => (net.delay(), None),
+            Send::Idle | Send::Blocked { .. } => (net.now, None),
+        };
+        let late = Late { at, send, receive };
+        if late.operations() > 0 {
+            net.look_port_later(self.port, at);
+            self.late.push(late);
+        } else {
+            self.counters.closed += 1;
         }
         net.close(found.socket);
     }
@@ -531,8 +579,8 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
         completions: &mut Vec<Completion<L>>,
     ) -> io::Result<()> {
         self.counters.turns += 1;
-        let limit = completions.len() + self.config.completions_per_turn_max;
         let before = completions.len();
+        let limit = before + self.completions_now();
         {
             let mut net = self.net.borrow_mut();
             self.now = net.now;

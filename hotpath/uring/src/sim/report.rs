@@ -5,7 +5,7 @@
 
 use super::net::{Holder, Net, Phase, Record, SocketKey};
 use super::{Send, SimIo};
-use crate::io::{Completion, ConnId, ReceiveEnd};
+use crate::io::{Completion, ConnId, Nanos, ReceiveEnd};
 use crate::receiving::Receiving;
 use stable_deref_trait::StableDeref;
 
@@ -89,9 +89,8 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
         if !net.sockets[socket].inbox.is_empty() && net.prng.chance(rate) {
             net.break_here(socket, libc::ETIMEDOUT);
         }
-        let broken = net.sockets[socket].error.is_some();
         let data_bytes = net.sockets[socket].data_bytes();
-        if broken {
+        if net.sockets[socket].error.is_some() {
             found.receive_over = true;
             // A send that failed before has taken the error with it, and leaves an end of stream.
             let reason = net.take_error(socket).map_or(ReceiveEnd::Eof, ReceiveEnd::Error);
@@ -109,27 +108,30 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
                 Some(Ok(Some(mut data))) => {
                     let rate = net.faults.planted_corruption_permille;
                     if net.prng.chance(rate) {
-                        let bit = net.prng.index_below(8);
-                        data.flip(bit);
+                        data.flip(net.prng.index_below(8));
                     }
                     self.counters.received_bytes += data.len() as u64;
                     self.counters.receive_once += u64::from(found.receiving.on_bytes());
                     completions.push(Completion::Received { conn, data });
-                    net.touch(socket);
+                    let rate = net.faults.multishot_end_permille;
+                    if found.receiving == Receiving::Streaming && net.prng.chance(rate) {
+                        self.counters.receive_rearmed += 1;
+                        found.starved_until = armed_again(&mut net, socket);
+                    } else {
+                        net.touch(socket);
+                    }
                 }
                 _ => {
                     self.counters.receive_buffers_empty += 1;
                     self.counters.receive_rearmed += 1;
-                    found.starved_until = net.delay();
-                    let until = found.starved_until;
-                    net.look_later(socket, until);
+                    found.starved_until = armed_again(&mut net, socket);
                 }
             }
         } else if let Some(record) = net.sockets[socket].take_record() {
+            let Record { record_type, bytes, .. } = record;
             if found.tls.attached {
                 found.receiving = Receiving::Resting;
                 self.counters.tls_records += 1;
-                let Record { record_type, bytes, .. } = record;
                 completions.push(Completion::TlsRecord { conn, record_type, bytes });
             } else {
                 // Nobody here to open it.
@@ -139,10 +141,16 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
             }
         } else if net.sockets[socket].eof {
             found.receive_over = true;
-            let reason = ReceiveEnd::Eof;
-            completions.push(Completion::ReceiveEnded { conn, reason });
+            completions.push(Completion::ReceiveEnded { conn, reason: ReceiveEnd::Eof });
         }
     }
+}
+
+/// When a receive is armed again that has ended without the peer's doing.
+fn armed_again(net: &mut Net, socket: SocketKey) -> Nanos {
+    let at = net.delay();
+    net.look_later(socket, at);
+    at
 }
 
 /// How much of `bytes` receivable bytes one receive hands out.

@@ -248,7 +248,7 @@ impl World for SimWorld {
     type A = SimListener;
 
     fn open(config: IoConfig) -> Option<SimWorld> {
-        Some(SimWorld::with(7, Faults::rough(), config))
+        Some(SimWorld::with(7, Faults::rough().with_queue_faults(), config))
     }
 
     fn io(&mut self) -> &mut Self::I {
