@@ -207,6 +207,10 @@ sections! {
             "\"takeover\" or \"reject\"", Live;
         /// Size of outgoing RTMP chunks.
         chunk_bytes: u32 = 65_536, "bytes", 128..=MESSAGE_BYTES_HARD_MAX, Live;
+        /// Timestamp at which new streams begin, as if they had run for so long; 0 is the usual beginning.
+        /// For trying players: 16770000 is shortly before 24 bits are full (4.7 hours), 2147475000 before 31
+        /// (24.9 days), 4294960000 before 32 (49.7 days).
+        first_timestamp_ms: u32 = 0, "milliseconds", 0..=4_294_967_295, Live;
         /// Time between pings to a peer; 0 is off.
         ping_interval_ms: u32 = 20_000, "milliseconds", 0..=3_600_000, Live;
         /// Time a publisher may send no media before it is closed as lost; 0 is off.

@@ -184,6 +184,7 @@ fn rules(config: &Config, vhost: &config::VhostSettings) -> VhostRules {
             retention_messages: u64::from(vhost.retention_messages),
             aside_bytes_max: config.limits.reassembly_bytes_max as usize,
             keyframe_wait_ms_max: KEYFRAME_WAIT_MS_MAX,
+            first_timestamp_ms: vhost.first_timestamp_ms,
         },
         subscriber: SubscriberConfig {
             gop_cache: vhost.gop_cache,

@@ -36,3 +36,4 @@ pub mod record;
 pub mod retention;
 pub mod subscriber;
 pub mod timeline;
+mod wait;

@@ -24,6 +24,7 @@ use crate::meter::StreamMeter;
 use crate::preamble::{Change, EntryKey, Preamble};
 use crate::retention::Retention;
 use crate::timeline::{Timeline, Track};
+use crate::wait::Wait;
 
 mod aside;
 mod counters;
@@ -57,6 +58,8 @@ pub struct PublisherConfig {
     /// How long a returning publisher's video is held back until its first keyframe, in
     /// milliseconds.
     pub keyframe_wait_ms_max: u32,
+    /// Where a new stream's timeline begins, in milliseconds; see [`Timeline::starting_at`].
+    pub first_timestamp_ms: u32,
 }
 
 impl PublisherConfig {
@@ -79,6 +82,7 @@ impl Default for PublisherConfig {
             retention_messages: 16_384,
             aside_bytes_max: 16 * 1024 * 1024,
             keyframe_wait_ms_max: 5_000,
+            first_timestamp_ms: 0,
         }
     }
 }
@@ -140,7 +144,7 @@ pub struct Publisher {
     newest_keyframe: Option<Position>,
     newest_timestamp: u32,
     /// Set after a reconnect until the first keyframe, with the time it began.
-    hold_video_since: Option<Millis>,
+    hold_video_since: Option<Wait>,
     /// Video is undecodable after a drop until the next keyframe.
     broken: bool,
     sessions: u32,
@@ -151,9 +155,9 @@ impl Publisher {
     pub fn new(config: PublisherConfig, writer: Writer) -> Self {
         Self {
             framing: Framing { chunk_bytes: config.chunk_bytes },
+            timeline: Timeline::starting_at(config.first_timestamp_ms),
             config,
             writer,
-            timeline: Timeline::new(),
             preamble: Preamble::new(),
             meter: StreamMeter::new(),
             facts: MediaFacts::default(),
@@ -175,7 +179,7 @@ impl Publisher {
         self.sessions += 1;
         self.timeline.begin_session(now.0);
         self.meter.begin_session(now.0);
-        self.hold_video_since = (self.sessions > 1).then_some(now);
+        self.hold_video_since = (self.sessions > 1).then(|| Wait::begin(now));
         self.broken = false;
         self.set_newest_keyframe(None);
         self.preamble.clear();
@@ -559,8 +563,10 @@ impl Publisher {
         if info.sequence_header || info.metadata {
             return false;
         }
-        let waited_ms = self.hold_video_since.map_or(0, |since| now.0.saturating_sub(since.0));
-        if info.keyframe || waited_ms >= u64::from(self.config.keyframe_wait_ms_max) {
+        let wait_ms_max = self.config.keyframe_wait_ms_max;
+        let is_over =
+            self.hold_video_since.as_mut().is_some_and(|since| since.is_over(now, wait_ms_max));
+        if info.keyframe || is_over {
             self.hold_video_since = None;
             self.broken = false;
             return false;

@@ -108,8 +108,8 @@ pub struct PublisherRecord {
     pub dropping: Vec<u32>,
     /// Timestamp of the last message.
     pub newest_timestamp: u32,
-    /// Since when video waits for a keyframe.
-    pub hold_video_since: Option<Millis>,
+    /// Video waits for a keyframe: when it was last looked for, and milliseconds waited until then.
+    pub hold_video_since: Option<(Millis, u64)>,
     /// Video is undecodable until the next keyframe.
     pub broken: bool,
     /// Sessions so far.
@@ -145,8 +145,8 @@ pub struct SubscriberRecord {
     pub behind_since: Millis,
     /// Times it fell out of the ring.
     pub overruns: u8,
-    /// Since when it waits for video.
-    pub video_from_keyframe: Option<Millis>,
+    /// It waits for video: when it last looked, and milliseconds waited until then.
+    pub video_from_keyframe: Option<(Millis, u64)>,
     /// Jumps made.
     pub skips: u32,
 }

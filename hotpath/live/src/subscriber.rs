@@ -27,6 +27,7 @@ use rtmp::Millis;
 
 #[cfg(feature = "serde")]
 use crate::record::{SubscriberRecord, SubscriberState};
+use crate::wait::Wait;
 
 /// Time a subscriber is given to take a burst of the publisher before its lag counts, in milliseconds.
 const BURST_MS_MAX: u64 = 1_000;
@@ -123,7 +124,7 @@ enum State {
     /// Has no place in the ring; a join must lie at or after `not_before`.
     Waiting {
         /// When it could first have joined: a wait for a publisher is no wait for a keyframe.
-        since: Option<Millis>,
+        since: Option<Wait>,
         not_before: Position,
     },
     Flowing,
@@ -158,7 +159,7 @@ pub struct Subscriber {
     behind_since: Millis,
     overruns: u8,
     /// Video is left out until the next keyframe, since `receiveVideo(true)` came.
-    video_from_keyframe: Option<Millis>,
+    video_from_keyframe: Option<Wait>,
     skips: u32,
 }
 
@@ -231,9 +232,9 @@ impl Subscriber {
         let keyframe = tap
             .join_point()
             .filter(|join| join.position >= not_before && (config.gop_cache || not_before.0 > 0));
-        let since = since.unwrap_or(now);
+        let mut since = since.unwrap_or(Wait::begin(now));
+        let is_over = since.is_over(now, config.keyframe_wait_ms_max);
         self.state = State::Waiting { since: Some(since), not_before };
-        let waited_ms = now.0.saturating_sub(since.0);
         let start = match keyframe {
             Some(join) => join,
             None if !config.gop_cache && not_before.0 == 0 => {
@@ -242,7 +243,7 @@ impl Subscriber {
                 self.state = State::Waiting { since: Some(since), not_before };
                 return None;
             }
-            None if has_video && waited_ms < u64::from(config.keyframe_wait_ms_max) => return None,
+            None if has_video && !is_over => return None,
             None if head.head < not_before => return None,
             None => JoinPoint { position: head.head, preamble: tap.preamble() },
         };
@@ -448,7 +449,7 @@ impl Subscriber {
     /// Changes what it wants to hear (`receiveAudio`, `receiveVideo`).
     pub fn select(&mut self, selection: Selection, now: Millis) {
         if selection.video && !self.selection.video {
-            self.video_from_keyframe = Some(now);
+            self.video_from_keyframe = Some(Wait::begin(now));
         }
         self.selection = selection;
     }
@@ -506,9 +507,8 @@ impl Subscriber {
             MessageKind::Data => true,
             MessageKind::Video if !self.selection.video => false,
             MessageKind::Video => {
-                let Some(since) = self.video_from_keyframe else { return true };
-                let waited_ms = now.0.saturating_sub(since.0);
-                let is_over = waited_ms >= u64::from(config.keyframe_wait_ms_max);
+                let Some(since) = &mut self.video_from_keyframe else { return true };
+                let is_over = since.is_over(now, config.keyframe_wait_ms_max);
                 if flags.contains(MessageFlags::KEYFRAME) || is_over {
                     self.video_from_keyframe = None;
                 }
@@ -555,7 +555,7 @@ impl Subscriber {
             last_progress: self.last_progress,
             behind_since: self.behind_since,
             overruns: self.overruns,
-            video_from_keyframe: self.video_from_keyframe,
+            video_from_keyframe: self.video_from_keyframe.map(Wait::numbers),
             skips: self.skips,
         }
     }
@@ -584,7 +584,7 @@ impl Subscriber {
             last_progress: record.last_progress,
             behind_since: record.behind_since,
             overruns: record.overruns,
-            video_from_keyframe: record.video_from_keyframe,
+            video_from_keyframe: record.video_from_keyframe.map(Wait::of_numbers),
             skips: record.skips,
         }
     }

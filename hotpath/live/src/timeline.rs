@@ -102,7 +102,8 @@ pub struct Timeline {
 enum Start {
     /// First session: a publisher that starts near 0 keeps its own timestamps.
     Fresh,
-    /// A session after another: its first message goes here.
+    /// A session after another, or the first of a stream that begins elsewhere: its first message goes
+    /// here.
     At(u32),
 }
 
@@ -147,6 +148,23 @@ impl Timeline {
             slack_ms: 0,
             jumped_at_ms: None,
             counters: TimelineCounters::default(),
+        }
+    }
+
+    /// A stream that has had no publisher, as one that has run for so long: the first session begins at
+    /// `start_ms` (wrapping milliseconds), whatever its own timestamps. 0 is as [`Timeline::new`].
+    pub fn starting_at(start_ms: u32) -> Self {
+        if start_ms == 0 {
+            return Self::new();
+        }
+        // As at the start of an ordinary stream, there is room for audio before the first video.
+        let lane = Lane { floor: start_ms.wrapping_sub(START_MS), ..Lane::default() };
+        Self {
+            audio: lane,
+            video: lane,
+            start: Start::At(start_ms),
+            newest: lane.floor,
+            ..Self::new()
         }
     }
 

@@ -89,8 +89,11 @@ fn a_stream_without_keyframes_is_joined_at_its_head_after_the_wait() {
     rig.publish(MediaKind::Video, 0, &video(false, 100));
     let mut viewer = Viewer::new(&rig, SubscriberConfig::default());
     assert!(!viewer.try_join(Millis(60_000), true), "a wait for a publisher does not count");
-    assert!(!viewer.try_join(Millis(64_999), true));
-    assert!(viewer.try_join(Millis(65_000), true));
+    assert!(!viewer.try_join(Millis(120_000), true), "nor does time in which nobody looked");
+    for now_ms in (120_050..124_000).step_by(50) {
+        assert!(!viewer.try_join(Millis(now_ms), true), "at {now_ms} ms");
+    }
+    assert!(viewer.try_join(Millis(124_000), true));
 }
 
 #[test]
@@ -118,15 +121,19 @@ fn video_switched_on_in_a_stream_without_keyframes_comes_after_the_wait() {
     rig.gop(0, 1, 10);
     let mut viewer = Viewer::new(&rig, SubscriberConfig::default());
     assert!(viewer.try_join(rig.now, true));
+    viewer.drain(rig.now, usize::MAX);
     let all = viewer.subscriber.selection();
     viewer.subscriber.select(Selection { video: false, ..all }, Millis(0));
     viewer.subscriber.select(all, Millis(0));
-    rig.publish(MediaKind::Video, 40, &video(false, 10));
-    let head = viewer.tap.refresh();
-    viewer.subscriber.set_target(head.head, rig.now);
-    let late = Millis(5_000);
     let mut out = Vec::new();
-    viewer.subscriber.copy_next(&viewer.config, &viewer.tap, &mut out, usize::MAX, late);
+    for second in 1..=5 {
+        assert!(common::decode(&out, 65_536).iter().all(|message| message.kind != 9));
+        rig.publish(MediaKind::Video, 40 * second, &video(false, 10));
+        let head = viewer.tap.refresh();
+        let now = Millis(u64::from(second) * 1_000);
+        viewer.subscriber.set_target(head.head, now);
+        viewer.subscriber.copy_next(&viewer.config, &viewer.tap, &mut out, usize::MAX, now);
+    }
     assert_eq!(common::decode(&out, 65_536).last().unwrap().body, video(false, 10));
 }
 

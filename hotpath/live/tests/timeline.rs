@@ -72,6 +72,28 @@ fn a_publisher_that_starts_just_before_the_wrap_goes_over_it() {
 }
 
 #[test]
+fn a_stream_may_begin_as_if_it_had_run_for_long() {
+    for edge in [1u32 << 24, 1 << 31, 0] {
+        let start = edge.wrapping_sub(2_000);
+        let mut feed = Feed::new(0);
+        feed.timeline = Timeline::starting_at(start);
+        feed.timeline.begin_session(0);
+        assert_eq!(feed.timeline.map(0, VIDEO, 0, true), start, "a sequence header");
+        assert_eq!(feed.media(VIDEO, 80), start, "edge {edge:#x}");
+        // Audio that belongs before the first video keeps its distance.
+        assert_eq!(feed.media(AUDIO, 0), start.wrapping_sub(80));
+        let end = start.wrapping_add(9_920);
+        assert_eq!(feed.play(100, 10_000), (end, end));
+        assert_eq!(feed.repairs(), 0);
+        feed.timeline.begin_session(feed.now_ms);
+        assert_eq!(feed.media(VIDEO, 0), end.wrapping_add(GAP_MS_MIN), "a publisher that returns");
+    }
+    let mut feed = Feed::new(0);
+    feed.timeline = Timeline::starting_at(0);
+    assert_eq!(feed.media(VIDEO, 7), 7, "0 is the usual beginning");
+}
+
+#[test]
 fn the_streams_own_timeline_passes_24_bits_and_wraps_at_32_bits() {
     let mut timeline = Timeline::new();
     let step_ms = 1_000_000;

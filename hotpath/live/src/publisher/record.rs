@@ -11,6 +11,7 @@ use super::facts::gather_body;
 use super::{Placed, Publisher};
 use crate::preamble::EntryKey;
 use crate::record::{BadRecord, EntryRecord, OpenRecord, PublisherRecord, kind_number, kind_of};
+use crate::wait::Wait;
 
 impl Publisher {
     pub(crate) fn state_record(&self, with_partials: bool) -> PublisherRecord {
@@ -59,7 +60,7 @@ impl Publisher {
                 .collect(),
             dropping: if with_partials { self.dropping.clone() } else { Vec::new() },
             newest_timestamp: self.newest_timestamp,
-            hold_video_since: self.hold_video_since,
+            hold_video_since: self.hold_video_since.map(Wait::numbers),
             broken: self.broken,
             sessions: self.sessions,
         }
@@ -87,7 +88,7 @@ impl Publisher {
         self.meter.begin_session(now.0);
         self.newest_keyframe = record.join.map(Position);
         self.newest_timestamp = record.newest_timestamp;
-        self.hold_video_since = record.hold_video_since;
+        self.hold_video_since = record.hold_video_since.map(Wait::of_numbers);
         self.broken = record.broken;
         self.sessions = record.sessions;
         self.dropping.clone_from(&record.dropping);
