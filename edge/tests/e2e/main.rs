@@ -29,6 +29,7 @@ mod http;
 mod http_browser;
 mod http_cases;
 mod lifecycle;
+mod long_time;
 mod obs;
 mod playing;
 mod relay;
