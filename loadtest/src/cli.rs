@@ -47,9 +47,13 @@ pub(crate) enum Command {
     /// Example: swarm churn --publish --rate 200 --stay 1 --seconds 10
     #[command(verbatim_doc_comment)]
     Churn(ChurnArgs),
-    /// Play for long and fail when latency or memory creeps
+    /// Play for long and fail when latency, memory or descriptors creep
     ///
-    /// Example: swarm soak --publish --players 200 --seconds 3600 --pid $(pidof ringcast)
+    /// Each slope is that of least squares behind a warm-up (a quarter of the run, ten minutes at most), and
+    /// counts when it is above its limit by three standard errors.
+    /// Examples:
+    ///   swarm soak --publish --players 200 --seconds 3600 --pid $(pidof ringcast)
+    ///   swarm soak --publish --players 200 --stay 5 --seconds 3600 --pid $(pidof ringcast)
     #[command(verbatim_doc_comment)]
     Soak(SoakArgs),
     /// Behave badly while a witness plays, and fail when the witness suffers
@@ -286,6 +290,19 @@ pub(crate) struct SoakArgs {
     /// Most latency a player may gain, milliseconds per minute
     #[arg(long, value_name = "MS", default_value_t = 5.0, value_parser = positive)]
     pub(crate) slope_max: f64,
+    /// Churn: viewers leave after so many seconds on average, and others come for them, so that about
+    /// --players are there at any time; without it they stay to the end
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub(crate) stay: Option<f64>,
+    /// Most memory the server may gain, MB per hour; needs --pid
+    #[arg(long, value_name = "MB", default_value_t = 10.0, value_parser = positive)]
+    pub(crate) rss_slope_max: f64,
+    /// Most descriptors the server may gain, per hour; needs --pid
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = positive)]
+    pub(crate) fds_slope_max: f64,
+    /// Most the median latency of all viewers may gain, milliseconds per hour
+    #[arg(long, value_name = "MS", default_value_t = 20.0, value_parser = positive)]
+    pub(crate) latency_slope_max: f64,
     #[command(flatten)]
     pub(crate) play: PlayArgs,
 }

@@ -38,6 +38,7 @@ mod run;
 mod secure;
 mod shard;
 mod slo;
+mod slope;
 mod source;
 mod tally;
 mod target;

@@ -53,6 +53,8 @@ pub(crate) struct Look {
     /// Time of the machine's CPUs that was not idle.
     pub(crate) busy_ns: u64,
     pub(crate) rss_bytes: u64,
+    /// Open descriptors of the server; 0 where this user may not see them.
+    pub(crate) fds: u64,
     pub(crate) context_switches: u64,
 }
 
@@ -119,6 +121,7 @@ impl Probe {
             let process = self.root.join(pid.to_string());
             look.server_cpu_ns += process_cpu_ns(&process);
             look.rss_bytes += rss_bytes(&process).unwrap_or(0);
+            look.fds += fds(&process);
             look.context_switches += context_switches(&process);
         }
         look.ksoftirqd_cpu_ns = self.ksoftirqd.iter().map(|thread| thread_cpu_ns(thread)).sum();
@@ -157,6 +160,10 @@ fn rss_bytes(process: &Path) -> Option<u64> {
     let text = fs::read_to_string(process.join("statm")).ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * PAGE_BYTES)
+}
+
+fn fds(process: &Path) -> u64 {
+    fs::read_dir(process.join("fd")).map_or(0, |entries| entries.count() as u64)
 }
 
 fn context_switches(process: &Path) -> u64 {

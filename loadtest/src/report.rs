@@ -5,7 +5,8 @@
 //! in the table. Percentages of CPU are of one core.
 
 use crate::num::ratio;
-use crate::run::{Outcome, Sample};
+use crate::run::{Outcome, Sample, ServerUse};
+use crate::slope::Slope;
 use crate::tally::{Measure, Tally};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -52,6 +53,9 @@ impl Report {
         server(&outcome, &mut metrics);
         server_counters(&outcome.metrics, &mut metrics);
         requests(&outcome, &mut metrics);
+        if command == "soak" {
+            slopes(&outcome.samples, &mut metrics);
+        }
         let own = outcome.samples.iter().map(|sample| sample.own_cpu_percent_max());
         metrics.insert("own_cpu_percent_max".into(), own.fold(0.0, f64::max));
         own_cores(&outcome.samples, &mut metrics);
@@ -143,7 +147,10 @@ const SECTIONS: [(&str, &[&str]); 5] = [
         "media",
         &["lost", "loss", "duplicated", "reordered", "corrupt", "checked", "unmarked", "off_"],
     ),
-    ("server", &["server", "cpu", "rss", "context", "io_", "sends_", "softirq", "ksoftirqd"]),
+    (
+        "server",
+        &["server", "cpu", "rss", "fds", "context", "io_", "sends_", "softirq", "ksoftirqd"],
+    ),
     ("run", &[]),
 ];
 
@@ -212,6 +219,41 @@ fn counts(outcome: &Outcome, metrics: &mut Metrics) {
     metrics.insert("loss_percent".into(), 100.0 * loss);
     let last = outcome.samples.last().map_or(0.0, |sample| sample.at_s);
     metrics.insert("seconds".into(), last);
+}
+
+/// What may grow during a soak: its name, and where it is read.
+pub(crate) const GROWING: [(&str, Reading); 3] = [
+    ("rss_mb", |sample| server_of(sample, |server| server.rss_bytes as f64 / 1e6)),
+    ("fds", |sample| server_of(sample, |server| server.fds as f64)),
+    ("latency_ms", |sample| sample.latency_ms_p50),
+];
+type Reading = fn(&Sample) -> Option<f64>;
+
+/// 0 is what could not be read.
+fn server_of(sample: &Sample, read: fn(&ServerUse) -> f64) -> Option<f64> {
+    sample.server.as_ref().map(read).filter(|value| *value > 0.0)
+}
+
+impl Report {
+    /// The line through what [`GROWING`] reads, behind the warm-up.
+    pub(crate) fn slope(&self, read: Reading) -> Option<Slope> {
+        slope(&self.samples, read)
+    }
+}
+
+fn slope(samples: &[Sample], read: Reading) -> Option<Slope> {
+    let points: Vec<_> =
+        samples.iter().filter_map(|sample| Some((sample.at_s, read(sample)?))).collect();
+    Slope::of(&points)
+}
+
+fn slopes(samples: &[Sample], metrics: &mut Metrics) {
+    for (name, read) in GROWING {
+        let Some(slope) = slope(samples, read) else { continue };
+        metrics.insert(format!("{name}_slope_per_h"), slope.per_hour);
+        metrics.insert(format!("{name}_slope_error_per_h"), slope.error_per_hour);
+        metrics.insert(format!("{name}_gained"), slope.gained);
+    }
 }
 
 /// How busy our busiest CPU was while all players were there, or at all if there was no such time.
@@ -426,6 +468,7 @@ pub(crate) fn sample_json(sample: &Sample) -> Value {
         "ksoftirqd_percent": sample.server.map(|server| server.ksoftirqd_percent),
         "softirq_percent": sample.server.map(|server| server.softirq_percent),
         "rss_mb": sample.server.map(|server| server.rss_bytes as f64 / 1e6),
+        "fds": sample.server.map(|server| server.fds),
     })
 }
 

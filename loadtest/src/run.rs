@@ -76,6 +76,8 @@ pub(crate) struct ServerUse {
     pub(crate) softirq_percent: f64,
     pub(crate) context_switches: u64,
     pub(crate) rss_bytes: u64,
+    /// Open descriptors; 0 where this user may not see them.
+    pub(crate) fds: u64,
     /// All the machine did.
     pub(crate) machine_percent: f64,
 }
@@ -98,6 +100,7 @@ impl ServerUse {
             softirq_percent: percent(before.softirq_ns, after.softirq_ns),
             context_switches: after.context_switches.saturating_sub(before.context_switches),
             rss_bytes: after.rss_bytes,
+            fds: after.fds,
             machine_percent: percent(before.busy_ns, after.busy_ns),
         }
     }

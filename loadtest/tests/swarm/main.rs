@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use support::secure::front;
 use support::{Fault, serve};
@@ -148,6 +149,27 @@ fn viewers_come_and_go_during_churn() {
     assert_eq!(metric(&result, "started"), 41.0);
     assert!(metric(&result, "left") >= 20.0);
     assert!(metric(&result, "players_max") < 30.0);
+}
+
+/// The server of these tests lives in their process, so that is what leaks.
+#[test]
+fn a_soak_finds_a_leak_of_descriptors() {
+    let flags = format!("{WATCH} --seconds 14 --pid {}", std::process::id());
+    let leaking = Arc::new(Mutex::new(Vec::new()));
+    let (leak, is_over) = (Arc::clone(&leaking), Arc::new(AtomicBool::new(false)));
+    let until = Arc::clone(&is_over);
+    let thread = std::thread::spawn(move || {
+        while !until.load(Ordering::Relaxed) {
+            leak.lock().unwrap().push(std::fs::File::open("/dev/null").unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(40));
+        }
+    });
+    let (result, output) = swarm("soak", serve(Fault::None), &flags);
+    is_over.store(true, Ordering::Relaxed);
+    thread.join().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told} {}", result["metrics"]);
+    assert!(told.contains("fds grows by"), "{told}");
 }
 
 #[test]

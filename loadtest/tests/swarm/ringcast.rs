@@ -173,6 +173,24 @@ fn a_few_viewers_of_each_other_form_get_everything() {
     }
 }
 
+/// The short form of what README.md gives the command for hours of.
+#[test]
+fn a_soak_with_churn_leaves_memory_descriptors_and_latency_flat() {
+    let _turn = turn();
+    let ringcast = Ringcast::start();
+    let flags = format!(
+        "--publish --players 60 --stay 1 --bitrate 300k --fps 25 --seconds 20 --pid {}",
+        ringcast.child.id()
+    );
+    let (result, output) = run("soak", &format!("rtmp://{}/live/soak", ringcast.rtmp), &flags);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told} {}", result["metrics"]);
+    assert!(metric(&result, "left") > 600.0, "there was churn: {}", result["metrics"]);
+    for name in ["rss_mb", "fds", "latency_ms"] {
+        metric(&result, &format!("{name}_slope_per_h"));
+    }
+}
+
 #[test]
 fn segments_are_fetched_as_fast_as_they_come() {
     let _turn = turn();
