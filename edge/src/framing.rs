@@ -250,14 +250,14 @@ impl Reframer {
         head
     }
 
-    /// Puts the source's newest preamble into force once the message is reached that it is for.
+    /// Puts the source's newest preamble into force once the message is reached that it is for. When there
+    /// was another change behind the newest keyframe, the keyframe's own comes first.
     fn renew_preamble(&mut self, arena: &mut Arena, at: Position) {
         if self.preamble_version == self.source.view().preamble_version {
             return;
         }
-        if let Some(preamble) = self.source.preamble()
-            && preamble.valid_from <= at
-            && preamble.version != self.preamble_version
+        if let Some(preamble) = self.source.preamble_at(at)
+            && preamble.version > self.preamble_version
         {
             self.set_preamble(arena, preamble.version, &preamble.bytes);
         }

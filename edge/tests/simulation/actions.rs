@@ -8,13 +8,17 @@ use uring::sim::Faults;
 
 use super::dice::Dice;
 use super::flv::Form;
-use super::server::draw_flush;
+use super::server::{draw_flush, set_wall_clock};
 use super::viewer::Viewer;
 use super::world::{LAG_MS_FAIR, PATHS, World};
 
 /// Publishers and players at one time: enough to meet, few enough to read a trace.
 const PUBLISHERS_MAX: usize = 4;
 const VIEWERS_MAX: usize = 12;
+/// A fault this frequent leaves little through.
+const STORM_PERMILLE: u16 = 900;
+/// Longer than any run, in milliseconds.
+pub const FOR_EVER_MS: u64 = 1 << 40;
 
 #[derive(Copy, Clone, Debug)]
 pub enum Action {
@@ -26,6 +30,7 @@ pub enum Action {
     Lose,
     LoseAndReturn,
     TakeOver,
+    Retune,
     Kick,
     Reload,
     Pause,
@@ -34,48 +39,53 @@ pub enum Action {
     PlayAgain,
     Stall,
     Starve,
+    JumpClock,
     Weather,
 }
 
-/// The weights, and the reason for each.
-const ACTIONS: &[(Action, u32)] = &[
-    // There is nothing to see without a publisher; more than one per path is a takeover.
-    (Action::Publish, 14),
-    // Most of what can go wrong happens to players.
-    (Action::Join, 40),
-    // Viewers over HTTP have little to say; it must not disturb what they hear.
-    (Action::Say, 10),
-    // Fewer than joins, so that the house fills up to its limit.
-    (Action::Leave, 12),
-    // Ends and returns are where state is handed over, but each needs some life before it.
-    (Action::CleanEnd, 4),
-    (Action::Lose, 2),
-    (Action::LoseAndReturn, 8),
-    // Crosses workers in most cases; rare in the world, frequent here.
-    (Action::TakeOver, 6),
-    // A short path of its own through closing.
-    (Action::Kick, 3),
-    // Cheap, touches every stream.
-    (Action::Reload, 3),
-    // These three move a player's place by command while bytes are on their way.
-    (Action::Pause, 12),
-    (Action::Receive, 8),
-    (Action::PlayAgain, 6),
-    // Several plays share one connection: each changes the path of all others.
-    (Action::PlayAlso, 4),
-    // Lag, skips and stalls need a full socket, and then time.
-    (Action::Stall, 12),
-    // A worker without the processor makes everything happen at once.
-    (Action::Starve, 3),
-    // Long enough under one weather to meet its rare faults.
-    (Action::Weather, 5),
+/// An action, how heavy it weighs in the draw, and why so heavy. A failing seed's story shows all three.
+pub const ACTIONS: &[(Action, u32, &str)] = &[
+    (
+        Action::Publish,
+        14,
+        "nothing to see without a publisher; more than one per path is a takeover",
+    ),
+    (Action::Join, 40, "most of what can go wrong happens to players"),
+    (Action::Say, 10, "viewers over HTTP have little to say; it must not disturb what they hear"),
+    (Action::Leave, 12, "fewer than joins, so that the house fills up to its limit"),
+    (Action::CleanEnd, 4, "ends hand state over, but each needs some life before it"),
+    (Action::Lose, 2, "most lost publishers come back, some do not"),
+    (Action::LoseAndReturn, 8, "within the grace period, around its end and after it"),
+    (Action::TakeOver, 6, "crosses workers in most cases; rare in the world, frequent here"),
+    (Action::Retune, 5, "chunk size, headers and metadata change while messages are on their way"),
+    (Action::Kick, 4, "a short path of its own through closing"),
+    (Action::Reload, 3, "cheap, touches every stream"),
+    (Action::Pause, 12, "moves a player's place by command while bytes are on their way"),
+    (Action::Receive, 8, "likewise, and the wire image no longer fits it"),
+    (Action::PlayAgain, 6, "likewise, with or without closing first"),
+    (
+        Action::PlayAlso,
+        4,
+        "several plays share one connection: each changes the path of all others",
+    ),
+    (
+        Action::Stall,
+        12,
+        "lag, skips and stalls need a full socket, and then time; some stall for ever",
+    ),
+    (Action::Starve, 3, "a worker without the processor makes everything happen at once"),
+    (Action::JumpClock, 2, "the wall clock is set, or the machine slept: every timer is due"),
+    (Action::Weather, 6, "long enough under one weather to meet its rare faults"),
 ];
 
 impl World {
     /// Makes one thing happen.
     pub fn act(&mut self) {
-        let weights = ACTIONS.iter().map(|(_, weight)| *weight);
-        let (action, _) = ACTIONS[self.dice.weighted(weights)];
+        let weights = ACTIONS.iter().map(|(_, weight, _)| *weight);
+        let at = self.dice.weighted(weights);
+        self.drawn.resize(ACTIONS.len(), 0);
+        self.drawn[at] += 1;
+        let (action, ..) = ACTIONS[at];
         match action {
             Action::Publish => self.publish_somewhere(),
             Action::Join => self.join_somewhere(),
@@ -96,6 +106,7 @@ impl World {
                     self.publish(self.publishers[at].path);
                 }
             }
+            Action::Retune => self.retune(),
             Action::Kick => self.kick(),
             Action::Reload => self.reload(),
             Action::Pause => self.pause(),
@@ -104,6 +115,7 @@ impl World {
             Action::PlayAgain => self.play_again(),
             Action::Stall => self.stall(),
             Action::Starve => self.starve(),
+            Action::JumpClock => self.jump_clock(),
             Action::Weather => self.change_weather(),
         }
     }
@@ -178,13 +190,23 @@ impl World {
 
     fn kick(&mut self) {
         let is_publisher = self.dice.chance(300);
-        let found = if is_publisher { self.some_publisher() } else { self.some_player() };
+        let found = if is_publisher { self.some_publisher() } else { self.some_viewer() };
         let Some(at) = found else { return };
-        let id = match is_publisher {
+        let told = match is_publisher {
             true => self.publishers[at].connection_id.clone(),
             false => self.viewers[at].connection_id.clone(),
         };
-        let id: ConnectionId = id.expect("told at connect").parse().expect("an id");
+        let id: Option<ConnectionId> = match told {
+            Some(id) => Some(id.parse().expect("an id")),
+            // Viewers over HTTP are not told their id.
+            None => {
+                let address = self.viewers[at].link.local_addr();
+                let now_ms = self.now_ms();
+                address.and_then(|address| self.server.find_client(address, now_ms))
+            }
+        };
+        // It may be leaving, or a worker that starves does not answer.
+        let Some(id) = id else { return };
         let (reply, _answer) = Reply::channel();
         let handle = &self.server.handles[usize::from(id.worker)];
         handle.send(Command::Kick { id, reply }).expect("commands are taken every turn");
@@ -192,7 +214,17 @@ impl World {
         if is_publisher {
             let path = self.publishers[at].path;
             self.paths[path].ended_at_ms = Some(self.now_ms());
+        } else {
+            self.viewers[at].was_kicked = true;
         }
+    }
+
+    /// A publisher changes what its messages are made of, at once or with the next of their kind.
+    fn retune(&mut self) {
+        let Some(at) = self.some_publisher() else { return };
+        let now_ms = self.now_ms();
+        let line = self.publishers[at].retune(&mut self.log, &mut self.dice, now_ms);
+        self.note(&format!("publisher {at}: {line}"));
     }
 
     fn reload(&mut self) {
@@ -280,7 +312,8 @@ impl World {
     fn stall(&mut self) {
         let Some(at) = self.some_viewer() else { return };
         let stall_ms = u64::from(self.config.defaults.stall_ms_max);
-        let for_ms = self.dice.pick(&[300, 1_000, 2_500, stall_ms + 2_000]);
+        // The last is longer than any run: it never reads again.
+        let for_ms = self.dice.pick(&[300, 1_000, 2_500, stall_ms + 2_000, FOR_EVER_MS]);
         let until_ms = self.now_ms() + for_ms;
         let viewer = &mut self.viewers[at];
         viewer.forgive_gaps();
@@ -294,31 +327,46 @@ impl World {
             return;
         }
         let worker = self.dice.index(self.server.len());
-        let for_ms = self.dice.pick(&[20, 200, 1_500]);
+        let for_ms = self.dice.pick(&[20, 200, 1_500, 5_000]);
         let until_ms = self.now_ms() + for_ms;
         self.server.starved_until_ms[worker] = until_ms;
-        self.starved_at_ms = until_ms;
-        for viewer in &mut self.viewers {
-            viewer.forgive_gaps();
-        }
+        self.forgive_until(until_ms);
         self.note(&format!("worker {worker} starves for {for_ms} ms"));
     }
 
-    fn change_weather(&mut self) {
-        let mut faults = draw_faults(&mut self.dice);
-        if self.is_fair {
-            faults.socket_buffer_bytes = 256 * 1024;
-            faults.delay_max = Nanos::from_millis(5);
+    fn forgive_until(&mut self, until_ms: u64) {
+        self.starved_at_ms = self.starved_at_ms.max(until_ms);
+        self.viewers.iter_mut().for_each(Viewer::forgive_gaps);
+    }
+
+    /// Somebody sets the wall clock, which must not matter to any stream; or the whole machine was
+    /// asleep, and both clocks have gone on.
+    fn jump_clock(&mut self) {
+        let unix_s = self.dice.pick(&[0, 946_684_800, 1_799_999_000, 1_800_000_000, 4_102_444_800]);
+        set_wall_clock(unix_s);
+        let slept_ms = self.dice.pick(&[0, 700, 4_000, 15_000]);
+        if self.is_fair || slept_ms == 0 {
+            self.note(&format!("the wall clock is set to {unix_s} s"));
+            return;
         }
-        self.note(&format!(
-            "weather: resets {}, short sends {}, late {}, buffer {}",
-            faults.reset_permille,
-            faults.short_send_permille,
-            faults.late_completion_permille,
-            faults.socket_buffer_bytes
-        ));
+        self.net.advance_by(Nanos::from_millis(slept_ms));
+        self.forgive_until(self.now_ms());
         let now_ms = self.now_ms();
-        if faults.socket_buffer_bytes < 100_000 {
+        // What is told of the end of a stream comes later by the sleep.
+        let ends = self.paths.iter_mut().filter_map(|path| path.ended_at_ms.as_mut());
+        ends.for_each(|ended_at_ms| *ended_at_ms += slept_ms);
+        self.viewers.iter_mut().for_each(|viewer| viewer.prompt_since_ms = now_ms);
+        self.note(&format!("everybody slept for {slept_ms} ms, the wall clock says {unix_s} s"));
+    }
+
+    pub fn change_weather(&mut self) {
+        let faults = draw_faults(&mut self.dice, self.is_fair);
+        self.note(&format!("weather: {faults:?}"));
+        let now_ms = self.now_ms();
+        let storms =
+            [faults.buffers_empty_permille, faults.overflow_permille, faults.send_blocked_permille];
+        let is_storm = storms.iter().any(|permille| *permille >= STORM_PERMILLE);
+        if faults.socket_buffer_bytes < 100_000 || is_storm {
             self.viewers.iter_mut().for_each(Viewer::forgive_gaps);
             self.thin_until_ms = u64::MAX;
         } else {
@@ -328,12 +376,15 @@ impl World {
     }
 }
 
-fn draw_faults(dice: &mut Dice) -> Faults {
+fn draw_faults(dice: &mut Dice, is_fair: bool) -> Faults {
     let mut faults = match dice.index(4) {
         0 => Faults::none(),
         1 => Faults::hostile(),
         _ => Faults::rough(),
     };
+    if dice.chance(500) {
+        faults = faults.with_queue_faults();
+    }
     if faults.reset_permille > 0 {
         // Per segment: a connection is to live for some seconds of a stream.
         faults.reset_permille = 1;
@@ -342,5 +393,20 @@ fn draw_faults(dice: &mut Dice) -> Faults {
     faults.late_completion_permille = dice.pick(&[0, 200, 800]);
     faults.delay_max = Nanos::from_millis(dice.pick(&[1, 5, 60]));
     faults.socket_buffer_bytes = dice.pick(&[6_000, 30_000, 256 * 1024]);
+    match dice.index(12) {
+        // ENOBUFS: hardly ever a buffer.
+        0 => faults.buffers_empty_permille = STORM_PERMILLE,
+        // EMFILE at nearly every accept.
+        1 => faults.accept_error_permille = STORM_PERMILLE,
+        // A completion queue that always overflows.
+        2 => faults.overflow_permille = STORM_PERMILLE,
+        // EAGAIN for as long as this weather lasts, whoever reads.
+        3 if !is_fair => faults.send_blocked_permille = 1_000,
+        _ => {}
+    }
+    if is_fair {
+        faults.socket_buffer_bytes = 256 * 1024;
+        faults.delay_max = Nanos::from_millis(5);
+    }
     faults
 }

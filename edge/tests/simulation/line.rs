@@ -1,5 +1,7 @@
 //! How a viewer is connected: by RTMP or over HTTP. Above it the two are heard and judged alike.
 
+use std::net::SocketAddr;
+
 use rtmp::Millis;
 
 use super::flv::Form;
@@ -17,6 +19,14 @@ impl Line {
         match self {
             Self::Rtmp(link) => link.is_open(),
             Self::Web(link) => link.is_open(),
+        }
+    }
+
+    /// Its own address, while its socket is open.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Rtmp(link) => link.local_addr(),
+            Self::Web(link) => link.local_addr(),
         }
     }
 

@@ -3,6 +3,8 @@
 //! What the client's own reader made of the bytes is compared at the end with what the slow
 //! reference reader makes of them.
 
+use std::net::SocketAddr;
+
 use rtmp::limits::ReaderLimits;
 use rtmp::session::{ClientConfig, ClientEvent, ClientSession, MediaKind, MediaPart};
 use rtmp::{Millis, reference};
@@ -68,6 +70,11 @@ impl Link {
 
     pub fn is_open(&self) -> bool {
         self.peer.is_some()
+    }
+
+    /// Its own address, while its socket is open.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.peer.as_ref().map(SimPeer::local_addr)
     }
 
     /// Nothing waits for room in the socket.

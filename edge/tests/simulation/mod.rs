@@ -1,6 +1,7 @@
 //! Parts of the simulated world; see the test file beside this folder.
 
 pub mod actions;
+pub mod days;
 pub mod dice;
 pub mod flv;
 pub mod judge;

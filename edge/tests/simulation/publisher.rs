@@ -51,6 +51,8 @@ pub struct Publisher {
     pub refused: Option<String>,
     /// It sends nothing more, but stays.
     pub is_silent: bool,
+    /// Nothing of what it sends changes.
+    is_calm: bool,
     pub ends: bool,
     temper: Temper,
     framing: Framing,
@@ -80,6 +82,7 @@ impl Publisher {
             connection_id: None,
             refused: None,
             is_silent: false,
+            is_calm: false,
             ends: false,
             offset: temper.timestamp_first,
             temper,
@@ -132,25 +135,79 @@ impl Publisher {
         self.ends = true;
     }
 
+    /// Becomes an encoder of small, equal pictures, two to a group.
+    pub fn calm_down(&mut self) {
+        self.temper = Temper {
+            frame_ms: 100,
+            gop_frames: 2,
+            keyframes: true,
+            has_video: true,
+            has_audio: true,
+            interleaves: false,
+            timestamp_first: 0,
+            keyframe_bytes: 300,
+        };
+        self.offset = 0;
+        self.is_calm = true;
+    }
+
+    /// Sends nothing of what fell into the time until `now_ms`.
+    pub fn skip_to(&mut self, now_ms: u64) {
+        if self.is_live() {
+            self.next_at_ms = now_ms;
+        }
+    }
+
+    /// Sends other metadata.
+    pub fn change_metadata(&mut self, log: &mut Log, now_ms: u64) {
+        self.send(log, Class::Metadata, 200, now_ms, false);
+    }
+
+    /// Changes something in mid-stream that players must be told of, or must not notice. Says what.
+    pub fn retune(&mut self, log: &mut Log, dice: &mut Dice, now_ms: u64) -> &'static str {
+        match dice.index(4) {
+            0 => {
+                self.change_chunk_bytes(dice);
+                "changes its chunk size"
+            }
+            1 => {
+                self.send(log, Class::Metadata, dice.range(60, 4_000), now_ms, false);
+                "sends other metadata"
+            }
+            2 if self.temper.has_video && self.frame > 0 => {
+                // What is behind it is coded with it, so a keyframe follows, as encoders do.
+                self.send(log, Class::VideoHeader, dice.range(20, 60), now_ms, false);
+                self.frame = self.frame.next_multiple_of(self.temper.gop_frames);
+                "sends another video header"
+            }
+            _ if self.temper.has_audio && self.frame > 0 => {
+                self.send(log, Class::AudioHeader, dice.range(12, 20), now_ms, false);
+                "sends another audio header"
+            }
+            _ => "has nothing to change",
+        }
+    }
+
     fn send_frame(&mut self, log: &mut Log, dice: &mut Dice, now_ms: u64) {
         let is_first = self.frame == 0;
         let keyframe = is_first || self.frame.is_multiple_of(self.temper.gop_frames);
-        if dice.chance(4) && !is_first {
+        let is_restless = !self.is_calm;
+        if is_restless && dice.chance(4) && !is_first {
             self.offset = self.offset.wrapping_add(dice.pick(&[40_000, 4_000_000_000, 1 << 31]));
         }
-        if dice.chance(15) {
+        if is_restless && dice.chance(15) {
             self.change_chunk_bytes(dice);
         }
-        if is_first || dice.chance(8) {
+        if is_first || is_restless && dice.chance(8) {
             self.send(log, Class::Metadata, dice.range(60, 400), now_ms, false);
         }
-        if self.temper.has_audio && (is_first || (keyframe && dice.chance(100))) {
+        if self.temper.has_audio && (is_first || (is_restless && keyframe && dice.chance(100))) {
             self.send(log, Class::AudioHeader, 12, now_ms, false);
         }
         if self.temper.has_video {
-            if is_first || (keyframe && dice.chance(100)) {
+            if is_first || (is_restless && keyframe && dice.chance(100)) {
                 self.send(log, Class::VideoHeader, dice.range(20, 60), now_ms, false);
-            } else if keyframe && dice.chance(300) {
+            } else if is_restless && keyframe && dice.chance(300) {
                 self.send(log, Class::VideoHeader, 0, now_ms, true);
             }
             self.send_video(log, dice, keyframe && self.temper.keyframes, now_ms);
@@ -163,13 +220,17 @@ impl Publisher {
 
     fn send_video(&mut self, log: &mut Log, dice: &mut Dice, keyframe: bool, now_ms: u64) {
         let bytes = if keyframe { self.temper.keyframe_bytes } else { dice.range(20, 2_500) };
-        let bytes = if dice.chance(3) { 700_000 } else { bytes };
+        let bytes = match self.is_calm {
+            true => 300,
+            false if dice.chance(3) => 700_000,
+            false => bytes,
+        };
         let class = Class::Video { keyframe };
         if !self.temper.has_audio {
             self.send(log, class, bytes, now_ms, false);
             return;
         }
-        let audio_bytes = dice.range(10, 300);
+        let audio_bytes = if self.is_calm { 100 } else { dice.range(10, 300) };
         if !self.temper.interleaves {
             self.send(log, class, bytes, now_ms, false);
             self.send(log, Class::Audio, audio_bytes, now_ms, false);
@@ -194,8 +255,9 @@ impl Publisher {
     }
 
     fn timestamp(&self, now_ms: u64) -> u32 {
-        let elapsed_ms = u32::try_from(now_ms - self.began_at_ms).expect("short runs");
-        self.offset.wrapping_add(elapsed_ms)
+        // Wraps after 49.7 days, as the timestamps of encoders do.
+        let elapsed_ms = (now_ms - self.began_at_ms) & u64::from(u32::MAX);
+        self.offset.wrapping_add(u32::try_from(elapsed_ms).expect("32 bits"))
     }
 
     fn frame_message(

@@ -1,10 +1,13 @@
 //! The server under test: several real workers on one simulated network, in one thread.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use edge::access::Rules;
-use edge::command::{Command, Events, Wake, WorkerHandle, worker_link};
+use edge::command::{
+    Command, ConnectionId, Events, InspectScope, Reply, Wake, WorkerHandle, worker_link,
+};
 use edge::config::{Config, DuplicatePublish, FlushPolicy};
 use edge::metrics::openmetrics::Metric;
 use edge::shared::Shared;
@@ -15,6 +18,64 @@ use uring::{Io, IoConfig, ListenOptions};
 use super::dice::Dice;
 
 type SimWorker = Worker<SimIo<ring::Lease>>;
+
+/// The wall clock of a run at its start, in seconds since 1970.
+const UNIX_S: u64 = 1_800_000_000;
+
+thread_local! {
+    /// The wall clock of this thread's run. Nobody but a run sets it.
+    static WALL_CLOCK: Cell<u64> = const { Cell::new(UNIX_S) };
+}
+
+/// Sets the wall clock, in seconds since 1970.
+pub fn set_wall_clock(unix_s: u64) {
+    WALL_CLOCK.set(unix_s);
+}
+
+/// What a worker's `Io` and limits are made for. Everything in it is a pool that may run out.
+#[derive(Copy, Clone, Debug)]
+pub struct Pools {
+    pub recv_buffers: u16,
+    pub recv_buffer_bytes: u32,
+    /// Connections of one worker.
+    pub connections_max: u32,
+    /// Completions of one turn.
+    pub completions_max: usize,
+}
+
+impl Pools {
+    /// Enough of everything for a run.
+    pub const AMPLE: Self = Self {
+        recv_buffers: 64,
+        recv_buffer_bytes: 4_096,
+        connections_max: 256,
+        completions_max: 256,
+    };
+
+    /// So little of everything that a run meets each end.
+    pub fn scarce(dice: &mut Dice) -> Self {
+        Self {
+            recv_buffers: dice.pick(&[2, 8]),
+            recv_buffer_bytes: dice.pick(&[512, 4_096]),
+            connections_max: dice.pick(&[3, 6, 256]),
+            completions_max: dice.pick(&[4, 16]),
+        }
+    }
+}
+
+/// Limits that peers meet within seconds.
+pub fn make_scarce(config: &mut Config, dice: &mut Dice) {
+    let limits = &mut config.limits;
+    limits.connections_max = dice.pick(&[6, 10, 100_000]);
+    limits.streams_max = dice.pick(&[1, 2, 10_000]);
+    limits.message_bytes_max = dice.pick(&[65_536, 16_777_215]);
+    limits.chunk_streams_max = dice.pick(&[8, 64]);
+    limits.reassembly_bytes_max = 65_536;
+    limits.reply_bytes_max = 16_384;
+    limits.first_byte_ms_max = dice.pick(&[500, 10_000]);
+    limits.handshake_ms_max = dice.pick(&[500, 10_000]);
+    config.defaults.retention_bytes = dice.pick(&[1 << 20, 4 << 20]);
+}
 
 struct SimWake(uring::Waker);
 
@@ -32,6 +93,8 @@ pub struct Server {
     /// A worker is not given the processor before this.
     pub starved_until_ms: Vec<u64>,
     stopped: Vec<bool>,
+    /// Connections of one worker, and streams: never more.
+    limits: [u64; 2],
     _events: Events,
 }
 
@@ -65,8 +128,26 @@ pub fn draw_flush(dice: &mut Dice) -> FlushPolicy {
     }
 }
 
+/// How much of everything the server holds.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    pub connections: u64,
+    pub streams: u64,
+    /// Streams known to the workers together.
+    pub entries: usize,
+    /// Bytes the rings keep of their streams.
+    pub ring_bytes: u64,
+}
+
 impl Server {
-    pub fn start(net: &SimNet, config: &Config, workers: usize, dice: &mut Dice) -> Self {
+    pub fn start(
+        net: &SimNet,
+        config: &Config,
+        pools: Pools,
+        workers: usize,
+        dice: &mut Dice,
+    ) -> Self {
+        set_wall_clock(UNIX_S);
         let shared = Arc::new(Shared::new(workers));
         let (sink, events) = Events::channel();
         let mut addr: SocketAddr = "10.0.0.1:1935".parse().expect("an address");
@@ -77,13 +158,15 @@ impl Server {
             addr,
             starved_until_ms: vec![0; workers],
             stopped: vec![false; workers],
+            limits: [pools.connections_max.into(), config.limits.streams_max.into()],
             _events: events,
         };
         for index in 0..workers {
             let io_config = IoConfig {
-                recv_buffers: 64,
-                recv_buffer_bytes: 4_096,
-                connections_max: 256,
+                recv_buffers: pools.recv_buffers,
+                recv_buffer_bytes: pools.recv_buffer_bytes,
+                connections_max: pools.connections_max,
+                completions_per_turn_max: pools.completions_max,
                 ..IoConfig::default()
             };
             let io = net.io::<ring::Lease>(io_config).expect("memory for receive buffers");
@@ -95,7 +178,7 @@ impl Server {
             let shared = Arc::clone(&shared);
             let random = dice.next();
             let rules = Arc::new(Rules::open(Arc::clone(&config)));
-            let clocks = Clocks { cpu_nanos: || 0, unix_s: || 1_800_000_000 };
+            let clocks = Clocks { cpu_nanos: || 0, unix_s: || WALL_CLOCK.get() };
             let mut worker = Worker::new(io, port, shared, config, rules, random, clocks);
             // Half of the workers read the first bytes as a port for TLS does.
             let listened = worker.listen(
@@ -147,6 +230,81 @@ impl Server {
 
     fn sum(&self, value: impl Fn(&WorkerHandle) -> u64) -> u64 {
         self.handles.iter().map(value).sum()
+    }
+
+    /// What must be true at every moment: counters balance, and agree with the sockets.
+    pub fn check_balance(&self) -> Result<(), String> {
+        for (index, worker) in self.workers.iter().enumerate() {
+            let metrics = self.handles[index].metrics();
+            let (mut open, mut closed) = (0.0, 0.0);
+            metrics.connections.visit(&mut |sample| open += sample.value);
+            metrics.disconnects.visit(&mut |sample| closed += sample.value);
+            let accepted = metrics.connections_accepted.value();
+            // The number of connections of a run is far below 2^53.
+            #[allow(clippy::cast_precision_loss)]
+            if accepted as f64 != open + closed {
+                return Err(format!(
+                    "worker {index}: {accepted} accepted, {open} open, {closed} closed"
+                ));
+            }
+            let io = worker.io().counters();
+            if io.closed > io.opened || io.accepted != accepted {
+                return Err(format!("worker {index}: {accepted} accepted, its sockets say {io:?}"));
+            }
+            let streams = self.shared.registry.len();
+            let [connections_max, streams_max] = self.limits;
+            // Both are far below 2^53.
+            #[allow(clippy::cast_precision_loss)]
+            if open > connections_max as f64 || streams as f64 > streams_max as f64 {
+                return Err(format!("worker {index}: {open} connections, {streams} streams"));
+            }
+        }
+        self.check_wire()
+    }
+
+    /// A planted bug: an entry of the registry that is never given back.
+    pub fn hold_stream(&self) {
+        let resolved = live::path::resolve("live", None, "s0").expect("a name");
+        let held = self.shared.registry.hold(&resolved.path, usize::MAX);
+        drop(held.expect("there is room"));
+    }
+
+    /// A planted bug: one connection is counted twice.
+    pub fn miscount(&self) {
+        self.handles[0].metrics().connections_accepted.increment();
+    }
+
+    /// What it holds now.
+    pub fn sizes(&self) -> Sizes {
+        let (mut connections, mut streams) = (0.0, 0.0);
+        for handle in &self.handles {
+            handle.metrics().connections.visit(&mut |sample| connections += sample.value);
+            handle.metrics().streams.visit(&mut |sample| streams += sample.value);
+        }
+        // Counts of a run: small and not negative.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let (connections, streams) = (connections as u64, streams as u64);
+        let ring_bytes = self.sum(|handle| handle.metrics().ring_bytes.value());
+        Sizes { connections, streams, entries: self.shared.registry.len(), ring_bytes }
+    }
+
+    /// The connection of a peer with this address, by the server's own list.
+    pub fn find_client(&mut self, peer: SocketAddr, now_ms: u64) -> Option<ConnectionId> {
+        let mut answers = Vec::new();
+        for handle in &self.handles {
+            let (reply, answer) = Reply::channel();
+            let scope = InspectScope::Clients;
+            let command = Command::Inspect { scope, cursor: 0, count_max: 256, reply };
+            handle.send(command).expect("commands are taken every turn");
+            answers.push(answer);
+        }
+        self.turn(now_ms);
+        let pages = answers.iter_mut().filter_map(|answer| answer.try_recv().ok());
+        let peer = peer.to_string();
+        pages
+            .flat_map(|page| page.clients)
+            .find(|client| client.peer == peer)
+            .map(|client| client.id)
     }
 
     /// What must be true when every connection has ended and every timer has run out.

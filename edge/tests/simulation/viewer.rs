@@ -27,6 +27,18 @@ pub enum Sabotage {
     Tear,
     /// The last chunk or frame of an HTTP response is lost.
     HideEnd,
+    /// Everything comes seconds late.
+    Late,
+    /// Nothing is heard any more from some moment on.
+    Deafen,
+    /// An end is heard that nobody made.
+    EndEarly,
+    /// Timestamps go on from somewhere else.
+    Jump,
+    /// Not heard, but done to the server: it forgets to let go of a stream.
+    Hold,
+    /// Likewise: a connection is counted twice.
+    Miscount,
 }
 
 /// How fast a player reads.
@@ -93,6 +105,8 @@ pub struct Viewer {
     pub connection_id: Option<String>,
     pub has_started: bool,
     pub was_refused: bool,
+    /// The server was told to close it.
+    pub was_kicked: bool,
     pub pace: Pace,
     pub stalled_until_ms: u64,
     /// Since when it has kept up without a break; what it hears in time is judged from here on.
@@ -152,6 +166,7 @@ impl Viewer {
             connection_id: None,
             has_started: false,
             was_refused: false,
+            was_kicked: false,
             pace,
             stalled_until_ms: 0,
             prompt_since_ms: now_ms,
@@ -243,6 +258,13 @@ impl Viewer {
                 Sabotage::Lose if message.kind == VIDEO && self.heard.is_multiple_of(50) => {
                     times = 0
                 }
+                Sabotage::Deafen if self.heard > 200 => times = 0,
+                Sabotage::Jump if self.heard > 200 => {
+                    message.timestamp = message.timestamp.wrapping_add(60_000);
+                }
+                Sabotage::EndEarly if self.heard == 400 => {
+                    news.push(News::Ended { path: self.plays[0].path });
+                }
                 _ => {}
             }
         }
@@ -270,7 +292,10 @@ impl Viewer {
             return Err(format!("a message of kind {} during a pause", message.kind));
         }
         let is_first = play.judge.media == 0;
-        let seen = play.judge.take(log, message, now_ms)?;
+        let mut seen = play.judge.take(log, message, now_ms)?;
+        if self.sabotage == Sabotage::Late && self.heard > 200 {
+            seen.delay_ms += 3_000;
+        }
         play.has_ended = false;
         if matches!(seen.class, Class::Video { .. } | Class::Audio) {
             news.push(News::Media { seen, is_first });

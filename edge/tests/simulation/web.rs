@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use rtmp::Millis;
 use uring::sim::SimPeer;
@@ -29,6 +30,8 @@ const CLOSE_MS_MAX: u64 = 8_000;
 enum Expected {
     /// This status; the connection goes on.
     Status(u16),
+    /// The head of a stream's answer, which ends the connection, or of a refusal; and no body.
+    HeadAlone,
     Stream,
 }
 
@@ -65,6 +68,10 @@ pub struct WebLink {
     close_code: Option<u16>,
     /// It has sent what is no frame.
     is_rude: bool,
+    /// The server drains: it may say that it goes away.
+    pub may_be_drained: bool,
+    /// It was told so.
+    was_told_to_go: bool,
 }
 
 impl WebLink {
@@ -88,6 +95,11 @@ impl WebLink {
             let request = format!("{request}Host: sim.test\r\n\r\n").into_bytes();
             requests.push_back((request, Expected::Status(status)));
         }
+        if dice.chance(200) {
+            let suffix = dice.pick(&["flv", "flv", "mp4", "txt"]);
+            let request = format!("HEAD /live/s{path}.{suffix} HTTP/1.1\r\nHost: sim.test\r\n\r\n");
+            requests.push_back((request.into_bytes(), Expected::HeadAlone));
+        }
         let mut request = stream_request(form, path, wants, &mut dice).into_bytes();
         if form != Form::Frames && dice.chance(300) {
             let bytes = dice.index(3_000);
@@ -110,8 +122,20 @@ impl WebLink {
             pings: VecDeque::new(),
             close_code: None,
             is_rude: false,
+            may_be_drained: false,
+            was_told_to_go: false,
             dice,
         }
+    }
+
+    /// A drain can be told to it, even in the middle of its stream: it must not be cut off without.
+    pub fn can_be_told_to_go(&self) -> bool {
+        self.reader.form == Form::Frames || self.state == State::Head
+    }
+
+    /// It asks for nothing before its stream.
+    pub fn ask_for_the_stream_alone(&mut self) {
+        self.requests.drain(..self.requests.len() - 1);
     }
 
     pub fn form(&self) -> Form {
@@ -120,6 +144,10 @@ impl WebLink {
 
     pub fn is_open(&self) -> bool {
         self.peer.is_some()
+    }
+
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.peer.as_ref().map(SimPeer::local_addr)
     }
 
     pub fn is_over(&self) -> bool {
@@ -243,7 +271,9 @@ impl WebLink {
         };
         let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
         let status: u16 = status.ok_or_else(|| format!("no head: {head}"))?;
+        let expected = *self.expected.front().ok_or("an answer nobody asked for")?;
         let length: usize = match field("Content-Length") {
+            _ if matches!(expected, Expected::HeadAlone) => 0,
             Some(length) => length.parse().map_err(|_| format!("no length: {head}"))?,
             None if matches!(status, 101 | 200 | 204) => 0,
             None => return Err(format!("no length: {head}")),
@@ -252,7 +282,7 @@ impl WebLink {
         if self.input.len() < whole {
             return Ok(false);
         }
-        let expected = self.expected.pop_front().ok_or("an answer nobody asked for")?;
+        self.expected.pop_front();
         let is_form = match self.reader.form {
             Form::Chunks => status == 200 && field("Transfer-Encoding") == Some("chunked"),
             Form::Bare => status == 200 && field("Transfer-Encoding").is_none(),
@@ -263,6 +293,17 @@ impl WebLink {
         match expected {
             Expected::Status(wanted)
                 if wanted == status && field("Connection") != Some("close") => {}
+            Expected::HeadAlone if status == 404 && field("Connection") != Some("close") => {}
+            // As for the stream itself, whose end is the end of the connection.
+            Expected::HeadAlone if status == 200 && field("Connection") == Some("close") => {
+                self.state = State::Over { since_ms: now.0 };
+                heard.push(Heard::Refused(status.to_string()));
+            }
+            // A drain answers whatever waits, and ends.
+            _ if status == 503 && self.may_be_drained => {
+                self.state = State::Over { since_ms: now.0 };
+                heard.push(Heard::Refused(status.to_string()));
+            }
             Expected::Stream if is_form && length == 0 => self.state = State::Stream,
             Expected::Stream if matches!(status, 403 | 404 | 503) => {
                 self.state = State::Over { since_ms: now.0 };
@@ -314,6 +355,7 @@ impl WebLink {
                     self.say(0x88, &1000_u16.to_be_bytes());
                 }
             }
+            1001 if self.may_be_drained => self.was_told_to_go = true,
             1008 => heard.push(Heard::Refused(reason)),
             // Said by a server that drains, and by no other: who is cut off otherwise says so in the end.
             1001 if reason == "the server is going away" => {}

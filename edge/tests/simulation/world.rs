@@ -9,10 +9,11 @@ use edge::config::Config;
 use uring::sim::{Faults, SimIo, SimNet};
 use uring::{Io, IoConfig, Nanos};
 
+use super::actions::{ACTIONS, FOR_EVER_MS};
 use super::dice::Dice;
 use super::media::{Class, Log};
 use super::publisher::Publisher;
-use super::server::{Server, draw_config};
+use super::server::{Pools, Server, draw_config, make_scarce};
 use super::trace::Trace;
 use super::viewer::{News, Pace, Sabotage, Viewer};
 
@@ -23,6 +24,8 @@ pub const PATHS: usize = 3;
 const DELAY_MS_MAX: u64 = 900;
 /// A player that reads at once never lags by more than this, in milliseconds.
 pub const LAG_MS_FAIR: u32 = 4_000;
+/// Time between two looks at the books, in milliseconds.
+const BALANCE_MS: u64 = 100;
 /// Time for everything to come to rest without faults: a keyframe wait, a lag, a GOP.
 const CATCH_UP_MS: u64 = 12_000;
 
@@ -51,8 +54,11 @@ pub struct World {
     pub returns: Vec<(u64, usize)>,
     /// A run in which nobody who reads at once has a reason to miss anything.
     pub is_fair: bool,
+    /// How often each action was drawn.
+    pub drawn: Vec<u32>,
     pub trace: Trace,
     pub starved_at_ms: u64,
+    balanced_at_ms: u64,
     /// Sockets were too small for the streams until then.
     pub thin_until_ms: u64,
     pub is_draining: bool,
@@ -71,33 +77,20 @@ impl World {
             config.defaults.retention_ms = 3 * LAG_MS_FAIR;
             config.defaults.retention_messages = 16_384;
         }
+        let is_scarce = !is_fair && dice.chance(300);
+        let mut pools = Pools::AMPLE;
+        if is_scarce {
+            pools = Pools::scarce(&mut dice);
+            make_scarce(&mut config, &mut dice);
+        }
         let workers = 1 + dice.index(4);
-        let server = Server::start(&net, &config, workers, &mut dice);
-        let alarm_config =
-            IoConfig { recv_buffers: 2, recv_buffer_bytes: 4_096, ..IoConfig::default() };
-        let mut world = Self {
-            alarm: net.io(alarm_config).expect("memory for two buffers"),
-            net,
-            server,
-            grace_ms_min: u64::from(config.defaults.grace_ms),
-            config,
-            is_fair,
-            log: Log::default(),
-            paths: [PathFacts::default(); PATHS],
-            publishers: Vec::new(),
-            viewers: Vec::new(),
-            returns: Vec::new(),
-            trace: Trace::default(),
-            starved_at_ms: 0,
-            thin_until_ms: 0,
-            is_draining: false,
-            sabotage,
-            heard: 0,
-            dice,
-        };
-        let (workers, config) = (world.server.len(), &world.config.defaults);
+        let server = Server::start(&net, &config, pools, workers, &mut dice);
+        let mut world = Self::with(dice, net, config, server);
+        (world.is_fair, world.sabotage) = (is_fair, sabotage);
+        let config = &world.config.defaults;
         let line = format!(
-            "{workers} workers, {:?}, grace {}, lag {}, stall {}, wait {}, gop cache {}, {:?}",
+            "{workers} workers, {:?}, grace {}, lag {}, stall {}, wait {}, gop cache {}, {:?}, fair \
+             {is_fair}, scarce {is_scarce}",
             config.flush,
             config.grace_ms,
             config.lag_ms_max,
@@ -108,6 +101,46 @@ impl World {
         );
         world.note(&line);
         world
+    }
+
+    /// A world without chance in its configuration, and without faults.
+    pub fn steady(seed: u64, config: Config, workers: usize) -> Self {
+        let mut dice = Dice::new(seed);
+        let net = SimNet::new(dice.next(), Faults::none());
+        let server = Server::start(&net, &config, Pools::AMPLE, workers, &mut dice);
+        Self::with(dice, net, config, server)
+    }
+
+    fn with(dice: Dice, net: SimNet, config: Config, server: Server) -> Self {
+        if std::env::var_os("RINGCAST_SIM_LOG").is_some() {
+            // The second call of a process finds one installed, which is as good.
+            let log = tracing_subscriber::fmt().without_time().with_writer(std::io::stderr);
+            let _ = log.try_init();
+        }
+        let alarm_config =
+            IoConfig { recv_buffers: 2, recv_buffer_bytes: 4_096, ..IoConfig::default() };
+        Self {
+            alarm: net.io(alarm_config).expect("memory for two buffers"),
+            net,
+            server,
+            grace_ms_min: u64::from(config.defaults.grace_ms),
+            config,
+            is_fair: false,
+            drawn: Vec::new(),
+            log: Log::default(),
+            paths: [PathFacts::default(); PATHS],
+            publishers: Vec::new(),
+            viewers: Vec::new(),
+            returns: Vec::new(),
+            trace: Trace::default(),
+            starved_at_ms: 0,
+            balanced_at_ms: 0,
+            thin_until_ms: 0,
+            is_draining: false,
+            sabotage: Sabotage::None,
+            heard: 0,
+            dice,
+        }
     }
 
     pub fn now_ms(&self) -> u64 {
@@ -127,12 +160,16 @@ impl World {
             let next_ms = self.now_ms() + pause_ms;
             self.live_until(next_ms)?;
         }
+        self.note(&self.actions_drawn());
         self.note("faults end");
         self.thin_until_ms = self.thin_until_ms.min(self.now_ms());
         self.net.set_faults(Faults::none());
         self.returns.clear();
         let now_ms = self.now_ms();
         for viewer in &mut self.viewers {
+            if viewer.stalled_until_ms >= FOR_EVER_MS {
+                continue;
+            }
             if viewer.pace != Pace::Prompt || viewer.stalled_until_ms > now_ms {
                 viewer.prompt_since_ms = now_ms;
             }
@@ -151,17 +188,40 @@ impl World {
         self.leave()
     }
 
-    fn leave(&mut self) -> Result<(), String> {
+    /// What was drawn, how often, how likely it was and why: the key to the story of a seed.
+    pub fn actions_drawn(&self) -> String {
+        let mut text = "actions drawn, weight and why:".to_owned();
+        for ((action, weight, why), drawn) in ACTIONS.iter().zip(&self.drawn) {
+            text.push_str(&format!("\n            {drawn:>3} × {action:?} ({weight}): {why}"));
+        }
+        text
+    }
+
+    pub fn leave(&mut self) -> Result<(), String> {
         if self.dice.chance(300) {
-            self.note("drain");
+            let is_rough = self.dice.chance(500);
+            self.note(&format!("drain, faults go on {is_rough}"));
+            if is_rough {
+                self.change_weather();
+            }
             self.is_draining = true;
+            let links = self.viewers.iter_mut().filter_map(|viewer| viewer.link.web());
+            links.for_each(|link| link.may_be_drained = true);
             self.server.send_all(|| edge::command::Command::Drain { deadline_ms: 2_000 });
             self.live_until(self.now_ms() + 12_000)?;
             if self.publishers.iter().any(|publisher| publisher.link.is_open())
-                || self.viewers.iter().any(|viewer| viewer.link.is_open())
+                || self
+                    .viewers
+                    .iter()
+                    .any(|viewer| viewer.link.is_open() && viewer.stalled_until_ms < FOR_EVER_MS)
             {
                 return Err("a connection outlived the drain".to_owned());
             }
+        }
+        match self.sabotage {
+            Sabotage::Hold => self.server.hold_stream(),
+            Sabotage::Miscount => self.server.miscount(),
+            _ => {}
         }
         self.note("all leave");
         for at in 0..self.publishers.len() {
@@ -189,6 +249,10 @@ impl World {
         while self.now_ms() < until_ms {
             let now_ms = self.now_ms();
             self.server.turn(now_ms);
+            if now_ms >= self.balanced_at_ms + BALANCE_MS {
+                self.balanced_at_ms = now_ms;
+                self.server.check_balance()?;
+            }
             self.turn_publishers(now_ms)?;
             self.turn_viewers(now_ms)?;
             self.come_back(now_ms);
@@ -274,10 +338,10 @@ impl World {
             News::CutOff => {
                 self.trace.note(now_ms, &format!("viewer {at} is cut off"));
                 let viewer = &self.viewers[at];
-                if viewer.plays[0].judge.is_strict && !self.is_draining {
-                    return Err("its stream was cut off".to_owned());
-                }
-                Ok(())
+                let may_be_cut_off = !viewer.plays[0].judge.is_strict
+                    || viewer.was_kicked
+                    || self.is_draining && !self.must_be_told(at);
+                if may_be_cut_off { Ok(()) } else { Err("its stream was cut off".to_owned()) }
             }
             News::Gone => {
                 self.trace.note(now_ms, &format!("viewer {at} gone"));
@@ -293,6 +357,12 @@ impl World {
                 self.check_delay(at, &seen, now_ms)
             }
         }
+    }
+
+    /// A drain has to tell this viewer that the server goes away. One that takes a stream in chunks
+    /// cannot be told: a body that ends early is all it can be shown.
+    fn must_be_told(&mut self, at: usize) -> bool {
+        self.viewers[at].link.web().is_some_and(|link| link.can_be_told_to_go())
     }
 
     /// A player that keeps up hears everything soon, whatever the others do.
@@ -331,7 +401,9 @@ impl World {
     /// Without faults, everybody who can has heard the last message.
     fn check_heads(&self) -> Result<(), String> {
         for (at, viewer) in self.viewers.iter().enumerate() {
-            if !viewer.link.is_open() || !viewer.has_started || viewer.link.is_over() {
+            let is_frozen = viewer.stalled_until_ms >= FOR_EVER_MS;
+            let is_over = !viewer.link.is_open() || viewer.link.is_over();
+            if is_over || !viewer.has_started || is_frozen {
                 continue;
             }
             for play in &viewer.plays {
