@@ -21,6 +21,9 @@ pub mod log;
 pub mod metrics;
 pub mod server;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+
 mod connection;
 mod framing;
 mod front;

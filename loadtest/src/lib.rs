@@ -22,6 +22,8 @@ mod cli;
 mod commands;
 mod compare;
 mod container;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod http;
 mod link;
 mod marker;

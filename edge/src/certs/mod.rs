@@ -19,7 +19,7 @@
 mod expiry;
 mod index;
 pub mod pair;
-mod pem;
+pub(crate) mod pem;
 pub mod report;
 pub mod sources;
 mod state;

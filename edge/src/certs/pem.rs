@@ -5,7 +5,7 @@
 
 /// One `-----BEGIN X-----` to `-----END X-----`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     /// What stands after BEGIN.
     pub label: &'a str,
     /// Line of its BEGIN, from 1.
@@ -18,7 +18,7 @@ pub(super) struct Section<'a> {
 ///
 /// # Errors
 /// What is wrong, with its line.
-pub(super) fn sections(text: &str) -> Result<Vec<Section<'_>>, String> {
+pub(crate) fn sections(text: &str) -> Result<Vec<Section<'_>>, String> {
     let mut found = Vec::new();
     // Label, line and offset of the section that is open.
     let mut open: Option<(&str, usize, usize)> = None;

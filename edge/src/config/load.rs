@@ -128,6 +128,14 @@ pub fn check_file(path: &Path) -> Result<Loaded, ConfigError> {
     Source { file: Some(path.to_owned()), ..Source::default() }.load()
 }
 
+/// Reads a text as if it were a file called `fuzz`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn check_text(text: &str) -> Result<Loaded, ConfigError> {
+    let mut loader = Loader::default();
+    loader.read_text(text, "fuzz");
+    loader.finish()
+}
+
 #[derive(Default)]
 pub(super) struct Loader {
     pub(super) config: Config,
