@@ -25,14 +25,36 @@ use crate::http::HttpSession;
 use crate::metrics::{CloseReason, ConnectionState, Role, TlsMode};
 use crate::transport::Transport;
 
-/// Input kept while a request of the peer waits for its answer (takeover), in bytes. A peer that
-/// sends more before it is answered is closed.
-pub(crate) const HELD_INPUT_BYTES_MAX: usize = 512 * 1024;
 /// Time to flush the last replies of a closing connection, in milliseconds.
 pub(crate) const CLOSE_FLUSH_MS_MAX: u64 = 5_000;
 /// Time a closed connection waits for its peer's end, so that the last bytes are not lost to a
 /// reset, in milliseconds.
 pub(crate) const CLOSE_LINGER_MS_MAX: u64 = 1_000;
+
+/// Counts commands in whole seconds of the worker's clock.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct CommandRate {
+    second: u32,
+    /// The count at the begin of the second, and at the last look.
+    before: u32,
+    last: u32,
+}
+
+impl CommandRate {
+    /// Whether a count that stands at `commands` (and may wrap) has grown by more than `max` in the present
+    /// second.
+    pub(crate) fn is_over(&mut self, now: Millis, commands: u32, max: u32) -> bool {
+        // Seconds of a process fit; where they do not, a second is counted into another one.
+        #[allow(clippy::cast_possible_truncation)]
+        let second = (now.0 / 1_000) as u32;
+        if second != self.second {
+            self.second = second;
+            self.before = self.last;
+        }
+        self.last = commands;
+        commands.wrapping_sub(self.before) > max
+    }
+}
 
 /// Index of a stream in the worker's table.
 pub(crate) type StreamIndex = usize;
@@ -252,6 +274,9 @@ pub(crate) struct Connection {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) skips: u64,
+    /// Requests and frames of a viewer over HTTP; an RTMP session counts its own.
+    pub(crate) requests: u32,
+    pub(crate) command_rate: CommandRate,
     /// The gauge cell this connection is counted in.
     pub(crate) counted: (Role, ConnectionState),
     /// It once had this role; kept for the closing log line and metrics.
@@ -303,6 +328,8 @@ impl Connection {
             bytes_in: 0,
             bytes_out: 0,
             skips: 0,
+            requests: 0,
+            command_rate: CommandRate::default(),
             counted: (Role::Undecided, ConnectionState::Handshake),
             role: Role::Undecided,
             last_path: None,

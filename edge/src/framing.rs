@@ -113,6 +113,8 @@ pub(crate) struct Reframer {
     chunks: ChunkFraming,
     writer: Writer,
     retention: Retention,
+    /// Memory runs short: nothing beyond the present GOP.
+    is_short: bool,
     /// Version of the source's preamble that is in force here.
     preamble_version: u64,
     /// Where the newest keyframe lies here.
@@ -166,6 +168,7 @@ impl Reframer {
             chunks: ChunkFraming { chunk_bytes: entry.chunk_bytes() },
             writer,
             retention: config.retention(),
+            is_short: false,
             preamble_version: 0,
             keyframe: None,
             newest_timestamp: 0,
@@ -197,6 +200,16 @@ impl Reframer {
     /// What was lost since the last call.
     pub(crate) fn take_counters(&mut self) -> ReframerCounters {
         std::mem::take(&mut self.counters)
+    }
+
+    /// Keeps nothing beyond the present GOP while memory runs short.
+    pub(crate) fn set_short(&mut self, is_short: bool) {
+        self.is_short = is_short;
+    }
+
+    /// Bytes of the ring's buffers.
+    pub(crate) fn owned_bytes(&self) -> u64 {
+        self.writer.owned_bytes()
     }
 
     /// Gives the ring's memory back.
@@ -458,6 +471,8 @@ impl Reframer {
 
     fn trim(&mut self, arena: &mut Arena) {
         let (newest, keyframe) = (self.newest_timestamp, self.keyframe);
-        self.keyframe = self.retention.trim(&mut self.writer, arena, newest, keyframe);
+        let ms = if self.is_short { 0 } else { self.retention.ms };
+        let retention = Retention { ms, ..self.retention };
+        self.keyframe = retention.trim(&mut self.writer, arena, newest, keyframe);
     }
 }

@@ -5,6 +5,7 @@
 //! a command of that tool. Reads files and nothing else; changes no host setting.
 
 mod knobs;
+mod memory;
 
 use std::fs;
 use std::path::Path;
@@ -168,6 +169,8 @@ pub fn resident_bytes() -> u64 {
         .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
         .map_or(0, |kib| kib * 1024)
 }
+
+pub use memory::memory_limit_bytes;
 
 /// Memory of the host below `root` in bytes, if it tells.
 pub fn memory_bytes(root: &Path) -> Option<u64> {

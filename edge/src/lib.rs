@@ -17,6 +17,7 @@ pub mod hand_over;
 pub mod hls;
 pub mod host;
 pub mod inherit;
+pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod server;

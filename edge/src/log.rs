@@ -7,11 +7,15 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
-use tracing::Subscriber;
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, Filter, Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
@@ -71,6 +75,12 @@ pub mod event {
         WORKER_HEARTBEAT = "worker_heartbeat";
         /// A worker could not be pinned to its CPU.
         NOT_PINNED = "not_pinned";
+        /// Too many lines of one event code in a second: so many were left out.
+        LOG_SUPPRESSED = "log_suppressed";
+        /// A limit was reached: which, and whom it met.
+        LIMIT = "limit";
+        /// Memory runs short, or no longer: what is given up from now on.
+        MEMORY = "memory";
         /// Log lines were lost.
         LOG_DROPPED = "log_dropped";
         /// An operator's request that changes something.
@@ -156,6 +166,7 @@ pub mod event {
 /// Controls the running log. Dropping it writes what is still queued.
 #[derive(Debug, Default)]
 pub struct LogHandle {
+    classes: Option<Arc<EventRates>>,
     level: Option<reload::Handle<LevelFilter, Registry>>,
     dropped: Option<ErrorCounter>,
     /// Writes the rest of the queue when it is dropped.
@@ -169,6 +180,18 @@ impl LogHandle {
             // Fails only when the subscriber is gone, and then nobody logs.
             drop(handle.modify(|filter| *filter = level_filter(level)));
         }
+    }
+
+    /// Changes how many lines of one event code are written per second.
+    pub fn set_lines_per_second_max(&self, lines: u32) {
+        if let Some(classes) = &self.classes {
+            classes.lines_per_second_max.store(lines, Ordering::Relaxed);
+        }
+    }
+
+    /// Lines left out since the last call, by event code, and how many that makes since the start.
+    pub fn take_suppressed(&self) -> (Vec<(&'static str, u64)>, u64) {
+        self.classes.as_ref().map_or((Vec::new(), 0), |classes| classes.take_suppressed())
     }
 
     /// Lines lost so far.
@@ -210,8 +233,112 @@ fn build(
     } else {
         lines.with_ansi(terminal).boxed()
     };
+    let classes = Arc::new(EventRates::new(config.lines_per_second_max));
+    let lines = lines.with_filter(EventFilter(Arc::clone(&classes)));
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
-    (subscriber, LogHandle { level: Some(level), dropped: Some(dropped), _guard: Some(guard) })
+    let handle = LogHandle {
+        classes: Some(classes),
+        level: Some(level),
+        dropped: Some(dropped),
+        _guard: Some(guard),
+    };
+    (subscriber, handle)
+}
+
+/// Lines of each event code in the present second.
+#[derive(Debug)]
+struct EventRates {
+    lines_per_second_max: AtomicU32,
+    started_at: Instant,
+    /// One per code of [`event::ALL`].
+    codes: Box<[CodeRate]>,
+    suppressed_total: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct CodeRate {
+    /// The second in the upper half, the lines in it in the lower.
+    lines: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl EventRates {
+    fn new(lines_per_second_max: u32) -> Self {
+        Self {
+            lines_per_second_max: AtomicU32::new(lines_per_second_max),
+            started_at: Instant::now(),
+            codes: event::ALL.iter().map(|_| CodeRate::default()).collect(),
+            suppressed_total: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a line with this code may be written now. Threads that meet here at the turn of a second may
+    /// write a few lines more.
+    fn allow(&self, code: &str) -> bool {
+        let known = event::ALL.iter().position(|(known, _)| *known == code);
+        let Some(rate) = known.and_then(|at| self.codes.get(at)) else { return true };
+        let second = self.started_at.elapsed().as_secs() << 32;
+        let mut before = rate.lines.load(Ordering::Relaxed);
+        if before >> 32 != second >> 32 {
+            // Whoever loses the race counts on in the new second.
+            let begun =
+                rate.lines.compare_exchange(before, second, Ordering::Relaxed, Ordering::Relaxed);
+            before = begun.map_or_else(|now| now, |_| second);
+        }
+        let lines = before & u64::from(u32::MAX);
+        if lines >= u64::from(self.lines_per_second_max.load(Ordering::Relaxed)) {
+            rate.suppressed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        rate.lines.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    fn take_suppressed(&self) -> (Vec<(&'static str, u64)>, u64) {
+        let mut codes = Vec::new();
+        for ((code, _), rate) in event::ALL.iter().zip(&self.codes) {
+            let lines = rate.suppressed.swap(0, Ordering::Relaxed);
+            if lines > 0 {
+                codes.push((*code, lines));
+                self.suppressed_total.fetch_add(lines, Ordering::Relaxed);
+            }
+        }
+        (codes, self.suppressed_total.load(Ordering::Relaxed))
+    }
+}
+
+/// Leaves out what is over the rate of its event code. Errors always pass.
+struct EventFilter(Arc<EventRates>);
+
+impl<S: Subscriber> Filter<S> for EventFilter {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        if *event.metadata().level() == Level::ERROR {
+            return true;
+        }
+        let mut code = EventCode { rates: &self.0, is_allowed: true };
+        event.record(&mut code);
+        code.is_allowed
+    }
+}
+
+/// Finds the field `event` of a line.
+struct EventCode<'r> {
+    rates: &'r EventRates,
+    is_allowed: bool,
+}
+
+impl Visit for EventCode<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "event" {
+            self.is_allowed = self.rates.allow(value);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
 fn level_filter(level: LogLevel) -> LevelFilter {
@@ -287,12 +414,17 @@ impl RepeatLimit {
 
     /// Whether a line may be written at `now_ms` of any monotonic clock.
     pub fn allow(&mut self, now_ms: u64) -> bool {
+        self.allow_up_to(self.lines_per_second_max, now_ms)
+    }
+
+    /// As [`RepeatLimit::allow`], under a limit that may change.
+    pub fn allow_up_to(&mut self, per_second_max: u32, now_ms: u64) -> bool {
         let second = now_ms / 1_000;
         if second != self.second {
             self.second = second;
             self.lines = 0;
         }
-        if self.lines == self.lines_per_second_max {
+        if self.lines >= per_second_max {
             return false;
         }
         self.lines += 1;
@@ -347,6 +479,33 @@ mod tests {
             assert_eq!(handle.dropped_lines(), 200 - 128 + 1);
         });
         drop(go);
+    }
+
+    #[test]
+    fn lines_over_the_rate_of_their_event_code_are_left_out_and_counted() {
+        let config = Log { lines_per_second_max: 3, ..Log::default() };
+        let (lines, read) = channel();
+        let (go, go_on) = channel::<()>();
+        drop(go);
+        let (subscriber, handle) = build(&config, SlowReader { lines, go_on }, false);
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..1_000 {
+                tracing::warn!(event = event::CLOSE, "of a storm");
+                tracing::error!(event = event::WORKER_FAILED, "never left out");
+            }
+            tracing::info!(event = event::CONNECT, "another code has its own rate");
+        });
+        let (codes, total) = handle.take_suppressed();
+        let [(code, suppressed)] = codes[..] else { panic!("{codes:?}") };
+        assert_eq!((code, total), (event::CLOSE, suppressed));
+        assert_eq!(handle.take_suppressed(), (Vec::new(), total));
+        drop(handle);
+        let written: Vec<String> = read.iter().collect();
+        let count = |code: &str| written.iter().filter(|line| line.contains(code)).count() as u64;
+        assert_eq!(count("\"close\""), 1_000 - suppressed, "written or counted");
+        // The loop may run over the turn of some seconds, never of hundreds.
+        assert!(count("\"close\"") < 100, "{}", count("\"close\""));
+        assert_eq!((count("worker_failed"), count("\"connect\"")), (1_000, 1));
     }
 
     #[test]

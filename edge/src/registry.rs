@@ -66,6 +66,29 @@ pub struct StreamEntry {
     /// For a hand-over: where the furthest behind of all subscribers at a standstill goes on.
     kept_from: AtomicU64,
     slot: Mutex<Slot>,
+    /// Players of all workers and framings, HLS viewers aside.
+    subscribers: AtomicU32,
+    vhost: Arc<VhostUse>,
+}
+
+/// What uses the streams of one vhost now. Changed by commands only.
+#[derive(Debug, Default)]
+struct VhostUse {
+    /// Publishers and players.
+    connections: AtomicU32,
+}
+
+/// Which limit keeps somebody from a stream.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum StreamLimit {
+    /// Streams of the process.
+    Streams,
+    /// Streams of the vhost.
+    StreamsOfVhost,
+    /// Publishers and players of the vhost.
+    ConnectionsOfVhost,
+    /// Players of the stream.
+    Subscribers,
 }
 
 #[derive(Debug, Default)]
@@ -133,7 +156,7 @@ pub enum ClaimPoll {
 }
 
 impl StreamEntry {
-    fn new(path: StreamPath, workers: usize) -> Self {
+    fn new(path: StreamPath, workers: usize, vhost: Arc<VhostUse>) -> Self {
         Self {
             path,
             phase: AtomicU8::new(0),
@@ -150,7 +173,57 @@ impl StreamEntry {
             tapped_beyond_64: (0..workers / 64).map(|_| AtomicU64::new(0)).collect(),
             kept_from: AtomicU64::new(u64::MAX),
             slot: Mutex::new(Slot::default()),
+            subscribers: AtomicU32::new(0),
+            vhost,
         }
+    }
+
+    /// Counts one more player, unless the stream or its vhost has as many as it may have.
+    ///
+    /// # Errors
+    /// The limit that is reached; then nothing was counted.
+    pub fn admit_subscriber(
+        &self,
+        of_stream_max: u32,
+        of_vhost_max: u32,
+    ) -> Result<(), StreamLimit> {
+        if self.subscribers.fetch_add(1, Ordering::Relaxed) >= of_stream_max {
+            self.subscribers.fetch_sub(1, Ordering::Relaxed);
+            return Err(StreamLimit::Subscribers);
+        }
+        if self.vhost.connections.fetch_add(1, Ordering::Relaxed) >= of_vhost_max {
+            self.release_subscriber();
+            return Err(StreamLimit::ConnectionsOfVhost);
+        }
+        Ok(())
+    }
+
+    /// A counted player has left.
+    pub fn release_subscriber(&self) {
+        self.subscribers.fetch_sub(1, Ordering::Relaxed);
+        self.vhost.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Publishers and players of the stream's vhost now.
+    pub fn vhost_connections(&self) -> u32 {
+        self.vhost.connections.load(Ordering::Relaxed)
+    }
+
+    /// A publisher's session begins. Who may publish was asked before, so publishers that come to several
+    /// workers at one moment may be that many more than the limit.
+    pub fn count_publisher(&self) {
+        self.vhost.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A counted publisher's session is over.
+    pub fn release_publisher(&self) {
+        self.vhost.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Bytes the ring owns while no connection publishes: in grace, until the stream is given up.
+    pub fn parked_bytes(&self) -> u64 {
+        let slot = self.lock();
+        slot.publisher.as_ref().map_or(0, |publisher| publisher.writer().owned_bytes())
     }
 
     /// The stream's identity.
@@ -401,43 +474,66 @@ struct Held {
     workers: usize,
 }
 
+/// How many streams there may be.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct StreamsMax {
+    /// In the process.
+    pub total: usize,
+    /// In the vhost of the stream that is asked for.
+    pub of_vhost: usize,
+}
+
+impl StreamsMax {
+    /// As many as anybody likes.
+    pub const NONE: Self = Self { total: usize::MAX, of_vhost: usize::MAX };
+}
+
 /// All streams of the process.
 #[derive(Debug)]
 pub struct Registry {
-    streams: Mutex<HashMap<StreamPath, Held>>,
+    streams: Mutex<Streams>,
     workers: usize,
 }
 
-/// The configured number of streams exists already.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct TooManyStreams;
+#[derive(Debug, Default)]
+struct Streams {
+    by_path: HashMap<StreamPath, Held>,
+    /// Vhosts that have streams, with their number.
+    vhosts: HashMap<String, (Arc<VhostUse>, usize)>,
+}
 
 impl Registry {
     /// An empty registry for so many workers.
     pub fn new(workers: usize) -> Self {
-        Self { streams: Mutex::new(HashMap::new()), workers }
+        Self { streams: Mutex::default(), workers }
     }
 
     /// The entry of `path`, made if need be, held for the calling worker. Each call is matched by
     /// one [`Registry::release`].
     ///
     /// # Errors
-    /// [`TooManyStreams`] if the entry would be one more than `streams_max`.
+    /// The limit, if the entry would be one more than it allows.
     pub fn hold(
         &self,
         path: &StreamPath,
-        streams_max: usize,
-    ) -> Result<Arc<StreamEntry>, TooManyStreams> {
+        max: StreamsMax,
+    ) -> Result<Arc<StreamEntry>, StreamLimit> {
         let mut streams = self.lock();
-        if let Some(held) = streams.get_mut(path) {
+        let Streams { by_path, vhosts } = &mut *streams;
+        if let Some(held) = by_path.get_mut(path) {
             held.workers += 1;
             return Ok(Arc::clone(&held.entry));
         }
-        if streams.len() >= streams_max {
-            return Err(TooManyStreams);
+        if by_path.len() >= max.total {
+            return Err(StreamLimit::Streams);
         }
-        let entry = Arc::new(StreamEntry::new(path.clone(), self.workers));
-        streams.insert(path.clone(), Held { entry: Arc::clone(&entry), workers: 1 });
+        if vhosts.get(path.vhost()).map_or(0, |(_, streams)| *streams) >= max.of_vhost {
+            return Err(StreamLimit::StreamsOfVhost);
+        }
+        let (vhost, count) = vhosts.entry(path.vhost().to_owned()).or_default();
+        *count += 1;
+        let entry = Arc::new(StreamEntry::new(path.clone(), self.workers, Arc::clone(vhost)));
+        by_path.insert(path.clone(), Held { entry: Arc::clone(&entry), workers: 1 });
         Ok(entry)
     }
 
@@ -445,29 +541,35 @@ impl Registry {
     /// publisher, if any, is returned so that the ring's memory goes back to an arena.
     pub fn release(&self, entry: &StreamEntry) -> Option<Box<Publisher>> {
         let mut streams = self.lock();
-        let held = streams.get_mut(&entry.path)?;
+        let held = streams.by_path.get_mut(&entry.path)?;
         held.workers -= 1;
         if held.workers > 0 {
             return None;
         }
-        let held = streams.remove(&entry.path)?;
+        let held = streams.by_path.remove(&entry.path)?;
+        if let Some((_, count)) = streams.vhosts.get_mut(entry.path.vhost()) {
+            *count -= 1;
+            if *count == 0 {
+                streams.vhosts.remove(entry.path.vhost());
+            }
+        }
         held.entry.take_parked()
     }
 
     /// Where in its life a stream is; waiting, if nobody has asked for it yet.
     pub fn phase(&self, path: &StreamPath) -> StreamPhase {
         let streams = self.lock();
-        streams.get(path).map_or(StreamPhase::Waiting, |held| held.entry.phase())
+        streams.by_path.get(path).map_or(StreamPhase::Waiting, |held| held.entry.phase())
     }
 
     /// The entry of a stream that somebody has asked for. Not held: it may be given up at any time.
     pub fn find(&self, path: &StreamPath) -> Option<Arc<StreamEntry>> {
-        self.lock().get(path).map(|held| Arc::clone(&held.entry))
+        self.lock().by_path.get(path).map(|held| Arc::clone(&held.entry))
     }
 
     /// Number of streams.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().by_path.len()
     }
 
     /// True without any stream.
@@ -475,7 +577,7 @@ impl Registry {
         self.len() == 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<StreamPath, Held>> {
+    fn lock(&self) -> MutexGuard<'_, Streams> {
         // Only map operations run under this lock.
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }

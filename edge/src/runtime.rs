@@ -30,6 +30,9 @@ use crate::worker::{Clocks, EntranceUse, Flow, Worker};
 /// Stack of a worker thread, in bytes.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
 
+/// Connections a worker's `Io` has room for beyond `limits.connections_max`: those that are refused.
+const CONNECTIONS_SPARE: u32 = 1_024;
+
 /// What one worker reports when it is ready.
 struct Ready {
     rtmp: Option<SocketAddr>,
@@ -312,7 +315,8 @@ impl Start {
     fn io_config(&self) -> IoConfig {
         IoConfig {
             // One descriptor per connection whatever worker it lands on: each may have all.
-            connections_max: self.config.limits.connections_max,
+            // And a few more, so that it is the worker that refuses, and says so.
+            connections_max: self.config.limits.connections_max.saturating_add(CONNECTIONS_SPARE),
             ..IoConfig::default()
         }
     }

@@ -3,11 +3,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crossbeam_utils::CachePadded;
 
 use crate::command::Wake;
 use crate::hls::Hls;
+#[cfg(doc)]
+use crate::metrics::MemoryStep;
 use crate::registry::Registry;
 
 /// Shared by all workers; nothing in it is touched for a media byte.
@@ -18,6 +22,8 @@ pub struct Shared {
     pub addresses: Addresses,
     /// Streams cut for viewers over HTTP.
     pub hls: Hls,
+    /// What the workers hold.
+    pub memory: Memory,
     /// How many takeovers were asked for: a worker that sees a new number looks through the
     /// streams it is home of.
     takeovers: AtomicU64,
@@ -37,6 +43,7 @@ impl Shared {
             registry: Registry::new(workers),
             addresses: Addresses::default(),
             hls: Hls::default(),
+            memory: Memory::new(workers),
             takeovers: AtomicU64::new(0),
             wakers: (0..workers).map(|_| OnceLock::new()).collect(),
         }
@@ -80,6 +87,91 @@ impl Shared {
     }
 }
 
+/// Memory of one worker's streams, in bytes.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Rings of streams.
+    pub rings: u64,
+    /// Free segments kept for reuse.
+    pub spare: u64,
+    /// Rings of other framings (FLV, MP4).
+    pub framings: u64,
+    /// Interleaved messages.
+    pub reassembly: u64,
+}
+
+#[derive(Debug, Default)]
+struct HeldCells {
+    rings: AtomicU64,
+    spare: AtomicU64,
+    framings: AtomicU64,
+    reassembly: AtomicU64,
+}
+
+/// What each worker holds, as it wrote down in its last sweep step: so sums are up to 50 ms old, and
+/// no media byte costs a shared write.
+#[derive(Debug)]
+pub struct Memory {
+    workers: Box<[CachePadded<HeldCells>]>,
+    /// How many steps of shedding are in force; written by the control thread.
+    level: AtomicU8,
+}
+
+impl Memory {
+    fn new(workers: usize) -> Self {
+        let workers = (0..workers).map(|_| CachePadded::default()).collect();
+        Self { workers, level: AtomicU8::new(0) }
+    }
+
+    /// How many steps of [`MemoryStep`] are in force.
+    pub fn level(&self) -> u8 {
+        self.level.load(Ordering::Relaxed)
+    }
+
+    /// Puts so many steps into force; workers see it in their next sweep step.
+    pub fn set_level(&self, level: u8) {
+        self.level.store(level, Ordering::Relaxed);
+    }
+
+    /// Writes down what `worker` holds; only that worker calls it.
+    pub fn note(&self, worker: usize, held: Held) {
+        let Some(cells) = self.workers.get(worker) else { return };
+        cells.rings.store(held.rings, Ordering::Relaxed);
+        cells.spare.store(held.spare, Ordering::Relaxed);
+        cells.framings.store(held.framings, Ordering::Relaxed);
+        cells.reassembly.store(held.reassembly, Ordering::Relaxed);
+    }
+
+    /// What each worker holds.
+    pub fn each(&self) -> impl Iterator<Item = Held> + '_ {
+        self.workers.iter().map(|cells| Held {
+            rings: cells.rings.load(Ordering::Relaxed),
+            spare: cells.spare.load(Ordering::Relaxed),
+            framings: cells.framings.load(Ordering::Relaxed),
+            reassembly: cells.reassembly.load(Ordering::Relaxed),
+        })
+    }
+
+    /// What all workers hold together.
+    pub fn held(&self) -> Held {
+        self.each().fold(Held::default(), |sum, held| Held {
+            rings: sum.rings + held.rings,
+            spare: sum.spare + held.spare,
+            framings: sum.framings + held.framings,
+            reassembly: sum.reassembly + held.reassembly,
+        })
+    }
+}
+
+/// Which limit on connections is reached.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum TooMany {
+    /// That of the process.
+    Connections,
+    /// That of the address.
+    OfAddress,
+}
+
 /// Open connections, in total and per address. Its lock is taken at accept and at close.
 #[derive(Debug, Default)]
 pub struct Addresses {
@@ -89,21 +181,24 @@ pub struct Addresses {
 
 impl Addresses {
     /// Counts a new connection unless the process has `max` or the address has
-    /// `per_address_max` (0 is no limit). True if it was counted.
-    pub fn admit(&self, address: IpAddr, max: usize, per_address_max: u32) -> bool {
+    /// `per_address_max` (0 is no limit).
+    ///
+    /// # Errors
+    /// Which of the two is reached; then nothing was counted.
+    pub fn admit(&self, address: IpAddr, max: usize, per_address_max: u32) -> Result<(), TooMany> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= max {
             self.open.fetch_sub(1, Ordering::Relaxed);
-            return false;
+            return Err(TooMany::Connections);
         }
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_insert(0);
         if per_address_max > 0 && *count >= per_address_max {
             drop(counts);
             self.open.fetch_sub(1, Ordering::Relaxed);
-            return false;
+            return Err(TooMany::OfAddress);
         }
         *count += 1;
-        true
+        Ok(())
     }
 
     /// A counted connection has ended.
@@ -129,21 +224,21 @@ mod tests {
         let addresses = Addresses::default();
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let other = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-        assert!(addresses.admit(peer, 10, 2));
-        assert!(addresses.admit(peer, 10, 2));
-        assert!(!addresses.admit(peer, 10, 2));
-        assert!(addresses.admit(other, 10, 2));
+        assert_eq!(addresses.admit(peer, 10, 2), Ok(()));
+        assert_eq!(addresses.admit(peer, 10, 2), Ok(()));
+        assert_eq!(addresses.admit(peer, 10, 2), Err(TooMany::OfAddress));
+        assert_eq!(addresses.admit(other, 10, 2), Ok(()));
         addresses.release(peer);
-        assert!(addresses.admit(peer, 10, 2));
+        assert_eq!(addresses.admit(peer, 10, 2), Ok(()));
     }
 
     #[test]
     fn the_total_is_limited_whatever_the_addresses() {
         let addresses = Addresses::default();
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        assert!(addresses.admit(peer, 1, 0));
-        assert!(!addresses.admit(peer, 1, 0));
+        assert_eq!(addresses.admit(peer, 1, 0), Ok(()));
+        assert_eq!(addresses.admit(peer, 1, 0), Err(TooMany::Connections));
         addresses.release(peer);
-        assert!(addresses.admit(peer, 1, 0));
+        assert_eq!(addresses.admit(peer, 1, 0), Ok(()));
     }
 }

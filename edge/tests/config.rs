@@ -59,6 +59,11 @@ fn the_committed_events_page_is_what_the_list_says() {
 }
 
 #[test]
+fn the_committed_limits_page_is_what_the_table_says() {
+    assert_committed("LIMITS.md", &edge::limits::document());
+}
+
+#[test]
 fn every_event_code_that_is_logged_is_listed() {
     let mut folders = vec![committed("src")];
     while let Some(folder) = folders.pop() {

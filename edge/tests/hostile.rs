@@ -13,7 +13,7 @@ use rtmp::message::kind;
 use rtmp::session::ClientRole;
 use support::client::{Net, assert_complete};
 use support::media::Source;
-use support::raw::{RawPeer, command_body, message};
+use support::raw::{RawPeer, announcement, command_body, message};
 use support::server::{How, Server, matrix, wait_for};
 
 /// How much the server may grow by all attacks together: the limits of a few connections (512 KiB
@@ -22,6 +22,7 @@ const RESIDENT_GROWTH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest message the servers of this file accept.
 const MESSAGE_BYTES_MAX: u32 = 12_000_000;
 const SETTINGS: &str = "[limits]\nhandshake_ms_max = 1000\nmessage_bytes_max = 12000000\n\
+                        commands_per_second_max = 10000000\n\
                         [defaults]\nidle_publisher_ms_max = 2000\n";
 
 /// What the log must say about the end of an attack.
@@ -231,14 +232,6 @@ fn chunks_beyond_the_limits_are_named_and_closed() {
             },
         ),
     ]);
-}
-
-/// Header of a message whose body does not come, or not in this way.
-fn announcement(csid: u8, kind: u8, msid: u32, length: u32) -> Vec<u8> {
-    let [_, high, middle, low] = length.to_be_bytes();
-    let mut bytes = vec![csid, 0, 0, 0, high, middle, low, kind];
-    bytes.extend_from_slice(&msid.to_le_bytes());
-    bytes
 }
 
 #[test]

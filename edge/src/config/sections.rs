@@ -88,6 +88,10 @@ sections! {
         /// Lines that may wait for a slow reader; more are dropped and counted, nobody waits.
         /// Cost: a few hundred bytes per waiting line.
         queue_lines_max: u32 = 8_192, "lines", 128..=1_048_576, Restart;
+        /// Lines of one event code written per second; more are left out, counted, and told once a second
+        /// in a line of their own. Errors are always written.
+        /// Cost of more: a storm of connections makes a storm of lines.
+        lines_per_second_max: u32 = 1_000, "lines", 1..=1_000_000, Live;
     }
 
     /// What one peer, and all together, may hold. Applies to new connections.
@@ -99,12 +103,28 @@ sections! {
         /// Streams of the process, those in grace or waited for included.
         /// Cost: up to retention_bytes each.
         streams_max: u32 = 10_000, "streams", 1..=1_000_000, Live;
+        /// Commands, control and data messages, or requests, one connection may send in one second.
+        /// Cost: a few microseconds of a worker each.
+        commands_per_second_max: u32 = 2_000, "commands", 10..=10_000_000, Live;
+        /// TLS handshakes one worker begins in one second, so that a storm of them leaves time for streams.
+        /// Cost: about 65 microseconds each without resumption.
+        tls_handshakes_per_second_max: u32 = 4_000, "handshakes", 1..=10_000_000, Live;
         /// Largest RTMP message accepted. The largest is 16 MiB - 1, which 4K keyframes can come near to.
         message_bytes_max: u32 = MESSAGE_BYTES_HARD_MAX, "bytes", 4_096..=MESSAGE_BYTES_HARD_MAX, Live;
         /// Chunk streams one peer may use. Cost: about 40 bytes each.
-        chunk_streams_max: u16 = 64, "chunk streams", 8..=65_535, Live;
+        chunk_streams_max: u16 = 64, "chunk streams", 8..=255, Live;
+        /// Chunks of less than 64 bytes that do not end their message, and empty messages, one peer may send
+        /// in credit; each ordinary chunk pays one back, and one more per 64 bytes. Bounds the work per byte.
+        tiny_chunks_max: u32 = 65_536, "chunks", 1_024..=16_777_216, Live;
         /// Memory one peer may make us hold for messages it interleaves with others.
         reassembly_bytes_max: u32 = 33_554_432, "bytes", 65_536..=1_073_741_824, Live;
+        /// The same for all peers together. Looked at every 50 ms on each worker: who holds most is closed.
+        reassembly_total_bytes_max: u64 = 1_073_741_824, "bytes", 1_048_576..=1_099_511_627_776, Live;
+        /// Input one peer may send before what it asked for (a takeover, a hook) is decided.
+        held_input_bytes_max: u32 = 524_288, "bytes", 65_536..=67_108_864, Live;
+        /// Bytes the rings of all streams may hold together; 0 means no limit but the budget of memory. Over
+        /// it every ring keeps its current GOP only, and no new stream is taken. Looked at every 50 ms.
+        ring_bytes_max: u64 = 0, "bytes", 0..=1_099_511_627_776, Live;
         /// Control and command replies that may wait for one peer; then its input is read no further.
         reply_bytes_max: u32 = 65_536, "bytes", 16_384..=16_777_216, Live;
         /// Unsent bytes the kernel may hold for one subscriber (TCP_NOTSENT_LOWAT).
@@ -116,12 +136,19 @@ sections! {
         tls_handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
         /// Time from accept to a complete connect command.
         handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
+        /// Head of one request over HTTP: its first line and its fields.
+        http_head_bytes_max: u32 = 16_384, "bytes", 1_024..=65_536, Live;
         /// Time from the first byte of a request over HTTP to its end; then it is answered 408.
         http_request_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
         /// Time from an answer to the next request over HTTP.
         http_keep_alive_ms_max: u32 = 30_000, "milliseconds", 100..=600_000, Live;
         /// Time without any progress of an answer over HTTP; live streams have stall_ms_max.
         http_stall_ms_max: u32 = 15_000, "milliseconds", 500..=600_000, Live;
+        /// Memory of the process, by the larger of what it keeps count of and what is resident. From 80 % on,
+        /// every 5 % one step more is taken: no new subscribers, no new streams, rings of one GOP, shorter
+        /// HLS windows, and at the budget subscribers far behind are closed. The publisher of a stream that
+        /// is watched is never cut. 0 means three quarters of what the machine, or the control group, has.
+        memory_bytes_max: u64 = 0, "bytes", 0..=1_125_899_906_842_624, Live;
         /// Bytes all HLS packaging may hold together. From seven eighths of it on no further stream is
         /// packaged, viewers of others are answered 503; at the bound those that are keep fewer segments, and
         /// where one segment each is too much, packaging ends for streams nobody watches, then for the one
@@ -170,6 +197,12 @@ sections! {
         publish: bool = true, "", "true or false", Live;
         /// Whether anybody may play here.
         play: bool = true, "", "true or false", Live;
+        /// Streams of this vhost, those in grace or waited for included; 0 means no limit of its own.
+        streams_max: u32 = 0, "streams", 0..=1_000_000, Live;
+        /// Publishers and players of this vhost at one time, HLS viewers aside; 0 means no limit of its own.
+        connections_max: u32 = 0, "connections", 0..=10_000_000, Live;
+        /// Players of one stream at one time, HLS viewers aside; 0 means no limit.
+        subscribers_per_stream_max: u32 = 0, "players", 0..=10_000_000, Live;
         /// When subscribers are sent what was published. "frame": when a video message is complete, audio
         /// rides along. "immediate": at once. A number: at most once per so many milliseconds.
         /// Cost: a window of 100 ms needs less than half the CPU of "frame", 350 ms about a quarter.

@@ -330,6 +330,7 @@ impl Life {
 
     fn on_tick(&mut self) {
         self.control.feel_pulses(Instant::now());
+        self.control.watch_memory(Instant::now());
         self.control.deliver_orders();
         let drain_over = locked(&self.control.drain_until).is_some_and(|at| at <= Instant::now());
         if drain_over && self.control.phase() == Phase::Draining {
@@ -360,6 +361,12 @@ impl Life {
         if self.control.phase() == Phase::Ready {
             self.notifier.status(&self.control.summary());
         }
+        let (suppressed, total) = self.control.log.take_suppressed();
+        for (code, lines) in suppressed {
+            let text = "more lines of this event than log.lines_per_second_max";
+            tracing::warn!(event = event::LOG_SUPPRESSED, code, lines, "{text}");
+        }
+        self.control.process.log_suppressed.set_total(total);
         self.control.process.events_dropped.set_total(events.dropped());
         for worker in self.control.silent_workers(Instant::now()) {
             tracing::error!(event = event::WORKER_HEARTBEAT, worker, "worker does not turn");

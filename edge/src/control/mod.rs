@@ -20,6 +20,7 @@ mod forbids;
 pub mod http;
 pub mod inspect;
 pub mod life;
+mod memory;
 pub mod notify;
 mod qr;
 mod upgrade;
@@ -45,6 +46,8 @@ use crate::metrics::{
     CertificateState, KernelTlsPath, Label as _, Outcome, PackagingMetrics, ProcessMetrics,
     StorageMetrics, WorkerMetrics, openmetrics,
 };
+
+use crate::shared::Shared;
 
 pub use facts::Listening;
 pub use life::{RunError, run};
@@ -137,6 +140,9 @@ pub struct Control {
     program: Option<Program>,
     listening: Listening,
     host_findings: Mutex<facts::HostFindings>,
+    memory: Mutex<memory::Watch>,
+    /// What the workers share; `None` without real ones.
+    shared: Option<Arc<Shared>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -185,6 +191,8 @@ impl Control {
             program: None,
             listening: Listening::default(),
             host_findings: Mutex::default(),
+            memory: Mutex::default(),
+            shared: None,
         }
     }
 
@@ -192,6 +200,7 @@ impl Control {
     pub fn set_packaging(&mut self, packaging: &Packaging) {
         self.packaging = Arc::clone(&packaging.metrics);
         self.storage = Arc::clone(&packaging.storage_metrics);
+        self.shared = Some(Arc::clone(&packaging.shared));
     }
 
     /// Notes where the server listens, for whoever asks.
@@ -266,6 +275,7 @@ impl Control {
         };
         let (merged, changes) = merge(&self.config(), loaded.config);
         self.log.set_level(merged.log.level);
+        self.log.set_lines_per_second_max(merged.log.lines_per_second_max);
         let merged = Arc::new(merged);
         *locked(&self.config) = Arc::clone(&merged);
         self.access.apply_config(merged);

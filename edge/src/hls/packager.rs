@@ -22,7 +22,7 @@ use super::source::{Output, Source};
 use super::{HlsStart, Opened};
 use crate::log::event;
 use crate::metrics::{PackagingMetrics, StorageMetrics};
-use crate::registry::StreamEntry;
+use crate::registry::{StreamEntry, StreamsMax};
 use crate::shared::Shared;
 use crate::storage::StorageQueue;
 
@@ -168,7 +168,7 @@ impl Packager {
             Some(at) => &mut self.sources[at],
             None => {
                 // The stream exists, so this makes none beyond the limit.
-                let Ok(entry) = self.shared.registry.hold(&path, usize::MAX) else { return };
+                let Ok(entry) = self.shared.registry.hold(&path, StreamsMax::NONE) else { return };
                 entry.set_tapped(self.shared.workers(), true);
                 self.sources.push(Source::new(entry));
                 let last = self.sources.len() - 1;

@@ -49,7 +49,7 @@ const REPLY_BYTES_MAX: usize = preamble::PREAMBLE_BYTES_MAX + 64 * 1024;
 /// Text that a refused WebSocket client gets with its close frame; RFC 6455 leaves room for 123 bytes.
 const CLOSE_REASON_BYTES_MAX: usize = 123;
 /// Close code: a policy forbids it.
-const CLOSE_POLICY: u16 = 1008;
+pub(crate) const CLOSE_POLICY: u16 = 1008;
 /// Close code: the server goes away.
 const CLOSE_GOING_AWAY: u16 = 1001;
 /// Close code: the stream has ended.

@@ -108,6 +108,8 @@ labels! {
         MemoryLimit = "memory_limit",
         /// A publisher exceeded the bit rate of its domain for too long.
         BitrateLimit = "bitrate_limit",
+        /// A peer sent more commands or requests in a second than it may.
+        CommandRate = "command_rate",
         /// The permission a hook gave has ended.
         LifetimeOver = "lifetime_over",
         /// Closed by an operator.
@@ -124,6 +126,101 @@ labels! {
         SocketError = "socket_error",
         /// A fault of the server; see the log.
         Internal = "internal",
+    }
+    /// A limit that was reached. What each means and what the peer meets: `LIMITS.md`.
+    LimitReached "limit" {
+        /// `limits.connections_max`.
+        Connections = "connections",
+        /// `limits.connections_per_address_max`.
+        ConnectionsPerAddress = "connections_per_address",
+        /// `connections_max` of a vhost.
+        ConnectionsPerVhost = "connections_per_vhost",
+        /// `limits.streams_max`.
+        Streams = "streams",
+        /// `streams_max` of a vhost.
+        StreamsPerVhost = "streams_per_vhost",
+        /// `subscribers_per_stream_max` of a vhost.
+        SubscribersPerStream = "subscribers_per_stream",
+        /// `limits.first_byte_ms_max`.
+        FirstByte = "first_byte",
+        /// `limits.tls_handshake_ms_max`.
+        TlsHandshakeTime = "tls_handshake_time",
+        /// `limits.tls_handshakes_per_second_max`.
+        TlsHandshakeRate = "tls_handshake_rate",
+        /// `limits.handshake_ms_max`.
+        Handshake = "handshake",
+        /// `limits.idle_ms_max`.
+        Idle = "idle",
+        /// `idle_publisher_ms_max` of a vhost.
+        IdlePublisher = "idle_publisher",
+        /// `play_wait_ms` and `http_wait_ms` of a vhost.
+        PlayWait = "play_wait",
+        /// `limits.message_bytes_max`.
+        Message = "message",
+        /// `limits.chunk_streams_max`.
+        ChunkStreams = "chunk_streams",
+        /// `limits.tiny_chunks_max`.
+        TinyChunks = "tiny_chunks",
+        /// `limits.reassembly_bytes_max`.
+        Reassembly = "reassembly",
+        /// `limits.reassembly_total_bytes_max`.
+        ReassemblyTotal = "reassembly_total",
+        /// `limits.held_input_bytes_max`.
+        HeldInput = "held_input",
+        /// `limits.reply_bytes_max`.
+        Replies = "replies",
+        /// `limits.commands_per_second_max`.
+        CommandRate = "command_rate",
+        /// `limits.http_head_bytes_max`.
+        HttpHead = "http_head",
+        /// `limits.http_request_ms_max`.
+        HttpRequest = "http_request",
+        /// `limits.http_keep_alive_ms_max`.
+        HttpKeepAlive = "http_keep_alive",
+        /// `limits.http_stall_ms_max`.
+        HttpStall = "http_stall",
+        /// `retention_bytes` and `retention_messages` of a vhost: a GOP outgrew them.
+        Ring = "ring",
+        /// `limits.ring_bytes_max`.
+        RingTotal = "ring_total",
+        /// `limits.memory_bytes_max`: new subscribers were refused.
+        MemorySubscribers = "memory_subscribers",
+        /// `limits.memory_bytes_max`: new streams were refused.
+        MemoryPublishers = "memory_publishers",
+        /// `limits.memory_bytes_max`: a subscriber far behind was closed.
+        MemoryLaggards = "memory_laggards",
+        /// `lag_ms_max` of a vhost.
+        Lag = "lag",
+        /// `stall_ms_max` of a vhost.
+        Stall = "stall",
+    }
+    /// What memory is used for, as far as the server keeps count.
+    MemoryUse "use" {
+        /// Rings of streams.
+        Rings = "rings",
+        /// Rings of other framings (FLV, MP4).
+        Framings = "framings",
+        /// Free ring segments kept for reuse.
+        Spare = "spare",
+        /// Interleaved messages of publishers.
+        Reassembly = "reassembly",
+        /// HLS packaging.
+        Hls = "hls",
+        /// Files that wait to be written.
+        Storage = "storage",
+    }
+    /// What is given up while memory runs short, in this order; each step includes those before.
+    MemoryStep "step" {
+        /// New subscribers are refused.
+        Subscribers = "subscribers",
+        /// New streams are refused.
+        Publishers = "publishers",
+        /// Rings and framings keep their present GOP only.
+        Retention = "retention",
+        /// HLS windows shrink.
+        Hls = "hls",
+        /// Subscribers far behind are closed.
+        Laggards = "laggards",
     }
     /// How a request over HTTP was answered.
     HttpResult "status" {

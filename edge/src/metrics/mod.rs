@@ -20,13 +20,13 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub use labels::{
     CertificateState, CloseReason, ConnectionState, DenyReason, Direction, FlushCause, GraceResult,
-    HookResult, HttpResult, KernelTlsPath, Label, MediaKind, Outcome, PlayResult, PublishResult,
-    Role, SkipReason, StreamLife, TlsHandshake, TlsMode,
+    HookResult, HttpResult, KernelTlsPath, Label, LimitReached, MediaKind, MemoryStep, MemoryUse,
+    Outcome, PlayResult, PublishResult, Role, SkipReason, StreamLife, TlsHandshake, TlsMode,
 };
 pub use table::{PackagingMetrics, ProcessMetrics, StorageMetrics, WorkerMetrics};
 
 /// Cells of a metric with one label; each label set must fit.
-const CELLS_MAX: usize = 32;
+const CELLS_MAX: usize = 48;
 /// Cells of a metric with two labels.
 const PAIR_CELLS_MAX: usize = 128;
 /// Buckets of a histogram, the one to infinity included.

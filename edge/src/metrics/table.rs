@@ -8,8 +8,9 @@ use super::openmetrics::{Family, Metric, Scope};
 use super::{
     Buckets, CertificateState, CloseReason, ConnectionState, Counter, CounterBy, CounterByPair,
     DenyReason, ErrorCounter, FlushCause, Gauge, GaugeBy, GaugeByPair, GraceResult, Histogram,
-    HookResult, HttpResult, KernelTlsPath, MediaKind, NamedTimes, Outcome, PlayResult,
-    PublishResult, RealGauge, Role, SkipReason, StreamLife, TimeCounter, TlsHandshake, TlsMode,
+    HookResult, HttpResult, KernelTlsPath, LimitReached, MediaKind, MemoryStep, MemoryUse,
+    NamedTimes, Outcome, PlayResult, PublishResult, RealGauge, Role, SkipReason, StreamLife,
+    TimeCounter, TlsHandshake, TlsMode,
 };
 
 /// Lag of a subscriber, observed in milliseconds of stream time, exported in seconds.
@@ -73,6 +74,8 @@ metrics! {
     connections_total: CounterBy<Role> = "ringcast_connections_by_role";
     /// Connections ended, by role and reason.
     disconnects: CounterByPair<Role, CloseReason> = "ringcast_disconnects";
+    /// Times a limit was reached, by limit: see LIMITS.md for its key and what the peer meets.
+    limits_reached: CounterBy<LimitReached> = "ringcast_limits_reached";
     /// Streams by state, counted by their home worker.
     streams: GaugeBy<StreamLife> = "ringcast_streams";
     /// Publish requests by result.
@@ -140,6 +143,8 @@ metrics! {
     tls_sealed_bytes: Counter = "ringcast_tls_sealed_bytes";
     /// Bytes of ring segments in use by streams of this worker.
     ring_bytes: Gauge = "ringcast_ring_bytes" @ per_worker;
+    /// Memory that interleaved messages of publishers hold on this worker.
+    reassembly_bytes: Gauge = "ringcast_reassembly_bytes" @ per_worker;
     /// Submission queue entries handed to io_uring.
     uring_submissions: Counter = "ringcast_uring_submissions" @ per_worker;
     /// Completion queue entries reaped from io_uring.
@@ -227,6 +232,9 @@ metrics! {
     config_loaded_at: RealGauge = "ringcast_config_last_success_timestamp_seconds";
     /// Log lines lost because the writer could not keep up.
     log_dropped: Counter = "ringcast_log_dropped_lines";
+    /// Log lines left out because there were too many of their event code in one second
+    /// (log.lines_per_second_max).
+    log_suppressed: Counter = "ringcast_log_suppressed_lines";
     /// Events of workers lost because the control thread could not keep up.
     events_dropped: Counter = "ringcast_events_dropped";
     /// Admin requests answered, by success (status below 400) or failure.
@@ -253,6 +261,15 @@ metrics! {
     forbids: Gauge = "ringcast_forbids";
     /// Open file descriptors the process may have.
     fds_max: Gauge = "ringcast_file_descriptors_max";
+    /// Memory the process may have (limits.memory_bytes_max).
+    memory_budget_bytes: Gauge = "ringcast_memory_budget_bytes";
+    /// Memory the server keeps count of, by use. The rest of the resident memory is code, stacks, buffers,
+    /// connections, and what the allocator has not given back.
+    memory_accounted: GaugeBy<MemoryUse> = "ringcast_memory_accounted_bytes";
+    /// How far memory is shed now: 0 not at all, 1 to 5 by the steps of ringcast_memory_steps.
+    memory_level: Gauge = "ringcast_memory_level";
+    /// Times a step of shedding began.
+    memory_steps: CounterBy<MemoryStep> = "ringcast_memory_steps";
     /// Resident memory of the process.
     resident_bytes: Gauge = "ringcast_resident_memory_bytes";
     /// Sockets whose TLS records the kernel makes now, of the whole network namespace (/proc/net/tls_stat).

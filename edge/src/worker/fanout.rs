@@ -58,7 +58,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(local) = self.streams.get_mut(stream) else { return };
         local.is_dirty = false;
         if let Some(publisher) = &mut local.publisher {
-            publisher.writer.trim(&mut self.arena, local.entry.is_tapped());
+            let keeps_more = local.entry.is_tapped() && !self.room.is_short();
+            publisher.writer.trim(&mut self.arena, keeps_more);
             local.entry.set_has_video(publisher.writer.facts().video_codec.is_some());
             self.wake_tapped(stream);
         }
@@ -261,6 +262,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(at) = connection.plays.iter().position(|play| play.msid == msid) else { return };
         let mut play = connection.plays.remove(at);
         let Some(local) = self.streams.get_mut(play.stream) else { return };
+        local.entry.release_subscriber();
         // What follows on this connection must begin behind the message that is half sent.
         if connection.output.sending == Sending::Nothing
             && let Some(rest) = local.tap.as_ref().and_then(|tap| play.subscriber.rest_lease(tap))

@@ -400,7 +400,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if let Some(live) = &record.live {
             restore_live(&mut connection, live)?;
         }
-        self.shared.addresses.admit(record.peer.ip(), usize::MAX, 0);
+        let admitted = self.shared.addresses.admit(record.peer.ip(), usize::MAX, 0);
+        debug_assert_eq!(
+            admitted,
+            Ok(()),
+            "there is no limit for whom another process had admitted"
+        );
         Ok((self.seat(conn, connection), record.live))
     }
 
@@ -441,6 +446,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 if let Some(id) = id {
                     local.entry.restore_owner(id);
                 }
+                local.entry.count_publisher();
                 let at_begin = *publisher.counters();
                 local.publisher = Some(LocalPublisher {
                     conn,
@@ -465,8 +471,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     fn stream_of(&mut self, path: &PathRecord) -> Result<usize, HandOverError> {
         let path = StreamPath::try_from(path)
             .map_err(|error| HandOverError::new(format!("a stream's name: {error}")))?;
-        self.local_stream(&path, FramingKind::Rtmp)
-            .ok_or_else(|| HandOverError::new("more streams than limits.streams_max"))
+        self.local_stream(&path, FramingKind::Rtmp).map_err(|limit| {
+            HandOverError::new(format!("stream {path}: {limit:?} are limited here"))
+        })
     }
 
     fn import_publish(
@@ -499,6 +506,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return Ok(());
         };
         let subscriber = Subscriber::from_record(&record.subscriber);
+        let admitted = local.entry.admit_subscriber(u32::MAX, u32::MAX);
+        debug_assert_eq!(
+            admitted,
+            Ok(()),
+            "there is no limit for whom another process had admitted"
+        );
         if local.players.is_empty() {
             self.watched.push(stream);
             local.entry.set_tapped(worker, true);

@@ -15,7 +15,7 @@ use crate::access::Grant;
 use crate::access::quota::Place;
 use crate::hls::{Address, Rendition, Reply};
 use crate::http::{Answer, FileName, TokenQuery, View};
-use crate::metrics::{PlayResult, Role};
+use crate::metrics::{LimitReached, PlayResult, Role};
 use crate::registry::StreamPhase;
 
 /// Distance of two looks at what viewers wait for, in milliseconds.
@@ -269,6 +269,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         if status == 404 {
             self.port.metrics().plays.of(PlayResult::NotFound).increment();
+            self.note_limit(LimitReached::PlayWait);
         }
         self.answer(index, &Answer::text(status, text));
         self.pump(index);

@@ -16,12 +16,12 @@ use crate::access::{Decision, DenyReason, Grant, Question, Role as AccessRole};
 use crate::connection::Session;
 use crate::framing::FramingKind;
 use crate::http::{Answer, Asked, HttpSession, Late, Route, TokenQuery};
-use crate::metrics::{CloseReason, HttpResult, PlayResult, Role};
+use crate::metrics::{CloseReason, HttpResult, LimitReached, PlayResult, Role};
 use crate::registry::StreamPhase;
 
-/// What requests are held to.
-const LIMITS: http1::Limits =
-    http1::Limits { head_bytes_max: 16 * 1024, headers_max: 64, body_bytes_max: 64 * 1024 };
+/// Fields of one request, and bytes of its body.
+const HEADERS_MAX: usize = 64;
+const BODY_BYTES_MAX: u64 = 64 * 1024;
 /// How long a browser may remember the answer to a preflight, in seconds.
 const PREFLIGHT_MAX_AGE: &str = "86400";
 const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -33,8 +33,18 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// Bytes of a viewer. What is left in `input` waits until the present request is answered.
     pub(super) fn feed_http(&mut self, index: usize, input: &mut &[u8]) {
+        let head_bytes_max = self.settings.limits().http_head_bytes_max;
+        let limits = http1::Limits {
+            head_bytes_max,
+            headers_max: HEADERS_MAX,
+            body_bytes_max: BODY_BYTES_MAX,
+        };
         loop {
             let now = self.now;
+            if self.is_command_flood(index) {
+                *input = &[];
+                return;
+            }
             let Some(connection) = self.connection(index) else { return };
             if connection.closing.is_some() {
                 *input = &[];
@@ -47,14 +57,18 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
             if let Some(frames) = session.frames() {
                 let result = frames.handle_bytes(input);
+                connection.requests += u32::from(matches!(result, Ok(Some(_))));
                 if !self.on_frame(index, result) {
                     return;
                 }
                 continue;
             }
             let Some(reader) = session.reader(now) else { return };
-            match reader.handle_bytes(&LIMITS, input) {
-                Ok(Some(request)) => self.on_request(index, request),
+            match reader.handle_bytes(&limits, input) {
+                Ok(Some(request)) => {
+                    connection.requests = connection.requests.wrapping_add(1);
+                    self.on_request(index, request);
+                }
                 Ok(None) => {
                     self.update_state(index);
                     return;
@@ -117,6 +131,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 peer = %connection.peer, class = error.label(), error = %error);
         }
         let status = error.status().code();
+        if matches!(status, 414 | 431) {
+            self.note_limit(LimitReached::HttpHead);
+        }
         let extra: &[(&str, &str)] = match status {
             426 => &[("Sec-WebSocket-Version", "13")],
             _ => &[],
@@ -304,7 +321,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 self.begin_live(index, framing);
                 self.play_as(index, rtmp::chunk::MEDIA_MSID, grant);
             }
-            Route::Playlist { .. } => self.view_playlist(index, grant),
+            Route::Playlist { .. } => {
+                // Who watches already has a session.
+                let is_new = TokenQuery::read(&asked.request.query).session.is_none();
+                match is_new.then(|| self.refuses_subscribers()).flatten() {
+                    Some(text) => self.answer(index, &Answer::text(503, text)),
+                    None => self.view_playlist(index, grant),
+                }
+            }
             Route::File(_) | Route::Unknown => {}
         }
     }
@@ -385,12 +409,19 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let late = self.http(index).and_then(|session| session.late(&deadlines, now));
         let Some(late) = late else { return false };
         match late {
-            Late::KeepAlive => self.close(index, CloseReason::IdleTimeout),
+            Late::KeepAlive => {
+                self.note_limit(LimitReached::HttpKeepAlive);
+                self.close(index, CloseReason::IdleTimeout);
+            }
             Late::Request => {
+                self.note_limit(LimitReached::HttpRequest);
                 self.answer(index, &Answer::text(408, "the request took too long"));
                 self.close(index, CloseReason::HandshakeTimeout);
             }
-            Late::Response => self.abandon(index, CloseReason::Stalled),
+            Late::Response => {
+                self.note_limit(LimitReached::HttpStall);
+                self.abandon(index, CloseReason::Stalled);
+            }
         }
         true
     }

@@ -12,13 +12,13 @@ use super::Worker;
 use super::access::log_text;
 use super::stream::{Grace, LocalPublisher, LocalStream};
 use crate::access::{Grant, Introduction, Role as AccessRole};
-use crate::connection::{HELD_INPUT_BYTES_MAX, PendingPublish, Publish, Session};
+use crate::connection::{PendingPublish, Publish, Session};
 use crate::framing::FramingKind;
 use crate::front::Protocol;
 use crate::http::HttpSession;
 use crate::log;
-use crate::metrics::{CloseReason, MediaKind, PlayResult, PublishResult, Role};
-use crate::registry::{Claim, ClaimPoll, StreamPhase};
+use crate::metrics::{CloseReason, LimitReached, MediaKind, PlayResult, PublishResult, Role};
+use crate::registry::{Claim, ClaimPoll, StreamLimit, StreamPhase, StreamsMax};
 use crate::transport::Transport;
 
 /// How a publisher's session ended.
@@ -71,6 +71,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let mut input = data;
         self.feed(index, &mut input);
         if !input.is_empty() {
+            self.note_unread(index);
             self.hold_input(index, input);
         }
         if !self.pump(index) {
@@ -129,11 +130,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     fn hold_input(&mut self, index: usize, data: &[u8]) {
+        let held_input_bytes_max = self.settings.limits().held_input_bytes_max;
         let Some(connection) = self.connection(index) else { return };
         if connection.closing.is_some() {
             return;
         }
-        if connection.held_input.len() + data.len() > HELD_INPUT_BYTES_MAX {
+        if connection.held_input.len() + data.len() > held_input_bytes_max {
+            self.note_limit(LimitReached::HeldInput);
             // It does not read, so there is nothing to say to it, and no reason to hear more of it.
             self.abandon(index, CloseReason::MemoryLimit);
             return;
@@ -160,10 +163,16 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 Ok(Some(event)) => self.on_event(index, event),
                 Ok(None) => {
                     self.update_state(index);
+                    if self.is_command_flood(index) {
+                        *input = &[];
+                    }
                     return;
                 }
                 Err(error) => {
                     self.port.metrics().protocol_errors.increment(error.label());
+                    if let Some(limit) = limit_of(error.label()) {
+                        self.note_limit(limit);
+                    }
                     if self.error_lines.allow(now.0)
                         && let Some(connection) = self.connection(index)
                     {
@@ -229,7 +238,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 self.mark_dirty(stream);
             }
             Ok(Progress::Partial | Progress::Dropped) => {}
-            Err(_) => self.close(index, CloseReason::MemoryLimit),
+            Err(_) => {
+                self.note_limit(LimitReached::Reassembly);
+                self.close(index, CloseReason::MemoryLimit);
+            }
         }
     }
 
@@ -296,10 +308,19 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Publishes under a permission.
     pub(super) fn publish_as(&mut self, index: usize, msid: u32, mut grant: Grant) {
         let vhost = self.settings.vhost(grant.path.vhost());
-        let Some(stream) = self.local_stream(&grant.path, FramingKind::Rtmp) else {
-            self.refuse_publish(index, msid, PublishResult::Limit, "too many streams");
-            return;
+        let stream = match self.local_stream(&grant.path, FramingKind::Rtmp) {
+            Ok(stream) => stream,
+            Err(limit) => {
+                let text = self.note_stream_limit(limit);
+                self.refuse_publish(index, msid, PublishResult::Limit, text);
+                return;
+            }
         };
+        if let Some(text) = self.lacks_room_to_publish(stream) {
+            self.forget_stream_if_unneeded(stream);
+            self.refuse_publish(index, msid, PublishResult::Limit, text);
+            return;
+        }
         let Some(id) = self.connection(index).map(|connection| connection.id) else { return };
         let Some(local) = self.streams.get(stream) else { return };
         let phase = local.entry.phase();
@@ -385,6 +406,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         });
         writer.begin_session(&mut self.arena, now);
         local.entry.begin(&writer);
+        local.entry.count_publisher();
         self.shared.hls.on_publish(&local.entry, &local.vhost.hls);
         local.grace = None;
         let at_begin = *writer.counters();
@@ -487,6 +509,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let id = connection.id;
         let Some(local) = self.streams.get_mut(stream) else { return };
         let Some(mut publisher) = local.publisher.take() else { return };
+        local.entry.release_publisher();
         let grace_ms = local.vhost.grace_ms;
         let grace = match how {
             PublishEnd::Clean => false,
@@ -526,9 +549,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Some(Session::Http(session)) => session.framing(),
             _ => FramingKind::Rtmp,
         };
-        let Some(stream) = self.local_stream(&grant.path, framing) else {
-            self.refuse_play(index, msid, PlayResult::Limit, "too many streams");
-            return;
+        let stream = match self.local_stream(&grant.path, framing) {
+            Ok(stream) => stream,
+            Err(limit) => {
+                let text = self.note_stream_limit(limit);
+                self.refuse_play(index, msid, PlayResult::Limit, text);
+                return;
+            }
         };
         let is_waiting = self
             .streams
@@ -548,6 +575,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(path) = self.streams.get(stream).map(|local| local.entry.path().clone()) else {
             return;
         };
+        if let Some(text) = self.lacks_room_to_play(stream) {
+            self.forget_stream_if_unneeded(stream);
+            self.refuse_play(index, msid, PlayResult::Limit, text);
+            return;
+        }
         let permit = self.permit(index, grant);
         self.begin_play(index, msid, stream, permit);
         let result = if is_waiting { PlayResult::Waiting } else { PlayResult::Accepted };
@@ -610,22 +642,23 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     // Local records of streams.
 
-    /// This worker's record of a stream, made if need be. `None` over the limit on streams.
+    /// This worker's record of a stream, made if need be.
     pub(super) fn local_stream(
         &mut self,
         path: &StreamPath,
         framing: FramingKind,
-    ) -> Option<usize> {
+    ) -> Result<usize, StreamLimit> {
         if let Some(&index) = self.by_path.get(&(path.clone(), framing)) {
-            return Some(index);
+            return Ok(index);
         }
-        let streams_max = self.settings.limits().streams_max;
-        let entry = self.shared.registry.hold(path, streams_max).ok()?;
         let vhost = self.settings.vhost(path.vhost());
+        let total = self.settings.limits().streams_max;
+        let max = StreamsMax { total, of_vhost: vhost.streams_max };
+        let entry = self.shared.registry.hold(path, max)?;
         let index = self.streams.insert(LocalStream::new(entry, framing, vhost, self.now));
         self.by_path.insert((path.clone(), framing), index);
         self.link_framings(path);
-        Some(index)
+        Ok(index)
     }
 
     /// The record for RTMP knows those of other framings, to serve them when there is news.
@@ -656,5 +689,15 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if let Some(publisher) = self.shared.registry.release(&local.entry) {
             publisher.finish(&mut self.arena);
         }
+    }
+}
+
+/// The limit that a class of protocol error is about.
+fn limit_of(label: &str) -> Option<LimitReached> {
+    match label {
+        "limit_message_bytes" => Some(LimitReached::Message),
+        "limit_chunk_streams" => Some(LimitReached::ChunkStreams),
+        "limit_tiny_chunks" => Some(LimitReached::TinyChunks),
+        _ => None,
     }
 }

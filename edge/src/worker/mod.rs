@@ -18,6 +18,7 @@
 //! is generic over [`Io`] and reads no clock of its own, so the simulation runs this very code.
 
 mod access;
+mod budget;
 mod drain;
 mod fanout;
 mod hand_over;
@@ -51,8 +52,8 @@ use crate::framing::FramingKind;
 use crate::front::FIRST_BYTES;
 use crate::hand_over::record::Door;
 use crate::log::RepeatLimit;
-use crate::metrics::{CloseReason, Role};
-use crate::shared::Shared;
+use crate::metrics::{CloseReason, LimitReached, Role};
+use crate::shared::{Shared, TooMany};
 use crate::transport::{SEAL_BYTES_MAX, Secure, Transport};
 
 use hand_over::Standstill;
@@ -195,6 +196,10 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     arrival_until: Millis,
     skip_lines: RepeatLimit,
     error_lines: RepeatLimit,
+    /// TLS handshakes begun in this second.
+    tls_handshakes: RepeatLimit,
+    /// What streams may hold, as of the last sweep step.
+    room: budget::Room,
     drain: Option<drain::Drain>,
     drained: bool,
     stopping: bool,
@@ -269,6 +274,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             arrival_until: now,
             skip_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
             error_lines: RepeatLimit::new(LINES_PER_SECOND_MAX),
+            tls_handshakes: RepeatLimit::new(0),
+            room: budget::Room::default(),
             drain: None,
             drained: false,
             stopping: false,
@@ -445,10 +452,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         };
         let refused = if self.drain.is_some() || self.stopping {
             Some(CloseReason::Drained)
-        } else if !self.shared.addresses.admit(peer.ip(), limits.connections_max, per_address_max) {
-            Some(CloseReason::ConnectionLimit)
         } else {
-            None
+            let addresses = &self.shared.addresses;
+            let admitted = addresses.admit(peer.ip(), limits.connections_max, per_address_max);
+            admitted.err().map(|too_many| self.note_too_many(too_many))
         };
         if let Some(reason) = refused {
             self.port.metrics().disconnects.of(Role::Undecided, reason).increment();
@@ -464,6 +471,19 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         self.seat(conn, connection);
         self.expect_commands();
+    }
+
+    fn note_too_many(&self, too_many: TooMany) -> CloseReason {
+        self.note_limit(match too_many {
+            TooMany::Connections => LimitReached::Connections,
+            TooMany::OfAddress => LimitReached::ConnectionsPerAddress,
+        });
+        CloseReason::ConnectionLimit
+    }
+
+    /// Counts that a limit was reached.
+    fn note_limit(&self, limit: LimitReached) {
+        self.port.metrics().limits_reached.of(limit).increment();
     }
 
     fn on_receive_ended(&mut self, index: usize, reason: ReceiveEnd) {

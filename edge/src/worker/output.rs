@@ -16,7 +16,7 @@ use crate::connection::{
     CLOSE_FLUSH_MS_MAX, CLOSE_LINGER_MS_MAX, Closing, Connection, Play, Sending, Session,
 };
 use crate::http::ViewerStart;
-use crate::metrics::{CloseReason, Label, TlsHandshake};
+use crate::metrics::{CloseReason, Label, LimitReached, TlsHandshake};
 use crate::transport::Transport;
 
 /// Sends per turn for subscribers that catch up: a send of theirs fills a socket, which takes the
@@ -336,6 +336,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         };
         // A peer that asks and never reads has filled its reply space.
         if !is_written {
+            self.note_limit(LimitReached::Replies);
             self.close(index, CloseReason::MemoryLimit);
             return false;
         }
@@ -367,6 +368,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                         crate::metrics::SkipReason::Lag
                     };
                     metrics.skips.of(reason).increment();
+                    metrics.limits_reached.of(LimitReached::Lag).increment();
                     if self.skip_lines.allow(now.0) {
                         tracing::info!(event = "skip", conn = %connection.id, lag_ms,
                             skips = play.subscriber.skips(), stream = %stream.entry.path());
@@ -383,6 +385,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             stream.waiting -= was_waiting;
         }
         if let Some(reason) = hopeless {
+            self.note_limit(match reason {
+                CloseReason::Stalled => LimitReached::Stall,
+                _ => LimitReached::Lag,
+            });
             self.abandon(index, reason);
         }
     }

@@ -31,6 +31,9 @@ pub(crate) struct VhostRules {
     pub(crate) http_wait_ms: u64,
     pub(crate) idle_publisher_ms_max: u64,
     pub(crate) duplicate_publish: DuplicatePublish,
+    pub(crate) streams_max: usize,
+    pub(crate) connections_max: u32,
+    pub(crate) subscribers_per_stream_max: u32,
     pub(crate) publisher: PublisherConfig,
     pub(crate) subscriber: SubscriberConfig,
     pub(crate) hls: HlsSettings,
@@ -56,6 +59,13 @@ pub(crate) struct Limits {
     pub(crate) tls_handshake_ms_max: u64,
     pub(crate) handshake_ms_max: u64,
     pub(crate) unsent_bytes_max: u32,
+    pub(crate) commands_per_second_max: u32,
+    pub(crate) tls_handshakes_per_second_max: u32,
+    pub(crate) held_input_bytes_max: usize,
+    pub(crate) reassembly_total_bytes_max: u64,
+    /// `u64::MAX` without a limit.
+    pub(crate) ring_bytes_max: u64,
+    pub(crate) http_head_bytes_max: usize,
     pub(crate) http: Deadlines,
 }
 
@@ -80,6 +90,15 @@ impl Settings {
             tls_handshake_ms_max: u64::from(limits.tls_handshake_ms_max),
             handshake_ms_max: u64::from(limits.handshake_ms_max),
             unsent_bytes_max: limits.unsent_bytes_max,
+            commands_per_second_max: limits.commands_per_second_max,
+            tls_handshakes_per_second_max: limits.tls_handshakes_per_second_max,
+            held_input_bytes_max: limits.held_input_bytes_max as usize,
+            reassembly_total_bytes_max: limits.reassembly_total_bytes_max,
+            ring_bytes_max: match limits.ring_bytes_max {
+                0 => u64::MAX,
+                bytes_max => bytes_max,
+            },
+            http_head_bytes_max: limits.http_head_bytes_max as usize,
             http: Deadlines {
                 request_ms_max: u64::from(limits.http_request_ms_max),
                 keep_alive_ms_max: u64::from(limits.http_keep_alive_ms_max),
@@ -128,7 +147,7 @@ impl Settings {
             limits: ReaderLimits {
                 message_bytes_max: limits.message_bytes_max,
                 chunk_streams_max: limits.chunk_streams_max,
-                ..ReaderLimits::default()
+                tiny_chunks_max: limits.tiny_chunks_max,
             },
             connection_id,
             handshake_ms_max: u64::from(limits.handshake_ms_max),
@@ -177,6 +196,9 @@ fn rules(config: &Config, vhost: &config::VhostSettings) -> VhostRules {
         http_wait_ms: u64::from(vhost.http_wait_ms),
         idle_publisher_ms_max: u64::from(vhost.idle_publisher_ms_max),
         duplicate_publish: vhost.duplicate_publish,
+        streams_max: no_limit(vhost.streams_max) as usize,
+        connections_max: no_limit(vhost.connections_max),
+        subscribers_per_stream_max: no_limit(vhost.subscribers_per_stream_max),
         publisher: PublisherConfig {
             chunk_bytes: vhost.chunk_bytes,
             retention_ms: vhost.retention_ms,
@@ -194,4 +216,9 @@ fn rules(config: &Config, vhost: &config::VhostSettings) -> VhostRules {
         },
         hls: HlsSettings::of(vhost),
     }
+}
+
+/// 0 in the configuration means no limit.
+fn no_limit(max: u32) -> u32 {
+    if max == 0 { u32::MAX } else { max }
 }

@@ -12,7 +12,7 @@ use rtmp::Millis;
 use super::VhostRules;
 use super::settings::Settings;
 use crate::framing::{FramingKind, Reframer};
-use crate::metrics::{MediaKind, WorkerMetrics};
+use crate::metrics::{LimitReached, MediaKind, WorkerMetrics};
 use crate::registry::{StreamEntry, StreamPhase};
 
 /// A subscriber's place in the stream's list.
@@ -50,6 +50,8 @@ impl LocalPublisher {
         metrics.messages_in.of(MediaKind::Video).add(now.video - before.video);
         metrics.messages_in.of(MediaKind::Audio).add(now.audio - before.audio);
         metrics.messages_dropped.add(now.dropped() - before.dropped());
+        let gops_given_up = now.gops_given_up - before.gops_given_up;
+        metrics.limits_reached.of(LimitReached::Ring).add(gops_given_up);
         metrics.timestamp_repairs.add(now.timestamp_repairs - before.timestamp_repairs);
     }
 }

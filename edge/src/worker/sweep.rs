@@ -11,7 +11,7 @@ use uring::{Batching, Io, Nanos};
 use super::settings::Limits;
 use super::{ARENA_SEGMENTS_CACHED_MAX, SWEEP_MS, SWEEP_STEPS, Worker};
 use crate::connection::{Connection, Session};
-use crate::metrics::{CloseReason, GraceResult, StreamLife};
+use crate::metrics::{CloseReason, GraceResult, LimitReached, StreamLife};
 use crate::registry::{GraceEnd, StreamPhase};
 use crate::transport::Transport;
 
@@ -101,6 +101,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         self.gather();
         self.sweep_connections();
         self.sweep_streams();
+        self.sweep_budget();
         self.sweep_load();
         self.sweep_drain();
     }
@@ -147,9 +148,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         let late = is_late_to_open(connection, now, &limits);
-        if let Some(class) = late {
+        if let Some((class, limit)) = late {
             tracing::info!(event = "timeout", conn = %connection.id, peer = %connection.peer,
                 class, transport = connection.transport.text());
+            self.note_limit(limit);
             self.close(index, CloseReason::HandshakeTimeout);
             return;
         }
@@ -159,11 +161,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         {
             tracing::info!(event = "timeout", conn = %connection.id, peer = %connection.peer,
                 class = error.label(), error = %error);
-            let reason = if connection.connect.is_none() {
-                CloseReason::HandshakeTimeout
+            let (reason, limit) = if connection.connect.is_none() {
+                (CloseReason::HandshakeTimeout, LimitReached::Handshake)
             } else {
-                CloseReason::IdleTimeout
+                (CloseReason::IdleTimeout, LimitReached::Idle)
             };
+            self.note_limit(limit);
             self.close(index, reason);
             return;
         }
@@ -196,6 +199,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             let wait_ms = local.vhost.wait_ms(local.framing);
             let is_over = now.0.saturating_sub(since.0) >= wait_ms;
             if is_over && local.entry.phase() == StreamPhase::Waiting {
+                self.note_limit(LimitReached::PlayWait);
                 let text = "nobody publishes this stream";
                 self.end_accepted_play(index, msid, PlayError::StreamNotFound, text);
                 self.close(index, CloseReason::PlayWaitTimeout);
@@ -228,6 +232,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
         }
         for conn in silent {
+            self.note_limit(LimitReached::IdlePublisher);
             self.close(conn, CloseReason::PublisherIdle);
         }
         for (index, session) in graces {
@@ -235,7 +240,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         // As many as there are streams: at keyframes all of them may trim at once.
         let live = usize::try_from(counts[0]).unwrap_or(usize::MAX);
-        self.arena.set_segments_cached_max(live.max(ARENA_SEGMENTS_CACHED_MAX));
+        let cached_max = if self.room.is_short() { 0 } else { live.max(ARENA_SEGMENTS_CACHED_MAX) };
+        self.arena.set_segments_cached_max(cached_max);
         let streams = &self.port.metrics().streams;
         streams.of(StreamLife::Live).set(counts[0]);
         streams.of(StreamLife::Grace).set(counts[1]);
@@ -286,6 +292,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         metrics.io_stale.set_total(io.stale_completions);
         metrics.accept_errors.set_total(io.accept_errors);
         self.sample_lags();
+        self.shed_laggards();
     }
 
     /// Lag of every subscriber, once a second.
@@ -317,13 +324,23 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
 /// What a connection was late with, if it has used up its time for the first byte, the TLS handshake, or
 /// what is to be spoken within it: the class of the log line.
-fn is_late_to_open(connection: &Connection, now: Millis, limits: &Limits) -> Option<&'static str> {
+fn is_late_to_open(
+    connection: &Connection,
+    now: Millis,
+    limits: &Limits,
+) -> Option<(&'static str, LimitReached)> {
     let age_ms = now.0.saturating_sub(connection.accepted_at.0);
-    let (ms_max, class) = match (&connection.transport, &connection.session) {
-        (Transport::Opening(_), _) => (limits.first_byte_ms_max, "first_byte"),
-        (Transport::Handshake(_), _) => (limits.tls_handshake_ms_max, "tls_handshake"),
-        (_, Session::Unknown) => (limits.handshake_ms_max, "handshake_timeout"),
+    let (ms_max, class, limit) = match (&connection.transport, &connection.session) {
+        (Transport::Opening(_), _) => {
+            (limits.first_byte_ms_max, "first_byte", LimitReached::FirstByte)
+        }
+        (Transport::Handshake(_), _) => {
+            (limits.tls_handshake_ms_max, "tls_handshake", LimitReached::TlsHandshakeTime)
+        }
+        (_, Session::Unknown) => {
+            (limits.handshake_ms_max, "handshake_timeout", LimitReached::Handshake)
+        }
         (_, Session::Rtmp(_) | Session::Http(_)) => return None,
     };
-    (age_ms >= ms_max).then_some(class)
+    (age_ms >= ms_max).then_some((class, limit))
 }

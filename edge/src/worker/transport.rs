@@ -13,7 +13,7 @@ use uring::{FeatureState, Io, SendBuf, TlsDirection};
 use super::Worker;
 use crate::connection::{Sealing, Sending};
 use crate::front::{FrontDoor, Protocol, Step};
-use crate::metrics::{CloseReason, TlsHandshake, TlsMode};
+use crate::metrics::{CloseReason, LimitReached, TlsHandshake, TlsMode};
 use crate::transport::{Handshake, Kernel, SEAL_BYTES_MAX, Secure, Transport};
 
 /// Record type of a TLS alert.
@@ -99,12 +99,15 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         addresses.release(connection.peer.ip());
         connection.peer = client;
         let max = limits.connections_per_address_max;
-        if addresses.admit(client.ip(), limits.connections_max, max) {
-            return true;
+        match addresses.admit(client.ip(), limits.connections_max, max) {
+            Ok(()) => true,
+            Err(too_many) => {
+                connection.is_admitted = false;
+                let reason = self.note_too_many(too_many);
+                self.abandon(index, reason);
+                false
+            }
         }
-        connection.is_admitted = false;
-        self.abandon(index, CloseReason::ConnectionLimit);
-        false
     }
 
     fn enter(&mut self, index: usize, protocol: Protocol, rest: &[u8]) {
@@ -127,6 +130,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     self.close(index, CloseReason::TlsError);
                     return;
                 };
+                let per_second_max = self.settings.limits().tls_handshakes_per_second_max;
+                if !self.tls_handshakes.allow_up_to(per_second_max, now) {
+                    // No alert: whoever comes too fast is told so in the cheapest way.
+                    self.note_limit(LimitReached::TlsHandshakeRate);
+                    self.abandon(index, CloseReason::ConnectionLimit);
+                    return;
+                }
                 match tls::Session::server(std::sync::Arc::clone(&secure.config)) {
                     Ok(session) => {
                         let handshake = Handshake { session, is_leaving: false };

@@ -130,6 +130,33 @@ fn whoever_takes_too_long_is_closed_with_a_reason() {
                 expect_reason(&secured, dawdler, &own);
             }
         }
+        let reached = |limit: &str| {
+            secured.server.metric("ringcast_limits_reached_total", &format!("limit=\"{limit}\""))
+        };
+        assert!(reached("tls_handshake_time") >= 3 && reached("first_byte") >= 3);
+        witnesses.finish();
+        drop(witnesses);
+        secured.expect_none_left();
+    }
+}
+
+#[test]
+fn a_storm_of_handshakes_is_cut_and_streams_go_on() {
+    for how in ways() {
+        let secured = trusting(how, "[limits]\ntls_handshakes_per_second_max = 20\n");
+        let mut witnesses = Witnesses::start(&secured, how);
+        let (port, config) = (secured.rtmps, secured.folder.client());
+        witnesses.through("a storm of hellos", move || {
+            // All connected before the first hello, so that they meet in few seconds.
+            let mut peers: Vec<Peer> = (0..400).map(|_| Peer::connect(port)).collect();
+            for peer in &mut peers {
+                let hello = peer.hello(&config, NAME);
+                // Those over the rate may be closed meanwhile.
+                let _ = peer.send_wire(&hello);
+            }
+        });
+        let label = "limit=\"tls_handshake_rate\"";
+        assert!(secured.server.metric("ringcast_limits_reached_total", label) > 0, "{how:?}");
         witnesses.finish();
         drop(witnesses);
         secured.expect_none_left();

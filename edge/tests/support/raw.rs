@@ -1,7 +1,7 @@
 //! A peer that sends what it likes: blocking socket, bytes made by hand.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Instant;
 
 use rtmp::amf0;
@@ -23,9 +23,26 @@ impl RawPeer {
         Self { socket }
     }
 
+    /// A peer that comes from another address of this host.
+    pub fn connect_from(source: Ipv4Addr, addr: SocketAddr) -> Self {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddr::from((source, 0))).unwrap();
+        connect(&socket, &addr).unwrap();
+        let socket = TcpStream::from(socket);
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { socket }
+    }
+
     /// A peer that has done the simple handshake.
     pub fn shaken(addr: SocketAddr) -> Self {
-        let mut peer = Self::connect(addr);
+        Self::connect(addr).shake()
+    }
+
+    /// Does the simple handshake.
+    pub fn shake(self) -> Self {
+        let mut peer = self;
         let mut hello = vec![3];
         hello.extend_from_slice(&[0; 1536]);
         peer.socket.write_all(&hello).unwrap();
@@ -134,6 +151,14 @@ pub fn command_body(
     amf.number(transaction);
     write(&mut amf);
     body
+}
+
+/// Header of a message whose body does not come, or not in this way.
+pub fn announcement(csid: u8, kind: u8, msid: u32, length: u32) -> Vec<u8> {
+    let [_, high, middle, low] = length.to_be_bytes();
+    let mut bytes = vec![csid, 0, 0, 0, high, middle, low, kind];
+    bytes.extend_from_slice(&msid.to_le_bytes());
+    bytes
 }
 
 /// One message in chunks of 128 bytes.

@@ -287,6 +287,8 @@ impl Publisher {
         let before = self.newest_keyframe;
         self.newest_keyframe =
             retention.trim(&mut self.writer, arena, self.newest_timestamp, before);
+        self.counters.gops_given_up +=
+            u64::from(before.is_some() && self.newest_keyframe.is_none());
     }
 
     /// Counters since the stream began.

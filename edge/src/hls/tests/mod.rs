@@ -24,7 +24,7 @@ use super::{Address, HlsSettings, Rendition, Reply};
 use crate::command::ConnectionId;
 use crate::config::{DuplicatePublish, VhostSettings};
 use crate::metrics::PackagingMetrics;
-use crate::registry::{Claim, StreamEntry};
+use crate::registry::{Claim, StreamEntry, StreamsMax};
 use crate::shared::Shared;
 use crate::storage::StorageQueue;
 
@@ -116,7 +116,7 @@ impl Stream {
 
     fn silent_in(bench: &Bench, vhost: &str, name: &str, timestamp: u32) -> Self {
         let path = StreamPath::new(vhost, "live", name).unwrap();
-        let entry = bench.shared.registry.hold(&path, 100).unwrap();
+        let entry = bench.shared.registry.hold(&path, StreamsMax::NONE).unwrap();
         let ring_config = RingConfig::default();
         let arena = Arena::new(&ring_config, 4);
         Self {

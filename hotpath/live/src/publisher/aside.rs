@@ -95,6 +95,12 @@ impl Publisher {
         }
     }
 
+    /// Memory that interleaved messages hold now, in bytes: what has arrived of them, with the slack of
+    /// growing buffers. What was only announced costs nothing.
+    pub fn aside_held_bytes(&self) -> usize {
+        self.aside.iter().map(|message| message.body.capacity()).sum()
+    }
+
     pub(super) fn aside_bytes(&self) -> usize {
         self.aside.iter().map(|message| message.length).sum()
     }

@@ -26,6 +26,9 @@ pub struct PublisherCounters {
     pub dropped_before_keyframe: u64,
     /// Partial messages given up (abort, disconnect).
     pub torn: u64,
+    /// Times the present GOP outgrew the caps of the ring, so that nobody could join until the next
+    /// keyframe.
+    pub gops_given_up: u64,
     /// Sequence headers or metadata too large for the preamble.
     pub preamble_not_kept: u64,
 }

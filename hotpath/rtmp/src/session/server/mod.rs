@@ -68,6 +68,8 @@ struct Counters {
     data_skipped: u32,
     commands_unknown: u32,
     errors_survived: u32,
+    /// Wraps; see [`ServerSession::commands_received`].
+    commands: u32,
 }
 
 impl Counters {
@@ -247,6 +249,9 @@ impl ServerSession {
         now: Millis,
         incoming: Incoming<'b>,
     ) -> Result<Option<Event<'b>>, SessionError> {
+        if !matches!(incoming, Incoming::Media(_)) {
+            self.counters.commands = self.counters.commands.wrapping_add(1);
+        }
         match incoming {
             Incoming::Media(part) => Ok(self.on_media(part)),
             Incoming::MediaAborted { csid, msid, kind } => {
@@ -473,6 +478,13 @@ impl ServerSession {
             errors_survived: self.counters.errors_survived.into(),
             notices_dropped: self.outbound.dropped(),
         }
+    }
+
+    /// Everything received that is not media: commands, control and data messages, so that who owns
+    /// the session can bound their rate. Wraps at 2^32.
+    #[must_use]
+    pub fn commands_received(&self) -> u32 {
+        self.counters.commands
     }
 
     /// The chunk size announced by the peer, and ours. Bytes.
