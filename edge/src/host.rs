@@ -22,6 +22,10 @@ const NAMES_MAX: usize = 3;
 /// Descriptors the process uses for other things than connections.
 const DESCRIPTORS_OTHER: u64 = 64;
 
+/// Descriptors kept from connections, where there are enough, for all other things and for each worker.
+const DESCRIPTORS_RESERVED: usize = 256;
+const DESCRIPTORS_PER_WORKER: usize = 8;
+
 /// Something about the host that will hurt, and what to do.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct Finding {
@@ -40,6 +44,15 @@ pub fn raise_file_descriptor_limit() -> u64 {
     } else {
         limit.current.unwrap_or(u64::MAX)
     }
+}
+
+/// Descriptors of this process that connections may use beside so many workers: what is left is for
+/// listeners, the admin API, hooks, files, and those that are refused.
+pub fn descriptors_for_connections(workers: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let reserve = DESCRIPTORS_RESERVED + workers.saturating_mul(DESCRIPTORS_PER_WORKER);
+    limit - reserve.min(limit / 4)
 }
 
 /// The worst findings, worst first, at most [`FINDINGS_MAX`]. `root` is `/`, or a copy of it in tests.

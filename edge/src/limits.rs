@@ -66,6 +66,7 @@ pub struct Fixed {
 
 const LIMITS_RS: &str = "edge/tests/limits.rs";
 const HOSTILE_RS: &str = "edge/tests/hostile.rs";
+const HLS_RS: &str = "edge/tests/viewers/hls.rs";
 
 macro_rules! limits {
     ($($what:literal, $key:literal, $counted:expr, $file:expr, $test:literal, $meets:literal;)*) => {
@@ -161,6 +162,9 @@ limits! {
     "time for a request", "limits.http_request_ms_max", by(LimitReached::HttpRequest),
     LIMITS_RS, "requests_that_are_too_large_late_or_many_are_answered_so",
     "408; then closed";
+    "time without progress of an answer over HTTP", "limits.http_stall_ms_max", by(LimitReached::HttpStall),
+    HLS_RS, "the_deadlines_of_http_are_configured",
+    "closed";
     "time between requests", "limits.http_keep_alive_ms_max", by(LimitReached::HttpKeepAlive),
     LIMITS_RS, "requests_that_are_too_large_late_or_many_are_answered_so",
     "closed";

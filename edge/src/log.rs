@@ -169,6 +169,8 @@ pub struct LogHandle {
     classes: Option<Arc<EventRates>>,
     level: Option<reload::Handle<LevelFilter, Registry>>,
     dropped: Option<ErrorCounter>,
+    /// Lines that could not be written.
+    unwritten: Arc<AtomicU64>,
     /// Writes the rest of the queue when it is dropped.
     _guard: Option<WorkerGuard>,
 }
@@ -194,9 +196,10 @@ impl LogHandle {
         self.classes.as_ref().map_or((Vec::new(), 0), |classes| classes.take_suppressed())
     }
 
-    /// Lines lost so far.
+    /// Lines lost so far: the queue was full, or they could not be written.
     pub fn dropped_lines(&self) -> u64 {
-        self.dropped.as_ref().map_or(0, |counter| counter.dropped_lines() as u64)
+        let dropped = self.dropped.as_ref().map_or(0, |counter| counter.dropped_lines() as u64);
+        dropped + self.unwritten.load(Ordering::Relaxed)
     }
 }
 
@@ -214,12 +217,13 @@ fn build(
     writer: impl io::Write + Send + 'static,
     terminal: bool,
 ) -> (impl Subscriber + Send + Sync + 'static, LogHandle) {
+    let unwritten = Arc::new(AtomicU64::new(0));
     let lines_max = usize::try_from(config.queue_lines_max).unwrap_or(usize::MAX);
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(lines_max)
         .thread_name("log")
-        .finish(writer);
+        .finish(CountingWriter { inner: writer, unwritten: Arc::clone(&unwritten) });
     let dropped = writer.error_counter();
     let (filter, level) = reload::Layer::new(level_filter(config.level));
     let json = match config.format {
@@ -240,9 +244,31 @@ fn build(
         classes: Some(classes),
         level: Some(level),
         dropped: Some(dropped),
+        unwritten,
         _guard: Some(guard),
     };
     (subscriber, handle)
+}
+
+/// Writes lines; one that cannot be written (a full disk, a reader that is gone) is lost and counted, and
+/// the next one is tried again.
+struct CountingWriter<W> {
+    inner: W,
+    unwritten: Arc<AtomicU64>,
+}
+
+impl<W: io::Write> io::Write for CountingWriter<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // The log hands over whole lines.
+        if self.inner.write_all(line).is_err() {
+            self.unwritten.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// Lines of each event code in the present second.

@@ -18,6 +18,7 @@ use crate::command::{Event, EventSink, Wake, WorkerPort, worker_link};
 use crate::config::{Config, IoChoice, KernelTls};
 use crate::hand_over::record::{Door, WorkerRecord};
 use crate::hls::packager::{Packager, Packaging};
+use crate::host;
 use crate::inherit::{self, Inherited};
 use crate::log::event;
 use crate::metrics::{PackagingMetrics, StorageMetrics};
@@ -32,6 +33,9 @@ const STACK_BYTES: usize = 2 * 1024 * 1024;
 
 /// Connections a worker's `Io` has room for beyond `limits.connections_max`: those that are refused.
 const CONNECTIONS_SPARE: u32 = 1_024;
+
+/// How long sent bytes may stay unacknowledged, in milliseconds; no longer than a peer may be idle.
+const UNACKNOWLEDGED_MS_MAX: u32 = 30_000;
 
 /// What one worker reports when it is ready.
 struct Ready {
@@ -74,6 +78,7 @@ pub fn spawn_workers(
     };
     let shared = Arc::new(Shared::new(count));
     shared.hls.set_bytes_max(config.limits.hls_bytes_max);
+    shared.addresses.set_descriptors_max(host::descriptors_for_connections(count));
     let mut inherited = inherited;
     let legacies = distribute(std::mem::take(&mut inherited.workers), count);
     let mut started = StartedWorkers {
@@ -344,6 +349,9 @@ impl Start {
             backlog: self.config.listen.backlog,
             socket: SocketOptions {
                 notsent_lowat_bytes: Some(self.config.limits.unsent_bytes_max),
+                // A peer behind a cut cable takes pings into its socket's buffer: only the kernel knows
+                // that nothing is acknowledged.
+                user_timeout_ms: Some(self.config.limits.idle_ms_max.min(UNACKNOWLEDGED_MS_MAX)),
                 ..SocketOptions::default()
             },
             ..ListenOptions::default()
@@ -399,6 +407,8 @@ impl Start {
             worker.take_up();
         }
         loop {
+            #[cfg(debug_assertions)]
+            provoke::panic_if_asked(index);
             match worker.turn() {
                 Ok(Flow::Continue) => {}
                 Ok(Flow::Stopped) => return,
@@ -455,6 +465,24 @@ fn unix_seconds() -> u64 {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())
+}
+
+/// How tests make a worker panic; in debug builds only.
+#[cfg(debug_assertions)]
+mod provoke {
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+
+    /// Names a file; a worker whose index stands in it panics.
+    const VARIABLE: &str = "RINGCAST_DEBUG_PANIC_FILE";
+
+    pub(super) fn panic_if_asked(worker: u16) {
+        static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+        let file = FILE.get_or_init(|| std::env::var_os(VARIABLE).map(PathBuf::from));
+        let Some(file) = file else { return };
+        let asked = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(asked.trim() != worker.to_string(), "asked to panic");
+    }
 }
 
 #[cfg(test)]

@@ -173,19 +173,38 @@ pub enum TooMany {
 }
 
 /// Open connections, in total and per address. Its lock is taken at accept and at close.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Addresses {
     open: AtomicUsize,
+    /// As many as there are descriptors for.
+    descriptors_max: AtomicUsize,
     counts: Mutex<HashMap<IpAddr, u32>>,
 }
 
+impl Default for Addresses {
+    fn default() -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            descriptors_max: AtomicUsize::new(usize::MAX),
+            counts: Mutex::default(),
+        }
+    }
+}
+
 impl Addresses {
+    /// Admits no more than there are descriptors for: what is left is for everything else, and who comes
+    /// then is told so instead of waiting for an accept that fails.
+    pub fn set_descriptors_max(&self, descriptors_max: usize) {
+        self.descriptors_max.store(descriptors_max, Ordering::Relaxed);
+    }
+
     /// Counts a new connection unless the process has `max` or the address has
     /// `per_address_max` (0 is no limit).
     ///
     /// # Errors
     /// Which of the two is reached; then nothing was counted.
     pub fn admit(&self, address: IpAddr, max: usize, per_address_max: u32) -> Result<(), TooMany> {
+        let max = max.min(self.descriptors_max.load(Ordering::Relaxed));
         if self.open.fetch_add(1, Ordering::Relaxed) >= max {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(TooMany::Connections);

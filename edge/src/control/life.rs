@@ -355,7 +355,11 @@ impl Life {
         let lost = self.control.log.dropped_lines();
         if lost > self.lost {
             let lines = lost - self.lost;
-            tracing::warn!(event = event::LOG_DROPPED, lines, "the log reader is too slow");
+            tracing::warn!(
+                event = event::LOG_DROPPED,
+                lines,
+                "the log's reader is too slow, or its disk is full"
+            );
             self.lost = lost;
         }
         if self.control.phase() == Phase::Ready {

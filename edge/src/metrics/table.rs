@@ -230,7 +230,7 @@ metrics! {
     config_reloads: CounterBy<Outcome> = "ringcast_config_reloads";
     /// When the present configuration was taken, in Unix time.
     config_loaded_at: RealGauge = "ringcast_config_last_success_timestamp_seconds";
-    /// Log lines lost because the writer could not keep up.
+    /// Log lines lost: the writer could not keep up, or could not write (a full disk).
     log_dropped: Counter = "ringcast_log_dropped_lines";
     /// Log lines left out because there were too many of their event code in one second
     /// (log.lines_per_second_max).

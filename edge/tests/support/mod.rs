@@ -8,6 +8,7 @@
 #![allow(dead_code, unreachable_pub, reason = "shared by test files that each use a part")]
 
 pub mod client;
+pub mod confine;
 pub mod media;
 pub mod raw;
 pub mod server;

@@ -56,18 +56,39 @@ pub struct Server {
 impl Server {
     /// Starts a server and waits for its ready line. `settings` is TOML.
     pub fn start(how: How, settings: &str) -> Self {
+        Self::start_at("127.0.0.1", how, settings, |_| {})
+    }
+
+    /// Starts a server that listens on `ip`, after `prepare` has changed the command.
+    pub fn start_at(
+        ip: &str,
+        how: How,
+        settings: &str,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
         command.stdin(Stdio::null());
-        Self::launch(command, how, settings)
+        Self::launch_at(ip, command, how, settings, prepare)
     }
 
     /// As [`Server::start`], by a command that ends in the program, its standard input and environment set.
-    pub fn launch(mut command: Command, how: How, settings: &str) -> Self {
+    pub fn launch(command: Command, how: How, settings: &str) -> Self {
+        Self::launch_at("127.0.0.1", command, how, settings, |_| {})
+    }
+
+    fn launch_at(
+        ip: &str,
+        mut command: Command,
+        how: How,
+        settings: &str,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ringcast.toml");
         fs::write(&file, settings).unwrap();
-        let mut child = command
-            .args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        let any_port = format!("{ip}:0");
+        command
+            .args(["--rtmp", &any_port, "--http", &any_port, "--admin", "127.0.0.1:0"])
             .args(["--io", how.io])
             .arg("--workers")
             .arg(how.workers.to_string())
@@ -75,16 +96,17 @@ impl Server {
             .arg(&file)
             .env("RINGCAST_LOG_FORMAT", "json")
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let sink = Arc::clone(&log);
-        let reader = thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                sink.lock().unwrap().push(line);
-            }
+        let reader = child.stderr.take().map(|stderr| {
+            thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    sink.lock().unwrap().push(line);
+                }
+            })
         });
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut ready = String::new();
@@ -98,7 +120,7 @@ impl Server {
             let value = ready.split_whitespace().find_map(|field| field.strip_prefix(name));
             value.unwrap_or_else(|| panic!("no {name} in {ready}")).to_owned()
         };
-        assert_eq!(field("io="), how.io, "{ready}");
+        assert!(how.io == "auto" || field("io=") == how.io, "{ready}");
         Self {
             rtmp: field("rtmp=").parse().unwrap(),
             http: field("http=").parse().unwrap(),
@@ -106,7 +128,7 @@ impl Server {
             pid: child.id(),
             child,
             log,
-            reader: Some(reader),
+            reader,
             dir,
         }
     }
@@ -116,13 +138,14 @@ impl Server {
         self.dir.path().join("ringcast.toml")
     }
 
-    /// Sends the process a signal.
-    pub fn signal(&self, signal: Signal) {
-        kill_process(self.process(), signal).unwrap();
+    /// The process that serves now.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.pid).unwrap()).unwrap()
     }
 
-    fn process(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.pid).unwrap()).unwrap()
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Process numbers of those that have taken over, in order.
@@ -218,7 +241,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         if self.pid != self.child.id() {
             // Fails only for one that has ended.
-            let _ = kill_process(self.process(), Signal::KILL);
+            let _ = kill_process(self.pid(), Signal::KILL);
         }
         // Both fail only for a process that has ended and been waited for.
         let _ = self.child.kill();

@@ -25,6 +25,7 @@ pub const LINE_CHARS_MAX: usize = 110;
 const ALLOWED: &[(&str, &str, &str)] = &[
     // A counting allocator cannot be written without.
     ("unsafe-room", "edge/tests/no_alloc.rs", ""),
+    ("unsafe-room", "edge/tests/support/confine.rs", ""),
     ("unsafe-room", "edge/tests/memory.rs", ""),
     // Nor can an exported symbol of a program without a standard library.
     ("unsafe-room", "tools/no-std/src/lib.rs", ""),

@@ -213,3 +213,26 @@ fn bodies_of_many_chunks_are_put_together() {
     let pattern = &nal[5..9];
     assert!(nal[5..].chunks_exact(4).all(|four| four == pattern));
 }
+
+#[test]
+fn a_clock_set_back_or_forward_leaves_playlists_valid_and_segments_there() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 10_000);
+    let before = listed(&playlist(&rendition));
+    bench.unix_ms -= HOUR_MS;
+    stream.play(&mut bench, 10_000);
+    let set_back = listed(&playlist(&rendition));
+    bench.unix_ms += 2 * HOUR_MS;
+    stream.play(&mut bench, 10_000);
+    let set_forward = listed(&playlist(&rendition));
+    for (earlier, later) in [(&before, &set_back), (&set_back, &set_forward)] {
+        assert!(later.last() > earlier.last(), "packaging goes on: {earlier:?}, {later:?}");
+    }
+    for sequence in set_forward {
+        assert!(!segment(&rendition, sequence).is_empty());
+    }
+}

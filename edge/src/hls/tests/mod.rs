@@ -42,6 +42,8 @@ pub(super) struct Bench {
     pub(super) storage: StorageQueue,
     pub(super) packager: Packager,
     pub(super) now_ms: u64,
+    /// Unix time when `now_ms` was 0, by the clock of the wall.
+    pub(super) unix_ms: u64,
 }
 
 impl Bench {
@@ -51,7 +53,7 @@ impl Bench {
         let storage = StorageQueue::default();
         let (seen, counted) = (Arc::clone(&shared), Arc::clone(&metrics));
         let packager = Packager::new(seen, counted, storage.clone(), || 0);
-        Self { shared, metrics, storage, packager, now_ms: 0 }
+        Self { shared, metrics, storage, packager, now_ms: 0, unix_ms: UNIX_MS }
     }
 
     /// Lets `ms` pass, in turns of 10.
@@ -64,7 +66,7 @@ impl Bench {
     }
 
     pub(super) fn turn(&mut self) {
-        self.packager.turn(Now { mono_ms: self.now_ms, unix_ms: UNIX_MS + self.now_ms });
+        self.packager.turn(Now { mono_ms: self.now_ms, unix_ms: self.unix_ms + self.now_ms });
     }
 
     pub(super) fn open(&self, stream: &Stream, settings: &HlsSettings) -> Arc<Rendition> {
