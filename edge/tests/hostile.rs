@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -422,6 +422,76 @@ fn a_flood_that_is_read_is_served() {
                 &[b"\x02\x00\x07_result\x00".as_slice(), &77_f64.to_be_bytes()].concat(),
             );
         });
+        witnesses.finish();
+    }
+}
+
+// Storms
+
+/// Connections of one storm, over both its halves.
+const STORM: u32 = 20_000;
+/// Threads that connect, each from an address of its own.
+const STORMERS: u32 = 4;
+
+#[test]
+fn a_storm_of_connections_is_taken_in_and_streams_go_on() {
+    for how in matrix(&[2]) {
+        let server = Server::start(how, SETTINGS);
+        let mut witnesses = Witnesses::start(&server, how);
+        let addr = server.rtmp;
+        let before = server.resident_bytes();
+        witnesses.through("a storm of connections", move || {
+            let stormers = (0..STORMERS).map(|stormer| {
+                let source = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + 1 + stormer);
+                thread::spawn(move || {
+                    for round in 0..STORM / STORMERS {
+                        let mut peer = RawPeer::connect_from(source, addr);
+                        // Every other one has something to say and does not wait for the answer.
+                        if round % 2 == 0 {
+                            peer.send(&[3; 100]);
+                        }
+                    }
+                })
+            });
+            let stormers: Vec<_> = stormers.collect();
+            for stormer in stormers {
+                stormer.join().unwrap();
+            }
+        });
+        wait_for("all of them to be accepted and gone", || {
+            witnesses.step();
+            server.metric("ringcast_connections_accepted_total", "") >= u64::from(STORM)
+                && server.metric("ringcast_connections", "") <= 1 + u64::from(how.workers)
+        });
+        assert_eq!(server.metric("ringcast_accept_errors_total", ""), 0, "{how:?}");
+        let grown = server.resident_bytes().saturating_sub(before);
+        assert!(grown <= RESIDENT_GROWTH_BYTES_MAX, "{how:?}: grew by {grown} bytes");
+        witnesses.finish();
+    }
+}
+
+#[test]
+fn media_sent_to_a_play_connection_for_ever_is_thrown_away() {
+    for how in matrix(&[1]) {
+        let server = Server::start(how, SETTINGS);
+        let mut witnesses = Witnesses::start(&server, how);
+        let addr = server.rtmp;
+        let before = server.resident_bytes();
+        witnesses.through("64 MiB of media to a player", move || {
+            let mut peer = RawPeer::connected(addr);
+            peer.create_stream(2.0);
+            peer.command(1, "play", 3.0, |amf| {
+                amf.null();
+                amf.string("nobody-publishes-this");
+            });
+            peer.read_until(b"NetStream.Play.Start");
+            let one = message(4, kind::VIDEO, 1, &[0x27; 65_536]);
+            for _ in 0..1_024 {
+                assert!(peer.send(&one), "it is not closed");
+            }
+        });
+        let grown = server.resident_bytes().saturating_sub(before);
+        assert!(grown <= RESIDENT_GROWTH_BYTES_MAX, "{how:?}: grew by {grown} bytes");
         witnesses.finish();
     }
 }

@@ -312,9 +312,15 @@ pub(crate) struct AbuseArgs {
     /// Hostile peers of each kind
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) each: u32,
-    /// Only these kinds
+    /// Only these kinds, and no cases of the corpus
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) only: Vec<Behaviour>,
+    /// The server's address of viewers' HTTP, for the cases that knock there: HOST:PORT
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<std::net::SocketAddr>,
+    /// How long the server may take to end a case, seconds: longer than any of its deadlines
+    #[arg(long, value_name = "S", default_value_t = 20.0, value_parser = seconds)]
+    pub(crate) case_seconds: f64,
     #[command(flatten)]
     pub(crate) common: Common,
     #[command(flatten)]

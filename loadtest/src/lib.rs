@@ -22,6 +22,7 @@ mod cli;
 mod commands;
 mod compare;
 mod container;
+mod corpus;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod http;

@@ -14,18 +14,23 @@ use crate::cli::{
     ViewArgs,
 };
 use crate::compare;
+use crate::corpus;
 use crate::http::HlsMode;
 use crate::num::{SECOND_NS, seconds_ns, whole};
 use crate::plan::Popularity;
+use crate::probe::Probe;
 use crate::report::{GROWING, Report, number};
 use crate::run;
 use crate::source::CodecTag;
 use build::Built;
 use clap::ValueEnum as _;
 use show::Show;
+use std::cell::Cell;
 use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// How long a command lasts unless told otherwise, seconds.
 const SECONDS: f64 = 10.0;
@@ -210,6 +215,8 @@ fn abuse(args: &AbuseArgs) -> Result<ExitCode, Failure> {
         some => some,
     };
     let each = usize::try_from(args.each).unwrap_or(1);
+    let cases = args.only.is_empty().then(|| start_cases(args, &built)).transpose()?;
+    let cases = Cell::new(cases);
     built.plan.hostile = kinds.iter().flat_map(|&kind| std::iter::repeat_n(kind, each)).collect();
     finish("abuse", built, &|report| {
         let harmless = ["failed", "stalls", "lost", "corrupt", "server_gone"];
@@ -218,8 +225,42 @@ fn abuse(args: &AbuseArgs) -> Result<ExitCode, Failure> {
         if report.metric("joined") != Some(WITNESSES as f64) {
             missed.push("not all witnesses could play".into());
         }
+        missed.extend(cases.take().map_or_else(Vec::new, |cases| end_cases(cases, args)));
         missed
     })
+}
+
+/// Starts the cases of the corpus beside the run.
+fn start_cases(
+    args: &AbuseArgs,
+    built: &Built,
+) -> Result<JoinHandle<Vec<corpus::Verdict>>, Failure> {
+    let target = &built.plan.target;
+    let address = target.addresses.first();
+    let scene = corpus::Scene {
+        rtmp: *address.ok_or_else(|| Failure::Usage("abuse: no address".into()))?,
+        http: args.http,
+        app: target.app.clone(),
+        patience: Duration::from_secs_f64(args.case_seconds),
+    };
+    if args.http.is_some_and(|http| !http.ip().is_loopback()) && !args.common.i_own_this_network {
+        let text = "abuse: --http is not on this machine; see --i-own-this-network";
+        return Err(Failure::Usage(text.into()));
+    }
+    let probe = Probe::new(&args.common.pid, None).map_err(Failure::Usage)?;
+    Ok(thread::spawn(move || corpus::run(&scene, &probe)))
+}
+
+/// Waits for the cases, tells of them, and returns what failed.
+fn end_cases(cases: JoinHandle<Vec<corpus::Verdict>>, args: &AbuseArgs) -> Vec<String> {
+    let Ok(verdicts) = cases.join() else { return vec!["the corpus could not be run".into()] };
+    let text = match args.common.json {
+        true => format!("{}\n", corpus::json(&verdicts)),
+        false => format!("{}\n", corpus::text(&verdicts)),
+    };
+    show::print(&text);
+    let failed = verdicts.iter().filter_map(|one| Some((one.name, one.failure.as_ref()?)));
+    failed.map(|(name, failure)| format!("case {name}: {failure}")).collect()
 }
 
 /// An objective of a command.

@@ -56,10 +56,16 @@ struct Ringcast {
 
 impl Ringcast {
     fn start() -> Ringcast {
+        Ringcast::start_with(&[])
+    }
+
+    /// With these variables besides.
+    fn start_with(variables: &[(&str, &str)]) -> Ringcast {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", ITSELF, "--nocapture"])
             .env(ROLE, "1")
             .env("RINGCAST_DEFAULTS_HLS_SEGMENT_MS", "1000")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -125,6 +131,33 @@ fn crowd(scheme: &str, file: &str, viewers: u32, flags: &str) -> Value {
         ringcast.watch(scheme, file, &format!("--players {viewers} --ramp {rate} {flags}"));
     expect_clean(&result, viewers, &format!("{viewers} of {scheme} {file}"));
     result
+}
+
+#[test]
+fn every_case_of_the_corpus_is_ended_as_it_should_be() {
+    let _turn = turn();
+    let ringcast = Ringcast::start_with(&[
+        ("RINGCAST_LIMITS_FIRST_BYTE_MS_MAX", "1000"),
+        ("RINGCAST_LIMITS_HANDSHAKE_MS_MAX", "1000"),
+        ("RINGCAST_LIMITS_HTTP_REQUEST_MS_MAX", "1000"),
+        ("RINGCAST_DEFAULTS_IDLE_PUBLISHER_MS_MAX", "2000"),
+    ]);
+    let (pid, http) = (ringcast.child.id(), ringcast.http);
+    let flags =
+        format!("--each 1 --seconds 8 --bitrate 300k --pid {pid} --http {http} --case-seconds 25");
+    let (result, output) = run("abuse", &format!("rtmp://{}/live", ringcast.rtmp), &flags);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let told = lines.find(|line| line["type"] == "cases").expect("the cases are told");
+    let cases = told["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 27);
+    for case in cases {
+        assert_eq!(case["passed"], true, "{case}");
+        assert!(case["rss_bytes_after"].as_u64().unwrap() > 0, "{case}");
+    }
+    for name in ["lost", "corrupt", "failed"] {
+        assert_eq!(metric(&result, name), 0.0, "{name}: {result}");
+    }
 }
 
 #[test]
