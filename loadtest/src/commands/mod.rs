@@ -36,6 +36,8 @@ use std::time::Duration;
 const SECONDS: f64 = 10.0;
 /// The same of a soak.
 const SOAK_SECONDS: f64 = 600.0;
+/// The same of abuse with the corpus: some cases wait for deadlines of the server, 10 s by default.
+const CORPUS_SECONDS: f64 = 20.0;
 /// What may be gained during a soak without a leak, of memory in MB, descriptors, and latency in
 /// milliseconds: allocators keep pages, connections overlap, machines have other work.
 const SOAK_NOISE: [f64; 3] = [8.0, 8.0, 5.0];
@@ -201,7 +203,9 @@ fn grown(report: &Report, limits: [f64; 3]) -> Vec<String> {
 
 /// Fails when the witnesses suffer or the server is gone.
 fn abuse(args: &AbuseArgs) -> Result<ExitCode, Failure> {
-    let mut built = Built::new(&args.common, SECONDS)?;
+    let has_cases = args.only.is_empty();
+    let seconds = if has_cases { CORPUS_SECONDS } else { SECONDS };
+    let mut built = Built::new(&args.common, seconds)?;
     built.publish(&args.media, 1.0)?;
     let view = ViewArgs { check: 1, ..default_view() };
     if built.plan.target.scheme.is_http() {
@@ -215,7 +219,7 @@ fn abuse(args: &AbuseArgs) -> Result<ExitCode, Failure> {
         some => some,
     };
     let each = usize::try_from(args.each).unwrap_or(1);
-    let cases = args.only.is_empty().then(|| start_cases(args, &built)).transpose()?;
+    let cases = has_cases.then(|| start_cases(args, &built)).transpose()?;
     let cases = Cell::new(cases);
     built.plan.hostile = kinds.iter().flat_map(|&kind| std::iter::repeat_n(kind, each)).collect();
     finish("abuse", built, &|report| {
