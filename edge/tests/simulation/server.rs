@@ -265,7 +265,7 @@ impl Server {
     /// A planted bug: an entry of the registry that is never given back.
     pub fn hold_stream(&self) {
         let resolved = live::path::resolve("live", None, "s0").expect("a name");
-        let held = self.shared.registry.hold(&resolved.path, usize::MAX);
+        let held = self.shared.registry.hold(&resolved.path, edge::registry::StreamsMax::NONE);
         drop(held.expect("there is room"));
     }
 

@@ -357,8 +357,6 @@ impl WebLink {
             }
             1001 if self.may_be_drained => self.was_told_to_go = true,
             1008 => heard.push(Heard::Refused(reason)),
-            // Said by a server that drains, and by no other: who is cut off otherwise says so in the end.
-            1001 if reason == "the server is going away" => {}
             1002..=1009 if self.is_rude => {}
             code if self.close_code == Some(code) => {}
             _ => return Err(format!("a close frame nobody waits for: {code} {reason}")),
