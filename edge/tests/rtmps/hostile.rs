@@ -31,7 +31,7 @@ const PAIRS_MAX: usize = 50_000;
 const PAIR_PAUSE: Duration = Duration::from_micros(400);
 
 /// The kernel is to take little of what nobody reads.
-const SETTINGS: &str = "[limits]\nunsent_bytes_max = 16384\n";
+const SETTINGS: &str = "[limits]\nunsent_bytes_max = 16384\ncommands_per_second_max = 10000000\n";
 
 /// What the log must say about the end of an attack.
 #[derive(Copy, Clone, Debug)]
