@@ -34,7 +34,10 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringcast: {error}");
+            // In one piece: the process that passes on to this one may write to the same place meanwhile.
+            let text = format!("ringcast: {error}\n");
+            // A standard error that is gone cannot be told of.
+            drop(io::stderr().write_all(text.as_bytes()));
             ExitCode::FAILURE
         }
     }
