@@ -242,3 +242,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         true
     }
 }
+
+/// The limit that a class of protocol error is about.
+pub(super) fn limit_of(label: &str) -> Option<LimitReached> {
+    match label {
+        "limit_message_bytes" => Some(LimitReached::Message),
+        "limit_chunk_streams" => Some(LimitReached::ChunkStreams),
+        "limit_tiny_chunks" => Some(LimitReached::TinyChunks),
+        _ => None,
+    }
+}

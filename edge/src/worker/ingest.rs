@@ -170,7 +170,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 }
                 Err(error) => {
                     self.port.metrics().protocol_errors.increment(error.label());
-                    if let Some(limit) = limit_of(error.label()) {
+                    if let Some(limit) = super::budget::limit_of(error.label()) {
                         self.note_limit(limit);
                     }
                     if self.error_lines.allow(now.0)
@@ -689,15 +689,5 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if let Some(publisher) = self.shared.registry.release(&local.entry) {
             publisher.finish(&mut self.arena);
         }
-    }
-}
-
-/// The limit that a class of protocol error is about.
-fn limit_of(label: &str) -> Option<LimitReached> {
-    match label {
-        "limit_message_bytes" => Some(LimitReached::Message),
-        "limit_chunk_streams" => Some(LimitReached::ChunkStreams),
-        "limit_tiny_chunks" => Some(LimitReached::TinyChunks),
-        _ => None,
     }
 }
