@@ -152,10 +152,12 @@ limits! {
     "replies that wait", "limits.reply_bytes_max", by(LimitReached::Replies),
     LIMITS_RS, "who_asks_and_never_reads_is_read_no_further_and_then_closed",
     "its input is read no further until it takes them";
-    "commands, or requests, a second", "limits.commands_per_second_max",
-    by(LimitReached::CommandRate),
+    "commands a second", "limits.commands_per_second_max", by(LimitReached::CommandRate),
     LIMITS_RS, "commands_and_requests_over_the_rate_end_the_connection",
-    "`NetConnection.Connect.Closed`, HTTP 429, WebSocket close 1008; then closed";
+    "`NetConnection.Connect.Closed`, WebSocket close 1008; then closed";
+    "requests a second", "limits.http_requests_per_second_max", by(LimitReached::HttpRequestRate),
+    LIMITS_RS, "commands_and_requests_over_the_rate_end_the_connection",
+    "429; then closed";
     "head of a request", "limits.http_head_bytes_max", by(LimitReached::HttpHead),
     LIMITS_RS, "requests_that_are_too_large_late_or_many_are_answered_so",
     "431, or 414 for its first line; then closed";

@@ -171,6 +171,8 @@ labels! {
         Replies = "replies",
         /// `limits.commands_per_second_max`.
         CommandRate = "command_rate",
+        /// `limits.http_requests_per_second_max`.
+        HttpRequestRate = "http_request_rate",
         /// `limits.http_head_bytes_max`.
         HttpHead = "http_head",
         /// `limits.http_request_ms_max`.

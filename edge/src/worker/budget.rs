@@ -207,21 +207,28 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Whether a peer has sent more commands in this second than it may; then it is told and closed.
     pub(super) fn is_command_flood(&mut self, index: usize) -> bool {
         let now = self.now;
-        let max = self.settings.limits().commands_per_second_max;
+        let limits = self.settings.limits();
+        let (commands_max, requests_max) =
+            (limits.commands_per_second_max, limits.http_requests_per_second_max);
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
             return false;
         };
-        let commands = match &connection.session {
-            Session::Rtmp(session) => session.commands_received(),
-            Session::Http(_) => connection.requests,
-            Session::Unknown => 0,
+        let (commands, max) = match &connection.session {
+            Session::Rtmp(session) => (session.commands_received(), commands_max),
+            Session::Http(session) if session.is_live() => (connection.requests, commands_max),
+            Session::Http(_) => (connection.requests, requests_max),
+            Session::Unknown => (0, commands_max),
         };
         if !connection.command_rate.is_over(now, commands, max) || connection.closing.is_some() {
             return false;
         }
+        let limit = match &connection.session {
+            Session::Http(session) if !session.is_live() => LimitReached::HttpRequestRate,
+            _ => LimitReached::CommandRate,
+        };
         let text = "too many commands in one second";
-        tracing::info!(event = "limit", limit = "command_rate", conn = %connection.id,
+        tracing::info!(event = "limit", limit = limit.text(), conn = %connection.id,
             peer = %connection.peer, "{text}");
         connection.notify_status(0, StatusLevel::Error, "NetConnection.Connect.Closed", text);
         let is_viewer = match connection.session.http() {
@@ -234,7 +241,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Some(_) => true,
             None => false,
         };
-        self.note_limit(LimitReached::CommandRate);
+        self.note_limit(limit);
         if is_viewer {
             self.answer(index, &Answer::text(429, text));
         }
