@@ -103,11 +103,11 @@ sections! {
         /// Streams of the process, those in grace or waited for included.
         /// Cost: up to retention_bytes each.
         streams_max: u32 = 10_000, "streams", 1..=1_000_000, Live;
-        /// Commands, control and data messages one connection may send in one second; messages of a WebSocket,
-        /// too. Cost: a few microseconds of a worker each.
+        /// Commands, control and data messages one connection may send in one second; messages of a
+        /// WebSocket, too. Cost: a few microseconds of a worker each.
         commands_per_second_max: u32 = 2_000, "commands", 10..=10_000_000, Live;
-        /// Requests over HTTP one connection may send in one second. A cache in front sends those of many viewers
-        /// over few connections. Cost: some ten microseconds of a worker each.
+        /// Requests over HTTP one connection may send in one second. A cache in front sends those of many
+        /// viewers over few connections. Cost: some ten microseconds of a worker each.
         http_requests_per_second_max: u32 = 50_000, "requests", 10..=10_000_000, Live;
         /// TLS handshakes one worker begins in one second, so that a storm of them leaves time for streams.
         /// Cost: about 65 microseconds each without resumption.
