@@ -22,7 +22,7 @@ Watch with     ffplay rtmp://127.0.0.1/live/mystream
 Look inside    ringctl status
 
 Signals: SIGTERM drains and exits, SIGINT exits at once, SIGHUP reloads the configuration.
-SIGQUIT starts the program anew and hands listeners and connections over to it: nobody is cut.";
+SIGQUIT starts the program anew and hands listeners and plain RTMP connections over to it.";
 
 /// Self-hosted live-streaming edge: RTMP in, thousands of players out.
 #[derive(Debug, Parser)]

@@ -82,7 +82,7 @@ enum Command {
     },
     /// Let connections end, then stop the server
     Drain,
-    /// Start the program anew and hand everything over to it; nobody is cut
+    /// Start the program anew and hand listeners and plain RTMP connections over to it
     Upgrade,
     /// Read the configuration and changed certificates again
     Reload,
