@@ -189,7 +189,7 @@ fn unit_files_parse_and_are_hardened() {
     }
     assert!(units.len() >= 4, "{units:?}");
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
-        // Where there is no systemd, the check above must do.
+        println!("skipped: systemd-analyze is not installed, units were read by the tests alone");
         return;
     };
     assert!(version.status.success());
