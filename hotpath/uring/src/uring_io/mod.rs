@@ -280,6 +280,20 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         }
     }
 
+    /// No further accept is armed for a listener. `None`, and counted, for one that is closed.
+    fn end_accepting(&mut self, listener: ListenerId) -> Option<&mut Listener> {
+        let found = self.listeners.find(listener.index, listener.generation);
+        let Some(found) = found.filter(|found| !found.closing) else {
+            self.counters.stale_calls += 1;
+            return None;
+        };
+        found.closing = true;
+        if found.resting_until.take().is_some() {
+            self.resting -= 1;
+        }
+        Some(found)
+    }
+
     fn forget_listener_if_done(&mut self, name: (u32, u32)) {
         let done = |listener: &mut Listener| listener.closing && listener.in_flight == 0;
         if self.listeners.find(name.0, name.1).is_some_and(done) {
@@ -317,14 +331,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
 
     fn close_listener(&mut self, listener: ListenerId) {
         let name = (listener.index, listener.generation);
-        let Some(found) = self.listeners.find(name.0, name.1).filter(|found| !found.closing) else {
-            self.counters.stale_calls += 1;
-            return;
-        };
-        found.closing = true;
-        if found.resting_until.take().is_some() {
-            self.resting -= 1;
-        }
+        let Some(found) = self.end_accepting(listener) else { return };
         // Frees the address at once; the accept in the kernel ends by this or by the cancellation.
         socket::shutdown_both(&found.fd);
         if found.armed {
@@ -568,16 +575,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
     }
 
     fn release_listener(&mut self, listener: ListenerId) {
-        let name = (listener.index, listener.generation);
-        let Some(found) = self.listeners.find(name.0, name.1).filter(|found| !found.closing) else {
-            self.counters.stale_calls += 1;
-            return;
-        };
-        found.closing = true;
-        if found.resting_until.take().is_some() {
-            self.resting -= 1;
+        if self.end_accepting(listener).is_some() {
+            self.forget_listener_if_done((listener.index, listener.generation));
         }
-        self.forget_listener_if_done(name);
     }
 
     fn turn(
