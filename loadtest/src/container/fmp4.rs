@@ -279,8 +279,8 @@ impl Fmp4Reader {
         Ok(())
     }
 
-    /// Tells of the samples in bytes of a data box that begin at `at`. None of those left ends before: they do
-    /// not overlap, and none begins in front of its box.
+    /// Tells of the samples in bytes of a data box that begin at `at`. None of those left ends before: they
+    /// do not overlap, and none begins in front of its box.
     fn tell_samples(&mut self, at: u64, bytes: &[u8], tell: &mut dyn FnMut(&Piece<'_>)) {
         let end = at + bytes.len() as u64;
         let place = |position: u64| usize::try_from(position - at).unwrap_or(usize::MAX);
