@@ -123,6 +123,8 @@ pub mod event {
         HLS_START = "hls_start";
         /// Packaging of a stream for HLS ended: nobody asks any more.
         HLS_END = "hls_end";
+        /// There is no file to put segments of HLS into: they are copied for each viewer.
+        HLS_COPIES = "hls_copies";
         /// Packaging of a stream was slower than the stream: it goes on at a keyframe.
         HLS_OVERRUN = "hls_overrun";
         /// Packaging met a bound of memory: streams refused, segments given up early.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use live::publisher::Publisher;
 use ring::{Arena, RingConfig};
+use uring::MemFile;
 
 use super::builder::Builder;
 use super::source::{Output, Source};
@@ -78,6 +79,8 @@ pub struct Packager {
     shared: Arc<Shared>,
     metrics: Arc<PackagingMetrics>,
     storage: StorageQueue,
+    /// Where segments are put, unless there is none to be had.
+    file: Option<Arc<MemFile>>,
     sources: Vec<Source>,
     swept_at_ms: u64,
     /// Refusals and segments given up that the log knows of.
@@ -105,6 +108,7 @@ impl Packager {
             shared,
             metrics,
             storage,
+            file: mem_file(),
             sources: Vec::new(),
             swept_at_ms: 0,
             refused_logged: 0,
@@ -175,7 +179,8 @@ impl Packager {
                 &mut self.sources[last]
             }
         };
-        source.add(Builder::new(opened, &self.storage, self.shared.hls.bytes_max()), now.mono_ms);
+        let (file, bytes_max) = (self.file.as_ref(), self.shared.hls.bytes_max());
+        source.add(Builder::new(opened, &self.storage, file, bytes_max), now.mono_ms);
         let container = opened.rendition.key().container;
         tracing::info!(event = event::HLS_START, %path, ?container, "packaging begins");
     }
@@ -307,6 +312,15 @@ impl Packager {
             self.let_go(source);
         }
     }
+}
+
+/// The file segments are put into. Without it each viewer's are copied on their way to the socket.
+fn mem_file() -> Option<Arc<MemFile>> {
+    MemFile::new()
+        .inspect_err(|error| {
+            tracing::warn!(event = event::HLS_COPIES, %error, "segments are copied for each viewer");
+        })
+        .ok()
 }
 
 /// True if nobody has asked for long enough, and nobody needs to.

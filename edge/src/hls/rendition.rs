@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use live::path::StreamPath;
 use mux::playlist::multivariant::{self, Variant};
 use mux::playlist::query::{Answer, Reload};
 use mux::playlist::{Name, Names, Report};
 use mux::segment::Container;
+use uring::SharedBytes;
 
 use super::locked;
 use super::settings::HlsSettings;
@@ -48,7 +48,7 @@ pub enum Reply {
     /// 200.
     Ready {
         /// The body, shared by all who ask.
-        body: Bytes,
+        body: SharedBytes,
         /// What follows it for this viewer alone; empty but for playlists that report another rendition.
         tail: String,
         /// `Content-Type`.
@@ -167,7 +167,7 @@ impl Rendition {
         }
         let mut text = String::with_capacity(512 + 2 * uri.len());
         multivariant::write(&variants, facts.is_independent, &mut text);
-        ready(text.into(), PLAYLIST_TYPE, CACHE_MULTIVARIANT)
+        ready(text, PLAYLIST_TYPE, CACHE_MULTIVARIANT)
     }
 
     /// The media playlist, with a report of the other rendition for a viewer at `address`.
@@ -197,7 +197,7 @@ impl Rendition {
         let is_delta = self.has_parts && reload.skip && !playlists.delta.is_empty();
         let body = if is_delta { &playlists.delta } else { &playlists.full };
         Reply::Ready {
-            body: body.clone(),
+            body: body.clone().into(),
             tail: address.map_or_else(String::new, |address| self.report(&snapshot, address)),
             content_type: PLAYLIST_TYPE,
             cache_control,
@@ -340,7 +340,7 @@ impl Rendition {
     }
 }
 
-fn find_part(snapshot: &Snapshot, sequence: u64, part: u32) -> Result<&Bytes, Reply> {
+fn find_part(snapshot: &Snapshot, sequence: u64, part: u32) -> Result<&SharedBytes, Reply> {
     let edge = snapshot.edge;
     let at = usize::try_from(part).unwrap_or(usize::MAX);
     if let Some(stored) = snapshot.segment(sequence) {
@@ -360,8 +360,12 @@ fn find_part(snapshot: &Snapshot, sequence: u64, part: u32) -> Result<&Bytes, Re
     Err(Reply::NotFound)
 }
 
-fn ready(body: Bytes, content_type: &'static str, cache_control: &'static str) -> Reply {
-    Reply::Ready { body, tail: String::new(), content_type, cache_control }
+fn ready(
+    body: impl Into<SharedBytes>,
+    content_type: &'static str,
+    cache_control: &'static str,
+) -> Reply {
+    Reply::Ready { body: body.into(), tail: String::new(), content_type, cache_control }
 }
 
 fn variant<'a>(uri: &'a str, facts: &'a Facts) -> Variant<'a> {

@@ -20,7 +20,6 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http1::websocket::{self, FrameReader};
 use http1::{Head, Length, Request, RequestReader};
 use live::path::StreamPath;
@@ -31,6 +30,7 @@ use mux::playlist::query::Reload;
 use mux::wrap::{CHUNKS_END, Wrap};
 use rtmp::Millis;
 use rtmp::message::{MessageHeader, kind};
+use uring::SharedBytes;
 
 pub(crate) use route::{FileName, Route, TokenQuery};
 
@@ -40,7 +40,7 @@ use crate::hls::Rendition;
 
 /// Bodies up to this size leave in one send with their head, in bytes: a copy costs less than another send.
 /// Room for both is what buffers are kept for.
-const INLINE_BODY_BYTES_MAX: usize = 56 * 1024;
+pub(crate) const INLINE_BODY_BYTES_MAX: usize = 56 * 1024;
 /// Room for an ordinary head, in bytes.
 const HEAD_BYTES: usize = 512;
 /// Most that may wait for a viewer besides media, in bytes: the headers of a stream, heads, pongs.
@@ -147,7 +147,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) cache_control: &'a str,
     pub(crate) extra: &'a [(&'a str, &'a str)],
     /// The body, shared by all who are answered with it…
-    pub(crate) body: Bytes,
+    pub(crate) body: SharedBytes,
     /// … and what follows it for this viewer alone.
     pub(crate) tail: &'a str,
 }
@@ -160,7 +160,7 @@ impl Answer<'static> {
             content_type: "text/plain; charset=utf-8",
             cache_control: "no-store",
             extra: &[],
-            body: Bytes::from(format!("{text}\n")),
+            body: format!("{text}\n").into(),
             tail: "",
         }
     }
@@ -176,7 +176,7 @@ pub(crate) struct HttpSession {
     /// Heads, small bodies, pongs, headers of a stream.
     replies: Vec<u8>,
     /// The rest of a larger body.
-    body: Option<Bytes>,
+    body: Option<SharedBytes>,
     keep_alive: bool,
     asked: Option<Box<Asked>>,
     /// The present request had to wait.
@@ -594,8 +594,13 @@ impl HttpSession {
         }
     }
 
+    /// True while there is a body to send.
+    pub(crate) fn has_body(&self) -> bool {
+        self.body.is_some()
+    }
+
     /// What is left of the body.
-    pub(crate) fn body(&self) -> Option<Bytes> {
+    pub(crate) fn body(&self) -> Option<SharedBytes> {
         self.body.clone()
     }
 
@@ -603,7 +608,7 @@ impl HttpSession {
     pub(crate) fn note_body_sent(&mut self, bytes: usize) {
         if let Some(body) = &mut self.body {
             let bytes = bytes.min(body.len());
-            drop(body.split_to(bytes));
+            body.advance(bytes);
             if body.is_empty() {
                 self.body = None;
             }

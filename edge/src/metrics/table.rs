@@ -151,6 +151,8 @@ metrics! {
     uring_completions: Counter = "ringcast_uring_completions" @ per_worker;
     /// System calls that waited for completions or readiness.
     io_waits: Counter = "ringcast_io_waits" @ per_worker;
+    /// Sends that were not copied into the kernel: of segments of HLS, to viewers without TLS.
+    io_file_sends: Counter = "ringcast_io_file_sends" @ per_worker;
     /// Receives ended because the buffer ring was empty.
     uring_no_buffers: Counter = "ringcast_uring_no_buffers" @ per_worker;
     /// Completion queue overflows.

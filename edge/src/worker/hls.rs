@@ -6,9 +6,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mux::playlist::query::Reload;
-use uring::Io;
+use uring::{Io, SharedBytes};
 
 use super::Worker;
 use crate::access::Grant;
@@ -32,9 +31,8 @@ const RETRY_AFTER_S: &str = "10";
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// A viewer may have the playlist it asked for.
-    pub(super) fn view_playlist(&mut self, index: usize, grant: Grant) {
+    pub(super) fn view_playlist(&mut self, index: usize, query: TokenQuery, grant: Grant) {
         let Some(asked) = self.http(index).and_then(|session| session.asked()) else { return };
-        let query = TokenQuery::read(&asked.request.query);
         let reload = match Reload::parse(&asked.request.query) {
             Ok(reload) => reload,
             Err(error) => {
@@ -173,7 +171,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     fn answer_body(
         &mut self,
         index: usize,
-        body: Bytes,
+        body: SharedBytes,
         tail: &str,
         content_type: &str,
         cache_control: &str,

@@ -200,6 +200,36 @@ fn the_kernel_takes_a_whole_segment_for_a_peer_that_has_not_read_yet() {
     }
 }
 
+/// The kernel refers to the segment's pages when it sends: who reads late, when the segment has left the
+/// window and its memory was given back, gets its bytes all the same.
+#[test]
+fn a_large_segment_is_sent_without_a_copy_and_whole_to_who_reads_it_when_it_is_gone() {
+    for how in matrix(&[1]) {
+        let settings = "[defaults]\nhls_window = 3\n";
+        let mut rig = Rig::start(how, settings, Source { frame_bytes: 4_000, ..Source::new(3) });
+        let (address, length) = rig.large_segment(600_000);
+        let whole = rig.get_still(&address).body;
+        assert_eq!(whole.len(), length);
+        let slow = ask_slowly(&rig.server, &address, 4_096);
+        let mut reader = BufReader::new(&slow);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            reader.read_until(b'\n', &mut head).unwrap();
+        }
+        let mut looks = 0;
+        rig.until("the segment to be gone", |server| {
+            looks += 1;
+            let ask = || Viewer::ask(server.http, "GET", &address, "h", "Connection: close\r\n");
+            looks % 100 == 0 && ask().wait_response().status == 410
+        });
+        let is_from_file = |server: &Server| server.metric("ringcast_io_file_sends", "") > 0;
+        rig.until("sends from the file to be counted", is_from_file);
+        let mut late = vec![0; length];
+        reader.read_exact(&mut late).unwrap();
+        assert!(late == whole, "bytes differ");
+    }
+}
+
 #[test]
 fn a_viewer_that_takes_files_and_then_a_live_stream_is_one_like_any_other() {
     let settings = "[defaults]\nlag_ms_max = 1000\nstall_ms_max = 2000\n";
