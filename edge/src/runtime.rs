@@ -80,6 +80,7 @@ pub fn spawn_workers(
     shared.hls.set_bytes_max(config.limits.hls_bytes_max);
     shared.addresses.set_descriptors_max(host::descriptors_for_connections(count));
     let mut inherited = inherited;
+    shared.hls.inherit(std::mem::take(&mut inherited.renditions));
     let legacies = distribute(std::mem::take(&mut inherited.workers), count);
     let mut started = StartedWorkers {
         go: Vec::new(),
@@ -403,7 +404,7 @@ impl Start {
             if wait.recv().is_err() {
                 return;
             }
-            worker.forget_lost_places();
+            worker.find_places();
             worker.take_up();
         }
         loop {

@@ -207,6 +207,8 @@ pub fn run(
         io: started.io,
     };
     let admin_socket = admin.as_ref().map(TcpListener::try_clone).transpose().map_err(failed)?;
+    // From the word on this process has everything: whoever wants it to end must not just end it.
+    let waiting = control::Waiting::new().map_err(StartError::Run)?;
     if let Some(predecessor) = &predecessor {
         predecessor.ready().map_err(handed_over)?;
         tracing::info!(event = event::UPGRADE, "took over");
@@ -228,7 +230,8 @@ pub fn run(
         drop(out.write_all(addresses.banner().as_bytes()).and_then(|()| out.flush()));
         tracing::info!(event = event::READY, "{}", addresses.ready_line());
     };
-    let result = control::run(control, admin, notifier, &events, started.threads, announce);
+    let result =
+        control::run(control, admin, notifier, (waiting, &events), started.threads, announce);
     if let Some(packaging) = started.packaging {
         // After the workers, so that it sees every stream end.
         packaging.stop();

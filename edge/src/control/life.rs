@@ -61,6 +61,28 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
+/// What the control thread waits with. From its making on signals end nothing by themselves: those that come
+/// before [`run`] are answered by it.
+#[derive(Debug)]
+pub struct Waiting {
+    runtime: tokio::runtime::Runtime,
+    signals: Signals,
+}
+
+impl Waiting {
+    /// Handles signals from now on.
+    ///
+    /// # Errors
+    /// [`RunError::Setup`]: no descriptors to be had.
+    pub fn new() -> Result<Self, RunError> {
+        let setup = |error: std::io::Error| RunError::Setup(error.to_string());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
+        let signals = runtime.block_on(async { Signals::new() }).map_err(setup)?;
+        Ok(Self { runtime, signals })
+    }
+}
+
 /// Serves until told to stop; blocks the calling thread. `admin` must be non-blocking. `announce` runs
 /// once signals are handled: who reads the ready line may send one at once.
 ///
@@ -70,13 +92,12 @@ pub fn run(
     control: Arc<Control>,
     admin: Option<TcpListener>,
     notifier: Notifier,
-    events: &Events,
+    (waiting, events): (Waiting, &Events),
     threads: Vec<JoinHandle<()>>,
     announce: impl FnOnce(),
 ) -> Result<(), RunError> {
     let setup = |error: std::io::Error| RunError::Setup(error.to_string());
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
+    let Waiting { runtime, signals } = waiting;
     runtime.block_on(async {
         let mut admin_task = None;
         if let Some(listener) = admin {
@@ -87,7 +108,6 @@ pub fn run(
         control.report_faults();
         super::access::start(&control);
         let drained = vec![false; threads.len()];
-        let signals = Signals::new().map_err(setup)?;
         control.set_phase(Phase::Ready);
         announce();
         let life = Life {
@@ -122,6 +142,7 @@ async fn watch_certificates(control: Arc<Control>) {
     }
 }
 
+#[derive(Debug)]
 struct Signals {
     term: Signal,
     int: Signal,

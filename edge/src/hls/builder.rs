@@ -17,12 +17,12 @@ use mux::playlist::window::Window;
 use mux::segment::{Event, Output, Segmenter, SoundInit};
 use uring::MemFile;
 
-use super::Opened;
 use super::archive::Archive;
 use super::rendition::Rendition;
 use super::settings::HlsSettings;
 use super::shelf::{Beside, Shelf};
 use super::snapshot::Snapshot;
+use super::{Numbers, Opened};
 use crate::storage::StorageQueue;
 
 /// What building has done, for the packager's counters.
@@ -69,10 +69,7 @@ impl Builder {
     ) -> Self {
         let Opened { rendition, settings, before, .. } = opened;
         let container = rendition.key().container;
-        let (sequence, discontinuities, target_ms) = before.as_ref().map_or((0, 0, 0), |before| {
-            let snapshot = before.snapshot();
-            (snapshot.edge.next_msn, snapshot.discontinuities, snapshot.target_ms)
-        });
+        let Numbers { sequence, discontinuities, target_ms } = before.unwrap_or_default();
         let window = Window::following(settings.window(), sequence, discontinuities);
         let archive = Archive::new(rendition, settings, storage);
         let segmenter = settings.segmenter_within(container, total_bytes_max);

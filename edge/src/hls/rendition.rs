@@ -15,10 +15,10 @@ use mux::playlist::{Name, Names, Report};
 use mux::segment::Container;
 use uring::SharedBytes;
 
-use super::locked;
 use super::settings::HlsSettings;
 use super::snapshot::{Facts, Snapshot};
 use super::viewers::{EXPIRY_TARGETS, Viewers};
+use super::{Numbers, locked};
 use crate::access::quota::Place;
 
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
@@ -319,6 +319,17 @@ impl Rendition {
 
     pub(super) fn has_parts(&self) -> bool {
         self.has_parts
+    }
+
+    /// Where the next run of this rendition begins: not in a segment of which parts were shown.
+    pub(super) fn numbers(&self) -> Numbers {
+        let snapshot = self.snapshot.load();
+        let shown = u64::from(!snapshot.open_parts.is_empty());
+        Numbers {
+            sequence: snapshot.edge.next_msn + shown,
+            discontinuities: snapshot.discontinuities,
+            target_ms: snapshot.target_ms,
+        }
     }
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {

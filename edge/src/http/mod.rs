@@ -13,6 +13,7 @@
 //!
 //! RFC 9110, 9112 (HTTP/1.1); RFC 6455 (WebSocket).
 
+mod record;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -529,6 +530,13 @@ impl HttpSession {
                 | State::Waiting { .. }
                 | State::Live { frames: None, has_begun: false, .. }
         )
+    }
+
+    /// The answer that is being sent is the last one. False if none is.
+    pub(crate) fn finish_answer(&mut self) -> bool {
+        let is_answering = matches!(self.state, State::Responding);
+        self.keep_alive &= !is_answering;
+        is_answering
     }
 
     /// Takes leave of a viewer: the server goes away. A body in chunks ends in order.

@@ -679,7 +679,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         let local = self.streams.remove(stream);
-        self.by_path.remove(&(local.entry.path().clone(), local.framing));
+        let key = (local.entry.path().clone(), local.framing);
+        if self.by_path.get(&key) == Some(&stream) {
+            self.by_path.remove(&key);
+        }
         if local.framing != FramingKind::Rtmp {
             self.link_framings(local.entry.path());
         }

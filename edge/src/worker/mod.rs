@@ -206,6 +206,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     standstill: Standstill,
     /// Connections told of by the last export.
     exported: Vec<usize>,
+    /// Framings another process has passed on, until the streams' own rings are there.
+    passed_framings: Vec<hand_over::PassedFraming>,
 }
 
 impl<I: Io<Lease = ring::Lease>> std::fmt::Debug for Worker<I> {
@@ -281,6 +283,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             stopping: false,
             standstill: Standstill::Off,
             exported: Vec::new(),
+            passed_framings: Vec::new(),
         }
     }
 

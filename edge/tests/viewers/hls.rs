@@ -253,6 +253,87 @@ fn a_viewer_that_takes_files_and_then_a_live_stream_is_one_like_any_other() {
     assert!(live_bytes < 600_000, "{live_bytes}");
 }
 
+/// Number of a playlist's first segment, and how many it lists.
+fn place_of(text: &str) -> (u64, u64) {
+    let value = |tag: &str| text.lines().find_map(|line| line.strip_prefix(tag));
+    let first = value("#EXT-X-MEDIA-SEQUENCE:").unwrap().parse().unwrap();
+    (first, text.matches("#EXTINF:").count() as u64)
+}
+
+#[test]
+fn a_playlist_goes_on_behind_a_discontinuity_in_the_process_after_an_upgrade() {
+    for how in matrix(&[1, 2]) {
+        let settings = "[defaults]\nhls_segment_ms = 500\n";
+        let source = Source { step_ms: 5, ..Source::new(3) };
+        let mut rig = Rig::start(how, settings, source);
+        let variants = rig.get("/live/cam.m3u8");
+        let path = addresses(variants.text()).remove(0);
+        let mut next = 0;
+        let mut discontinuities = 0;
+        for round in 0..3 {
+            let mut text = rig.get(&path).text().to_owned();
+            for _ in 0..200 {
+                if place_of(&text).1 >= 3 {
+                    break;
+                }
+                text = rig.get(&path).text().to_owned();
+            }
+            let (first, count) = place_of(&text);
+            assert!(count >= 3 && first + count >= next, "{next} in {text}");
+            assert_eq!(validate::media(&text), [], "{text}");
+            let told = text.matches("#EXT-X-DISCONTINUITY\n").count();
+            if round > 0 {
+                assert!(first >= next, "numbers never go back: {next} in {text}");
+                let tag = "#EXT-X-DISCONTINUITY-SEQUENCE:";
+                let gone = text.lines().find_map(|line| line.strip_prefix(tag));
+                let all = gone.map_or(0, |gone| gone.parse().unwrap()) + told;
+                assert!(all > discontinuities, "the seam is told: {text}");
+                discontinuities = all;
+            }
+            // What is listed is there, once the packager has caught up with what was sent.
+            rig.net.until("the newest segment", |_| {
+                let ask = |path: &str| {
+                    let viewer = Viewer::get(rig.server.http, path);
+                    viewer.wait_response()
+                };
+                let listed = ask(&path);
+                let newest = addresses(listed.text()).pop();
+                newest.is_some_and(|newest| ask(&newest).status == 200)
+            });
+            next = first + count;
+            let Rig { server, net, publisher, source, .. } = &mut rig;
+            server.upgrade(|| {
+                net.send_frames(*publisher, source, 1);
+                net.turn();
+            });
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_being_sent_is_sent_to_its_end_by_the_old_process() {
+    for how in matrix(&[1]) {
+        let settings = "[shutdown]\ndrain_ms = 30000\n";
+        let mut rig = Rig::start(how, settings, Source { frame_bytes: 20_000, ..Source::new(3) });
+        let (address, length) = rig.large_segment(3_000_000);
+        let mut slow = ask_slowly(&rig.server, &address, 32_768);
+        let mut body = vec![0; 65_536];
+        let begun = slow.read(&mut body).unwrap();
+        rig.server.upgrade(|| rig.net.turn());
+        // Whoever comes now is served by the other one.
+        let late: Vec<Viewer> = (0..20).map(|_| Viewer::get(rig.server.http, "/nothing")).collect();
+        rig.net.until("answers", |_| late.iter().all(|viewer| viewer.response().is_some()));
+        // Longer than last words may take.
+        rig.net.during(Duration::from_millis(5_500));
+        let mut rest = Vec::new();
+        slow.read_to_end(&mut rest).unwrap();
+        body.truncate(begun);
+        body.append(&mut rest);
+        let head = body.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        assert_eq!(body.len() - head, length);
+    }
+}
+
 #[test]
 fn over_the_bound_of_memory_viewers_are_told_to_come_later() {
     let settings = "[limits]\nhls_bytes_max = 16777216\n\

@@ -482,7 +482,8 @@ pub trait Io {
     /// As [`Io::duplicate`].
     fn duplicate_listener(&mut self, listener: ListenerId) -> io::Result<OwnedFd>;
 
-    /// Takes a connected socket in, which receives as an accepted one would. Only while frozen.
+    /// Takes a connected socket in, which receives as an accepted one would. Keys it has in the kernel go on
+    /// being used, in both directions. Only while frozen.
     ///
     /// # Errors
     /// The descriptor is no connected TCP socket, or `connections_max` is reached (`EMFILE`); `Unsupported`

@@ -598,7 +598,12 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
     ) -> io::Result<ConnId> {
         socket::peer_addr(&socket)?;
         socket::set_nonblocking(&socket, true)?;
-        Ok(id(self.insert(socket, Receiving::begin(first_receive_bytes_max), false)?))
+        let tls = Tls::of(&socket);
+        let name = self.insert(socket, Receiving::begin(first_receive_bytes_max), false)?;
+        if let Some(conn) = self.conns.find(name.0, name.1) {
+            conn.tls = tls;
+        }
+        Ok(id(name))
     }
 
     fn release(&mut self, conn: ConnId) {

@@ -28,7 +28,7 @@ mod tls;
 
 use crate::config::{Batching, IoConfig, IoCounters, ListenOptions};
 use crate::io::{Completion, ConnId, Io, ListenerId, Nanos, SendBuf, TlsDirection};
-use crate::kernel_tls::closed;
+use crate::kernel_tls::{Tls, closed};
 use crate::probe::{Features, OpenError};
 use crate::receiving::Receiving;
 use crate::slots::Slots;
@@ -582,7 +582,8 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
     ) -> io::Result<ConnId> {
         socket::peer_addr(&socket)?;
         socket::set_nonblocking(&socket, false)?;
-        let conn = Conn::new(socket, Receiving::begin(first_receive_bytes_max));
+        let tls = Tls::of(&socket);
+        let conn = Conn { tls, ..Conn::new(socket, Receiving::begin(first_receive_bytes_max)) };
         let name =
             self.conns.insert(conn).map_err(|_| io::Error::from_raw_os_error(libc::EMFILE))?;
         self.counters.opened += 1;
