@@ -141,6 +141,11 @@ sections! {
         handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
         /// Head of one request over HTTP: its first line and its fields.
         http_head_bytes_max: u32 = 16_384, "bytes", 1_024..=65_536, Live;
+        /// Fields of one request. Cost: 32 bytes each while a request is read.
+        http_fields_max: u16 = 64, "fields", 16..=256, Live;
+        /// Body of one request, which is read and thrown away: no request here needs one.
+        /// Cost of more: a peer may keep a connection busy for longer.
+        http_body_bytes_max: u32 = 65_536, "bytes", 0..=1_048_576, Live;
         /// Time from the first byte of a request over HTTP to its end; then it is answered 408.
         http_request_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
         /// Time from an answer to the next request over HTTP.
