@@ -240,6 +240,7 @@ const QUIET = [
   ['ringcast_hls_overruns_total', 'HLS fell out of a ring', 'warn'],
   ['ringcast_hls_segments_forgotten_total', 'HLS segments given up early', 'warn'],
   ['ringcast_accept_errors_total', 'accepts failed', 'bad'],
+  ['ringcast_worker_failures_total', 'workers that failed', 'bad'],
   ['ringcast_log_dropped_lines_total', 'log lines lost', 'warn'],
   ['ringcast_events_dropped_total', 'events of workers lost', 'warn'],
   ['ringcast_uring_overflows_total', 'completion queue overflows', 'warn'],

@@ -69,8 +69,10 @@ pub mod event {
         UPGRADE = "upgrade";
         /// The server stops.
         STOP = "stop";
-        /// A worker cannot go on.
+        /// A worker cannot go on. Another one takes its place, or the process ends (workers.on_panic).
         WORKER_FAILED = "worker_failed";
+        /// Another worker serves in the place of one that failed.
+        WORKER_RESTARTED = "worker_restarted";
         /// A worker has not turned for two seconds, or turns again.
         WORKER_HEARTBEAT = "worker_heartbeat";
         /// A worker could not be pinned to its CPU.

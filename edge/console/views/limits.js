@@ -30,6 +30,7 @@ const GROUPS = /** @type {const} */ ([
   ['Errors', [
     ['ringcast_protocol_errors_total', 'protocol'], ['ringcast_tls_errors_total', 'TLS'],
     ['ringcast_accept_errors_total', 'accepts failed'], ['ringcast_uring_overflows_total', 'queue overflows'],
+    ['ringcast_worker_failures_total', 'workers failed'],
     ['ringcast_uring_no_buffers_total', 'receives without a buffer'],
     ['ringcast_config_reloads_total', 'configuration reload'],
   ]],

@@ -162,7 +162,8 @@ impl Packager {
     /// Begins a rendition.
     fn take_up(&mut self, opened: &Opened, now: Now) {
         let path = opened.entry.path().clone();
-        let found = self.sources.iter().position(|source| source.entry.path() == &path);
+        let is_of = |source: &Source| source.entry.path() == &path && !source.entry.is_retired();
+        let found = self.sources.iter().position(is_of);
         let source = match found {
             Some(at) => &mut self.sources[at],
             None => {

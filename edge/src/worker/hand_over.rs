@@ -175,6 +175,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(connection) = self.connections.get(index).and_then(Option::as_deref) else {
             return Ok(None);
         };
+        let is_over = |play: &Play| {
+            self.streams.get(play.stream).is_some_and(|local| local.entry.is_retired())
+        };
+        if connection.plays.iter().any(is_over) {
+            // The rest of a stream whose ring stays here.
+            return Ok(None);
+        }
         let live = match portable(connection) {
             Portable::No => return Ok(None),
             Portable::Fresh => None,
