@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use live::publisher::Publisher;
 use ring::{Arena, RingConfig};
@@ -68,7 +68,7 @@ impl Packaging {
 /// Now, on both clocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Now {
-    /// Milliseconds since any fixed moment; never goes back.
+    /// By the monotonic clock, which workers go by too.
     pub mono_ms: u64,
     /// Milliseconds since 1970.
     pub unix_ms: u64,
@@ -120,13 +120,12 @@ impl Packager {
     /// Packages until [`Hls::stop`](super::Hls::stop).
     pub fn run(mut self) {
         self.shared.hls.set_packager(thread::current());
-        let start = Instant::now();
         while !self.shared.hls.is_stopping() {
-            let sleep_ms = self.turn(clock(start));
+            let sleep_ms = self.turn(clock());
             thread::park_timeout(Duration::from_millis(sleep_ms));
         }
         // The workers have ended: whatever they closed is seen now.
-        self.turn(clock(start));
+        self.turn(clock());
         self.let_go_of_all();
     }
 
@@ -167,7 +166,8 @@ impl Packager {
     /// Begins a rendition.
     fn take_up(&mut self, opened: &Opened, now: Now) {
         let path = opened.entry.path().clone();
-        let found = self.sources.iter().position(|source| source.entry.path() == &path);
+        let is_of = |source: &Source| source.entry.path() == &path && !source.entry.is_retired();
+        let found = self.sources.iter().position(is_of);
         let source = match found {
             Some(at) => &mut self.sources[at],
             None => {
@@ -252,7 +252,7 @@ impl Packager {
         let (mut renditions, mut viewers) = (0, 0);
         for source in &mut self.sources {
             for output in &mut source.outputs {
-                output.builder.rendition().expire_viewers(now.unix_ms);
+                output.builder.rendition().expire_viewers(now.mono_ms);
             }
             let hls = &self.shared.hls;
             source.outputs.retain_mut(|output| {
@@ -344,8 +344,10 @@ fn bury(publisher: Box<Publisher>, entry: &StreamEntry) {
     tracing::debug!(event = event::HLS_END, path = %entry.path(), "the ring is given back");
 }
 
-fn clock(start: Instant) -> Now {
-    let mono_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+fn clock() -> Now {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // Neither part of it is ever negative.
+    let mono_ms = time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { mono_ms, unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
 }

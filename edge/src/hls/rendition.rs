@@ -279,8 +279,8 @@ impl Rendition {
 
     /// Notes that a viewer asked for a playlist; true if it is a new one. It is forgotten, and its place
     /// in the quotas given back, when it has not asked for three target durations.
-    pub fn note_viewer(&self, token: u64, unix_ms: u64, place: Option<Place>) -> bool {
-        locked(&self.viewers).note(token, unix_ms, place)
+    pub fn note_viewer(&self, token: u64, mono_ms: u64, place: Option<Place>) -> bool {
+        locked(&self.viewers).note(token, mono_ms, place)
     }
 
     /// True for a viewer that has a place already.
@@ -299,9 +299,9 @@ impl Rendition {
     }
 
     /// Packager: forgets viewers that are gone.
-    pub(super) fn expire_viewers(&self, unix_ms: u64) {
+    pub(super) fn expire_viewers(&self, mono_ms: u64) {
         let target_ms = u64::from(self.snapshot.load().target_ms.max(1000));
-        locked(&self.viewers).expire(unix_ms.saturating_sub(EXPIRY_TARGETS * target_ms));
+        locked(&self.viewers).expire(mono_ms.saturating_sub(EXPIRY_TARGETS * target_ms));
     }
 
     /// Packager: how many requests there were.

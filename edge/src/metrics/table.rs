@@ -226,6 +226,10 @@ metrics! {
     uptime: RealGauge = "ringcast_uptime_seconds";
     /// Workers configured and running.
     workers: Gauge = "ringcast_workers";
+    /// Workers that failed, those the process ended for included. Alert on it: each is a fault of the server.
+    worker_failures: Counter = "ringcast_worker_failures";
+    /// Workers started anew in the place of one that failed (workers.on_panic).
+    worker_restarts: Counter = "ringcast_worker_restarts";
     /// 1 when the server takes new connections, 0 while it starts or drains.
     ready: Gauge = "ringcast_ready";
     /// Configuration reloads by result.

@@ -146,8 +146,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         token: u64,
         place: Option<Place>,
     ) {
-        let unix_ms = (self.clocks.unix_s)() * 1_000;
-        let is_new = rendition.note_viewer(token, unix_ms, place);
+        let is_new = rendition.note_viewer(token, self.now.0, place);
         let Some(connection) = self.connection(index) else { return };
         let client = connection.session.http().and_then(|session| Some(session.asked()?.client));
         connection.role = Role::Subscriber;

@@ -19,9 +19,6 @@ use crate::http::{Answer, Asked, HttpSession, Late, Route};
 use crate::metrics::{CloseReason, HttpResult, LimitReached, PlayResult, Role};
 use crate::registry::StreamPhase;
 
-/// Fields of one request, and bytes of its body.
-const HEADERS_MAX: usize = 64;
-const BODY_BYTES_MAX: u64 = 64 * 1024;
 /// How long a browser may remember the answer to a preflight, in seconds.
 const PREFLIGHT_MAX_AGE: &str = "86400";
 const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -33,11 +30,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// Bytes of a viewer. What is left in `input` waits until the present request is answered.
     pub(super) fn feed_http(&mut self, index: usize, input: &mut &[u8]) {
-        let head_bytes_max = self.settings.limits().http_head_bytes_max;
+        let of_requests = self.settings.limits();
         let limits = http1::Limits {
-            head_bytes_max,
-            headers_max: HEADERS_MAX,
-            body_bytes_max: BODY_BYTES_MAX,
+            head_bytes_max: of_requests.http_head_bytes_max,
+            headers_max: of_requests.http_fields_max,
+            body_bytes_max: of_requests.http_body_bytes_max,
         };
         loop {
             let now = self.now;
@@ -131,8 +128,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 peer = %connection.peer, class = error.label(), error = %error);
         }
         let status = error.status().code();
-        if matches!(status, 414 | 431) {
-            self.note_limit(LimitReached::HttpHead);
+        match status {
+            414 | 431 => self.note_limit(LimitReached::HttpHead),
+            413 => self.note_limit(LimitReached::HttpBody),
+            _ => {}
         }
         let extra: &[(&str, &str)] = match status {
             426 => &[("Sec-WebSocket-Version", "13")],

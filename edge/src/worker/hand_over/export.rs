@@ -70,6 +70,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         else {
             return Ok(None);
         };
+        let is_over = |play: &Play| {
+            self.streams.get(play.stream).is_some_and(|local| local.entry.is_retired())
+        };
+        if connection.plays.iter().any(is_over) {
+            // The rest of a stream whose ring stays here.
+            return Ok(None);
+        }
         let transport = match portable(connection) {
             Portable::No => return Ok(None),
             Portable::Fresh => None,
@@ -221,6 +228,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let mut records = Vec::new();
         for (stream, local) in &self.streams {
             let Some(reframer) = &local.reframer else { continue };
+            if local.entry.is_retired() {
+                continue;
+            }
             let places = local.players.iter().filter_map(|player| {
                 let connection = self.connections.get(player.conn)?.as_deref()?;
                 connection.play(player.msid)?.subscriber.place()
