@@ -3,12 +3,22 @@
 
 use std::net::IpAddr;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
 use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use live::path::resolve;
+use live::publisher::{Publisher, PublisherConfig};
+use live::subscriber::Subscriber;
+use ring::{Arena, RingConfig, stream_ring};
+use rtmp::Millis;
+use rtmp::session::ServerSession;
+use serde_json::Value;
 
 use crate::access::Role;
 use crate::access::Suffix;
 use crate::access::providers::aliyun::AuthKey;
+use crate::access::providers::jwt::{Jwt, KeySet, LEEWAY_S_DEFAULT};
 use crate::access::providers::oss::{AccessKey, SignedUrl};
 use crate::access::providers::txsecret::TxSecret;
 use crate::access::providers::usersig::ticket::{Ticket, TicketError};
@@ -18,7 +28,10 @@ use crate::access::secret::SecretText;
 use crate::certs::pem;
 use crate::config::load;
 use crate::front::{FIRST_BYTES, FrontDoor, PROXY_BYTES_MAX, Step};
+use crate::hand_over::wire;
 
+/// Now, in Unix seconds.
+const NOW: u64 = 1_800_000_000;
 /// How long every key is: what nobody guesses.
 const KEY: &str = "a key of the fuzz targets that no input contains";
 
@@ -97,7 +110,7 @@ pub fn access(data: &[u8]) {
             host: resolved.host.as_deref(),
             query: &resolved.query,
             peer: IpAddr::from([192, 0, 2, 7]),
-            unix_s: 1_800_000_000,
+            unix_s: NOW,
         };
         for scheme in schemes() {
             let _ = scheme.recognises(&presented);
@@ -141,6 +154,112 @@ pub fn ticket(data: &[u8]) {
     let compressed = miniz_oxide::deflate::compress_to_vec_zlib(data, 1);
     let text = base64::engine::general_purpose::STANDARD.encode(compressed);
     refused(keys.open(&text.replace('+', "*").replace('/', "-").replace('=', "_")));
+}
+
+/// Whether the scheme takes a token for publishing `live/cam`.
+fn takes(scheme: &Jwt, token: &str) -> bool {
+    // As clients write what may not stand in an address.
+    let escaped: String = token.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let Ok(resolved) = resolve("live", None, &format!("cam?token={escaped}")) else { return false };
+    let presented = Presented {
+        role: Role::Publish,
+        app: "live",
+        stream: "cam",
+        suffix: Suffix::None,
+        host: None,
+        query: &resolved.query,
+        peer: IpAddr::from([192, 0, 2, 7]),
+        unix_s: NOW,
+    };
+    scheme.check(&presented).is_ok()
+}
+
+/// What claims must say at least for a token that was taken, read in another way.
+fn assert_allows(header: &str, claims: &str) {
+    let read = |text: &str| serde_json::from_str::<Value>(text).expect("it was read before");
+    let (header, claims) = (read(header), read(claims));
+    assert_eq!(header["alg"], "HS256", "the key is of no other");
+    assert!(header.get("crit").is_none_or(Value::is_null), "nothing here is understood");
+    let says = |claim: &str, wanted: &dyn Fn(&str) -> bool| match &claims[claim] {
+        Value::String(text) => wanted(text),
+        Value::Array(texts) => texts.iter().filter_map(Value::as_str).any(wanted),
+        _ => false,
+    };
+    let oldest = NOW - LEEWAY_S_DEFAULT;
+    assert!(claims["exp"].as_f64().is_some_and(|exp| exp > oldest as f64), "{claims}");
+    assert!(says("action", &|action| action == "publish" || action == "*"), "{claims}");
+    let is_other =
+        |pattern: &str| !pattern.contains('*') && pattern.trim_matches('/') != "live/cam";
+    assert!(says("stream", &|pattern| !is_other(pattern)), "{claims}");
+    assert!(claims["iss"] == "fuzz" && says("aud", &|audience| audience == "edge"), "{claims}");
+}
+
+/// A token: the input as its text, as a set of keys, and as header and claims in two lines. Those are
+/// signed by nobody, by another key, and by ours.
+///
+/// # Panics
+/// When a token passes that nobody signed, or one that says something else.
+pub fn jwt(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let secret = SecretText::new(KEY).expect("it is short");
+    let mut scheme = Jwt::new(KeySet::of_secret(&secret));
+    if let Ok(fetched) = KeySet::of_jwks(text) {
+        scheme.keys.extend(fetched);
+    }
+    assert!(!takes(&scheme, text), "nobody signed {text:?}");
+    let Some((header, claims)) = text.split_once('\n') else { return };
+    scheme.issuer = Some("fuzz".into());
+    scheme.audience = Some("edge".into());
+    let body = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let signed = |key: &str| {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), body.as_bytes());
+        format!("{body}.{}", URL_SAFE_NO_PAD.encode(tag))
+    };
+    for forged in [format!("{body}."), signed(""), signed("another key")] {
+        assert!(!takes(&scheme, &forged), "nobody signed {text:?}");
+    }
+    if takes(&scheme, &signed(KEY)) {
+        assert_allows(header, claims);
+    }
+}
+
+/// The record of a hand-over, as the sound block it never is after a change on the way: what is read is the
+/// same when it is written and read again, and what it holds becomes streams, subscribers and sessions or
+/// is refused.
+///
+/// # Panics
+/// When it reads back as something else.
+pub fn hand_over(data: &[u8]) {
+    let mut block = (data.len() as u64).to_be_bytes().to_vec();
+    block.extend_from_slice(digest(&SHA256, data).as_ref());
+    block.extend_from_slice(data);
+    let Ok(legacy) = wire::decode(block.as_slice()) else { return };
+    assert!(legacy.sockets() <= data.len(), "each was a byte at least");
+    let written = wire::encode(&legacy).expect("it was read");
+    let again = wire::decode(written.as_slice()).expect("it was written");
+    assert_eq!(format!("{again:?}"), format!("{legacy:?}"));
+
+    let ring_config = RingConfig {
+        segment_bytes: 4096,
+        bytes_max: 64 * 1024,
+        slots: 64,
+        ..RingConfig::default()
+    };
+    let mut arena = Arena::new(&ring_config, 4);
+    for worker in &legacy.workers {
+        for stream in &worker.streams {
+            let (writer, _) = stream_ring(ring_config);
+            let (config, record) = (PublisherConfig::default(), &stream.publisher);
+            let _ = Publisher::from_record(config, writer, record, &mut arena, Millis(0));
+        }
+        for live in worker.connections.iter().filter_map(|connection| connection.live.as_ref()) {
+            let session = postcard::from_bytes::<ServerSession>(&live.session);
+            let _ = session.map(|session| session.is_portable());
+            for play in &live.plays {
+                let _ = Subscriber::from_record(&play.subscriber);
+            }
+        }
+    }
 }
 
 /// A configuration file: every problem has a place in it, and what loads can be shown again.
@@ -192,10 +311,15 @@ mod tests {
 
     type Body = fn(&[u8]);
 
-    const TARGETS: [(&str, Body); 5] = [
+    /// Inputs near its corpus that a target takes here.
+    const INPUTS_NEAR: usize = 1_000;
+
+    const TARGETS: [(&str, Body); 7] = [
         ("front", front),
         ("access", access),
         ("ticket", ticket),
+        ("jwt", jwt),
+        ("hand_over", hand_over),
         ("config", config),
         ("pem", pem),
     ];
@@ -236,10 +360,11 @@ mod tests {
             let mut paths: Vec<_> = entries.map(|entry| entry.expect("readable").path()).collect();
             paths.sort();
             assert!(paths.len() > 2, "{name} has a corpus");
+            let near = INPUTS_NEAR.div_ceil(paths.len());
             for path in paths {
                 let input = fs::read(&path).expect("readable");
                 body(&input);
-                for _ in 0..100 {
+                for _ in 0..near {
                     body(&mutated(&input, &mut state));
                 }
             }

@@ -2,12 +2,13 @@
 //!
 //! `tools/console-tools` installs the driver and the players; `browser.mjs` starts the browser.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::child::{Program, Running, Scratch, find_program, have};
+use crate::child::{Program, Running, Scratch, find_program, have, poll_until};
 
 /// True where a page can be shown; otherwise the reason is printed.
 pub(crate) fn is_ready() -> bool {
@@ -59,7 +60,50 @@ pub(crate) fn drive(
     output
 }
 
-/// Begins to play a scenario; its output goes to its log.
-pub(crate) fn start(scratch: &Scratch, script: &Path, scenario: &str, wanted: &Value) -> Running {
-    driver(scratch, script, scenario, wanted).start()
+/// A scenario that plays while the test goes on. The driver prints how far it is.
+pub(crate) struct Playing {
+    driver: Running,
+    log: PathBuf,
+    bound: Duration,
+}
+
+/// Begins to play a scenario, each step of which takes at most `bound`.
+pub(crate) fn start(
+    scratch: &Scratch,
+    script: &Path,
+    scenario: &str,
+    wanted: &Value,
+    bound: Duration,
+) -> Playing {
+    let log = scratch.file(&format!("{scenario}.log"));
+    Playing { driver: driver(scratch, script, scenario, wanted).start(), log, bound }
+}
+
+impl Playing {
+    fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until the driver has printed `step: NAME`.
+    ///
+    /// # Panics
+    /// When it ends or takes too long before that.
+    pub(crate) fn wait_step(&mut self, name: &str) {
+        let step = format!("step: {name}\n");
+        poll_until(&step, self.bound, || {
+            assert!(self.driver.is_running(), "{}", self.output());
+            self.output().contains(&step).then_some(())
+        });
+    }
+
+    /// Plays it to its end, and answers what the driver printed.
+    ///
+    /// # Panics
+    /// When it fails or takes too long.
+    pub(crate) fn finish(mut self) -> String {
+        let status = self.driver.expect_end(self.bound);
+        let output = self.output();
+        assert!(status.success() && output.ends_with("\ndone\n"), "{output}");
+        output
+    }
 }

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::browser;
-use crate::child::{Scratch, ffmpeg_new, have, poll_until};
+use crate::child::{Scratch, ffmpeg_new, have};
 use crate::http::{FROM_THE_START, server_with};
 use crate::media;
 use crate::publishers;
@@ -123,25 +123,15 @@ fn pages_play_on_or_say_so_when_the_codecs_change() {
     }
     let folder = scratch.file("playlists");
     let wanted = json!({"players": wanted, "playlists": folder});
-    let mut driver = browser::start(&scratch, &script(), "codecs", &wanted);
-    let log = || fs::read_to_string(scratch.file("codecs.log")).unwrap_or_default();
-    let mut wait_for = |step: &str| {
-        poll_until(step, SCENARIO_MAX, || {
-            assert!(driver.is_running(), "{}", log());
-            log().contains(step).then_some(())
-        });
-    };
-    wait_for("step: all play");
+    let mut playing = browser::start(&scratch, &script(), "codecs", &wanted, SCENARIO_MAX);
+    playing.wait_step("all play");
     server.wait_amid_group("cam");
     lost.signal(Signal::KILL);
     lost.expect_end(SCENARIO_MAX);
     server.wait_no_publisher("cam");
-    wait_for("step: all wait");
+    playing.wait_step("all wait");
     let _again = publishers::ffmpeg_looping_enhanced(&scratch, "second", other, &url);
-    let status = driver.expect_end(SCENARIO_MAX);
-    let output = log();
-    assert!(status.success() && output.ends_with("\ndone\n"), "{output}");
-    eprintln!("{output}");
+    eprintln!("{}", playing.finish());
     judge_playlists(&folder);
 }
 
@@ -214,26 +204,16 @@ fn pages_play_on_when_the_publisher_returns_with_another_size() {
     }
     let folder = scratch.file("playlists");
     let wanted = json!({"players": wanted, "playlists": folder});
-    let mut driver = browser::start(&scratch, &script(), "change", &wanted);
-    let log = || fs::read_to_string(scratch.file("change.log")).unwrap_or_default();
-    let mut wait_for = |step: &str| {
-        poll_until(step, SCENARIO_MAX, || {
-            assert!(driver.is_running(), "{}", log());
-            log().contains(step).then_some(())
-        });
-    };
-    wait_for("step: all play");
+    let mut playing = browser::start(&scratch, &script(), "change", &wanted, SCENARIO_MAX);
+    playing.wait_step("all play");
     // mpegts.js keeps one picture back, and those it reads together with the metadata of the next stream. A
     // keyframe among them comes out of it behind the next headers, and cannot be decoded.
     server.wait_amid_group("cam");
     lost.signal(Signal::KILL);
     lost.expect_end(SCENARIO_MAX);
     server.wait_no_publisher("cam");
-    wait_for("step: all wait");
+    playing.wait_step("all wait");
     let _again = publishers::ffmpeg_looping(&scratch, "second", other, &[], &url);
-    let status = driver.expect_end(SCENARIO_MAX);
-    let output = log();
-    assert!(status.success() && output.ends_with("\ndone\n"), "{output}");
-    eprintln!("{output}");
+    eprintln!("{}", playing.finish());
     judge_playlists(&folder);
 }

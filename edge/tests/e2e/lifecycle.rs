@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::child::{Scratch, have};
 use crate::media::{self, Packets, Tail, assert_all_frames};
-use crate::playing::PUBLISH_MAX;
+use crate::playing::{PUBLISH_MAX, two_waiting};
 use crate::server::Server;
 use crate::{players, publishers};
 
@@ -19,9 +19,7 @@ fn player_goes_on_when_a_killed_publisher_returns_within_grace() {
     let mut server = Server::start(&scratch, &[]);
     let clip = media::h264_aac();
     let url = server.url("show");
-    let first = players::ffmpeg(&scratch, "player-ffmpeg", &url);
-    let second = players::rtmpdump(&scratch, "player-rtmpdump", &url);
-    server.wait_players("show", 2);
+    let players = two_waiting(&scratch, &server, "show");
 
     let mut lost = publishers::ffmpeg(&scratch, clip, &url);
     server.wait_uptime("show", 2_000);
@@ -31,7 +29,7 @@ fn player_goes_on_when_a_killed_publisher_returns_within_grace() {
     server.wait_players("show", 2);
 
     publishers::ffmpeg_again(&scratch, clip, &url).expect_success(PUBLISH_MAX);
-    for player in [first, second] {
+    for player in players {
         assert_two_lives(&clip.packets, &player.finish(&scratch));
     }
     server.expect_running();

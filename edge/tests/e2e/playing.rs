@@ -11,6 +11,17 @@ use crate::server::Server;
 /// A clip of a few seconds is published in its own duration.
 pub(crate) const PUBLISH_MAX: Duration = Duration::from_secs(30);
 
+/// Starts ffmpeg and rtmpdump, which wait for the publisher of `stream`.
+pub(crate) fn two_waiting(scratch: &Scratch, server: &Server, stream: &str) -> [Player; 2] {
+    let url = server.url(stream);
+    let players = [
+        players::ffmpeg(scratch, "player-ffmpeg", &url),
+        players::rtmpdump(scratch, "player-rtmpdump", &url),
+    ];
+    server.wait_players(stream, 2);
+    players
+}
+
 /// Publishes the everyday clip to one player that waits for it, and checks what it got.
 fn expect_all_frames(start: impl Fn(&Scratch, &str, &str) -> Player) {
     let scratch = Scratch::new();

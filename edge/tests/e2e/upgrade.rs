@@ -3,10 +3,10 @@
 use crate::child::{Scratch, have};
 use crate::http::expect_by_samples;
 use crate::media::{self, Tail, assert_all_frames};
-use crate::playing::PUBLISH_MAX;
+use crate::playing::{PUBLISH_MAX, two_waiting};
+use crate::{players, publishers};
 use crate::rtmps::Secured;
 use crate::server::Server;
-use crate::{players, publishers};
 
 #[test]
 fn two_upgrades_in_mid_stream_are_not_seen_by_encoder_and_players() {
@@ -17,9 +17,7 @@ fn two_upgrades_in_mid_stream_are_not_seen_by_encoder_and_players() {
     let mut server = Server::start(&scratch, &[]);
     let clip = media::h264_aac();
     let url = server.url("show");
-    let first = players::ffmpeg(&scratch, "player-ffmpeg", &url);
-    let second = players::rtmpdump(&scratch, "player-rtmpdump", &url);
-    server.wait_players("show", 2);
+    let players = two_waiting(&scratch, &server, "show");
     let mut publisher = publishers::ffmpeg(&scratch, clip, &url);
     for uptime_ms in [1_000, 2_500] {
         server.wait_uptime("show", uptime_ms);
@@ -28,7 +26,7 @@ fn two_upgrades_in_mid_stream_are_not_seen_by_encoder_and_players() {
         server.wait_publisher("show");
     }
     publisher.expect_success(PUBLISH_MAX);
-    for player in [first, second] {
+    for player in players {
         assert_all_frames(&clip.packets, &player.finish(&scratch), Tail::COMPLETE);
     }
 }

@@ -173,6 +173,9 @@ impl Fmp4Reader {
                 self.kept.clear();
                 State::Table { is_moov: &kind == b"moov", left }
             }
+            b"mdat" if self.samples.get(self.next).is_some_and(|next| next.at < self.offset) => {
+                return Err("mp4: a sample outside of the data");
+            }
             b"mdat" => State::Data { left },
             kind if kind.iter().all(u8::is_ascii_graphic) => State::Skip { left },
             _ => return Err("mp4: no box"),
@@ -199,6 +202,9 @@ impl Fmp4Reader {
                 }
             }
             self.samples.sort_by_key(|sample| sample.at);
+            if !self.samples.is_sorted_by(|one, next| one.end <= next.at) {
+                return Err("mp4: samples overlap");
+            }
         }
         self.kept = table;
         self.kept.clear();
@@ -273,7 +279,8 @@ impl Fmp4Reader {
         Ok(())
     }
 
-    /// Tells of the samples in bytes of a data box that begin at `at`.
+    /// Tells of the samples in bytes of a data box that begin at `at`. None of those left ends before: they do
+    /// not overlap, and none begins in front of its box.
     fn tell_samples(&mut self, at: u64, bytes: &[u8], tell: &mut dyn FnMut(&Piece<'_>)) {
         let end = at + bytes.len() as u64;
         let place = |position: u64| usize::try_from(position - at).unwrap_or(usize::MAX);
@@ -443,6 +450,26 @@ mod tests {
         let moov = huge.windows(4).position(|four| four == b"moov").unwrap();
         huge[moov - 4..moov].copy_from_slice(&u32::MAX.to_be_bytes());
         assert!(error(&[huge]).contains("too long"));
+    }
+
+    #[test]
+    fn samples_have_a_place_of_their_own_in_the_data() {
+        let clip = Clip::new(segment::Container::Fmp4, "avc");
+        let (init, part) = (&clip.units[0], &clip.units[1]);
+        let error =
+            |part: Vec<u8>| read_all(Container::fmp4(), &[init.clone(), part], 100).unwrap_err();
+        let place = |name: &'static [u8]| {
+            part.windows(4).enumerate().filter(move |(_, four)| *four == name).map(|(at, _)| at)
+        };
+        // The offset stands behind version, flags and number of samples.
+        let offsets: Vec<usize> = place(b"trun").map(|at| at + 12).collect();
+        let mut overlapping = part.clone();
+        overlapping.copy_within(offsets[0]..offsets[0] + 4, offsets[1]);
+        assert!(error(overlapping).contains("overlap"));
+        let mut moved = part.clone();
+        let data = place(b"mdat").next().unwrap() - 4;
+        moved.splice(data..data, *b"\0\0\0\x08free");
+        assert!(error(moved).contains("outside of the data"));
     }
 
     #[test]
