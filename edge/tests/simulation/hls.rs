@@ -86,6 +86,8 @@ pub struct HlsViewer {
     next_at_ms: u64,
     /// It was away, or kept waiting, for so long that packaging may have ended meanwhile.
     pub was_away: bool,
+    /// When it was last answered: until then somebody asked, as far as the server knows.
+    answered_at_ms: u64,
     playlist_uri: String,
     playlist: Option<Playlist>,
     /// Texts of its last playlists, the newest last: planted bugs answer with them.
@@ -151,6 +153,7 @@ impl HlsViewer {
             next: Request::Multivariant,
             next_at_ms: now_ms,
             was_away: false,
+            answered_at_ms: now_ms,
             playlist_uri: String::new(),
             playlist: None,
             texts: VecDeque::new(),
@@ -230,7 +233,12 @@ impl HlsViewer {
             let Some((request, since_ms)) = self.asked.take() else {
                 return Err(format!("an answer to no request: {}", answer.head));
             };
-            self.was_away |= now_ms > since_ms + AWAY_MS;
+            self.was_away |= now_ms > self.answered_at_ms + AWAY_MS;
+            if std::env::var_os("RINGCAST_SIM_LOG").is_some() {
+                let (status, away) = (answer.status, self.was_away);
+                eprintln!("{now_ms:>8} ms  path {}: {request:?} {status}, away {away}", self.path);
+            }
+            self.answered_at_ms = now_ms;
             self.next_at_ms = now_ms;
             let is_last = answer.is_last();
             let named = |error| format!("{request:?}: {error}");
@@ -252,8 +260,7 @@ impl HlsViewer {
         self.peer = None;
         self.input.clear();
         self.out.clear();
-        if let Some((request, since_ms)) = self.asked.take() {
-            self.was_away |= now_ms > since_ms + AWAY_MS;
+        if let Some((request, _)) = self.asked.take() {
             self.next = request;
         }
         self.next_at_ms = self.next_at_ms.max(now_ms + self.dice.range(20, 400));
@@ -261,7 +268,6 @@ impl HlsViewer {
 
     fn ask(&mut self, now_ms: u64) -> Result<(), String> {
         if self.asked.is_none() && self.out.is_empty() && now_ms >= self.next_at_ms {
-            self.was_away |= now_ms > self.next_at_ms + AWAY_MS;
             let address = match &self.next {
                 Request::Multivariant => format!("s{}.m3u8{}", self.path, self.container),
                 Request::Playlist { until, skips } => {
@@ -307,8 +313,7 @@ impl HlsViewer {
                 return Ok(());
             }
             Request::Playlist { until, .. } if is_there => {
-                let until = until.filter(|_| waited_ms < HELD_MS_MAX);
-                self.take_playlist(answer.text()?, until, around)?;
+                self.take_playlist(answer.text()?, *until, waited_ms, around)?;
             }
             Request::Multivariant | Request::Playlist { .. } => {
                 self.forget();
@@ -360,13 +365,20 @@ impl HlsViewer {
         &mut self,
         text: &str,
         until: Option<(u64, usize)>,
+        waited_ms: u64,
         around: &mut Around<'_>,
     ) -> Result<(), String> {
         let text = self.spoil_playlist(text);
         let before = self.playlist.take().filter(|_| !self.was_away && !self.is_short);
+        if before.is_none() && text.contains("#EXT-X-SKIP") {
+            // A delta of what it no longer relies on: the next one is whole.
+            self.was_away = true;
+            return Ok(());
+        }
         let read = Playlist::read(&text, before.as_ref())?;
         around.files.tell(&read)?;
         if let Some((sequence, part)) = until
+            && waited_ms < HELD_MS_MAX
             && !read.has_ended
             && before.is_some()
             && !read.holds(sequence, part)
@@ -414,7 +426,8 @@ impl HlsViewer {
             }
             Some(_) => {}
         }
-        self.was_away = false;
+        // An answer that was so long on its way may be of a run that is over.
+        self.was_away = waited_ms > AWAY_MS;
         self.playlist = Some(read);
         Ok(())
     }
@@ -437,6 +450,7 @@ impl HlsViewer {
             self.next = request;
             return;
         }
+        self.next = Request::Playlist { until: None, skips: false };
         let Some(playlist) = &self.playlist else { return };
         let (sequence, part) = playlist.edge();
         let may_skip = self.dice.chance(500) && !self.is_short && self.sabotage == Sabotage::None;

@@ -220,6 +220,18 @@ impl Viewer {
         }
     }
 
+    /// How it watches, for the story.
+    pub fn describe(&self) -> String {
+        let link = match &self.link {
+            Line::Rtmp(_) => "rtmp".to_owned(),
+            Line::Web(link) => {
+                let kind = if link.is_fragmented() { "fmp4" } else { "flv" };
+                format!("{kind} in {:?}", link.form())
+            }
+        };
+        format!("{:?}, {link}, from {:?}", self.pace, self.link.local_addr())
+    }
+
     /// When it reads again; prompt players are woken by what arrives.
     pub fn next_at_ms(&self, now_ms: u64) -> u64 {
         if self.stalled_until_ms > now_ms {

@@ -448,10 +448,11 @@ impl World {
             && sent_at_ms > self.starved_at_ms.max(self.thin_until_ms) + 3_000;
         let keyframes = self.log.sessions[seen.mark.session as usize].keyframes;
         let joined_long_ago = viewer.plays[0].judge.media > 20;
-        let sent = &self.log.sessions[seen.mark.session as usize].sent;
-        // What a lost publisher sent last may be the beginning of a fragment.
-        let is_last =
-            viewer.link.is_fragmented() && seen.mark.index as usize >= fragments_end(sent);
+        // What a lost publisher sent last may be the beginning of a fragment, which then waits for its rest.
+        let is_last = viewer.link.is_fragmented()
+            && self.paths[viewer.plays[0].path].lost_at_ms.is_some_and(|lost_at_ms| {
+                sent_at_ms <= lost_at_ms && sent_at_ms + DELAY_MS_MAX > lost_at_ms
+            });
         let is_bound = is_bound && !is_last;
         if is_bound && keyframes && joined_long_ago && seen.delay_ms > DELAY_MS_MAX {
             let (delay_ms, class): (u64, Class) = (seen.delay_ms, seen.class);
@@ -622,9 +623,9 @@ impl World {
         if self.config.defaults.lag_ms_max < LAG_MS_FAIR || self.thin_until_ms > now_ms {
             viewer.forgive_gaps();
         }
-        let pace = viewer.pace;
+        let how = viewer.describe();
         self.viewers.push(viewer);
-        self.note(&format!("viewer {} comes, path {path}, {pace:?}", self.viewers.len() - 1));
+        self.note(&format!("viewer {} comes, path {path}, {how}", self.viewers.len() - 1));
     }
 
     /// A viewer of HLS comes.
