@@ -56,11 +56,12 @@ use crate::hand_over::record::Door;
 use crate::log::RepeatLimit;
 use crate::metrics::{CloseReason, LimitReached, Role};
 use crate::shared::{Shared, TooMany};
-use crate::transport::{SEAL_BYTES_MAX, Secure, Transport};
+use crate::transport::{SEAL_BYTES_MAX, Transport};
 
 use hand_over::Standstill;
 use settings::Settings;
 
+pub use crate::transport::Secure;
 pub use burial::Remains;
 pub use hand_over::Export;
 pub(crate) use settings::VhostRules;

@@ -4,9 +4,9 @@ use crate::child::{Scratch, have};
 use crate::http::expect_by_samples;
 use crate::media::{self, Tail, assert_all_frames};
 use crate::playing::{PUBLISH_MAX, two_waiting};
-use crate::{players, publishers};
 use crate::rtmps::Secured;
 use crate::server::Server;
+use crate::{players, publishers};
 
 #[test]
 fn two_upgrades_in_mid_stream_are_not_seen_by_encoder_and_players() {
