@@ -87,6 +87,14 @@
  * @property {string | null} http
  * @property {string | null} admin
  *
+ * @typedef {'subscribers' | 'publishers' | 'retention' | 'hls' | 'laggards'} MemoryStep
+ *
+ * @typedef {object} Memory
+ * @property {number} used_bytes
+ * @property {number} budget_bytes
+ * @property {number} level
+ * @property {MemoryStep[]} shed
+ *
  * @typedef {object} ServerFacts
  * @property {Listen} listen
  * @property {'uring' | 'epoll'} io
@@ -94,6 +102,7 @@
  * @property {boolean} has_domains
  * @property {boolean} forbids_persist
  * @property {number} resident_bytes
+ * @property {Memory | null} memory
  * @property {Limit[]} limits
  * @property {Finding[]} findings
  *

@@ -35,6 +35,18 @@ const LIMIT_BAD = 0.95;
 const CERTIFICATE_WARN_DAYS = 14;
 const CERTIFICATE_BAD_DAYS = 3;
 
+/** What each step of shedding memory means, in the order in which they come. @type
+ * {Record<import('./api.js').MemoryStep, string>} */
+export const MEMORY_STEPS = {
+  subscribers: 'new viewers are refused',
+  publishers: 'new streams are refused',
+  retention: 'rings keep their present GOP only',
+  hls: 'HLS windows are cut',
+  laggards: 'the viewers furthest behind are closed',
+};
+/** From this step on, more is lost than newcomers. */
+const MEMORY_BAD_LEVEL = 3;
+
 const ORDER = { bad: 0, warn: 1, note: 2 };
 
 /** @param {Reason[]} reasons */
@@ -138,6 +150,7 @@ export function ofServer(known) {
     const text = `worker ${known.missingWorkers.join(', ')} did not answer: lists are incomplete`;
     reasons.push({ severity: 'warn', text });
   }
+  if (server) reasons.push(...ofMemory(server.memory));
   for (const limit of server?.limits ?? []) {
     const ratio = limit.max > 0 ? limit.used / limit.max : 0;
     if (ratio < LIMIT_WARN) continue;
@@ -154,6 +167,18 @@ export function ofServer(known) {
     reasons.push({ severity: 'note', text: `host: ${what}`, fix, href: '#/limits' });
   }
   return worstFirst(reasons);
+}
+
+/**
+ * @param {import('./api.js').Memory | null} memory
+ * @returns {Reason[]}
+ */
+export function ofMemory(memory) {
+  if (memory === null || memory.level === 0) return [];
+  const what = memory.shed.map((step) => MEMORY_STEPS[step]).join(', ');
+  const steps = Object.keys(MEMORY_STEPS).length;
+  const severity = memory.level >= MEMORY_BAD_LEVEL ? 'bad' : 'warn';
+  return [{ severity, text: `memory runs short, level ${memory.level} of ${steps}: ${what}`, href: '#/limits' }];
 }
 
 /**
@@ -215,6 +240,7 @@ const QUIET = [
   ['ringcast_hls_overruns_total', 'HLS fell out of a ring', 'warn'],
   ['ringcast_hls_segments_forgotten_total', 'HLS segments given up early', 'warn'],
   ['ringcast_accept_errors_total', 'accepts failed', 'bad'],
+  ['ringcast_worker_failures_total', 'workers that failed', 'bad'],
   ['ringcast_log_dropped_lines_total', 'log lines lost', 'warn'],
   ['ringcast_events_dropped_total', 'events of workers lost', 'warn'],
   ['ringcast_uring_overflows_total', 'completion queue overflows', 'warn'],

@@ -371,12 +371,17 @@ pub enum Event {
         /// The worker.
         worker: u16,
     },
-    /// The worker cannot go on and its thread ends. The process stops.
+    /// The worker cannot go on. Another one takes its place, or the process stops.
     Failed {
         /// The worker.
         worker: u16,
         /// What happened, for the log.
         message: String,
+    },
+    /// Another worker has taken the place of one that failed, and serves.
+    Renewed {
+        /// The worker.
+        worker: u16,
     },
 }
 

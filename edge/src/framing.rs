@@ -10,8 +10,12 @@
 //!   (wire image)                    └─ Fmp4  samples ─► fragment, two copies ┴─► own ring ─ tap ─► viewers
 //! ```
 //!
+//! Goes on in another process to the byte: see `framing/record.rs`.
+//!
 //! Called by the worker when a stream with such viewers has news, and when one joins. Never waits, never
 //! reads a clock. Memory: as much again as the primary ring retains, per framing and worker in use.
+
+mod record;
 
 use live::image::{body_parts, message_type, whole_body, wire_timestamp};
 use live::preamble;
@@ -26,6 +30,7 @@ use ring::{
 };
 use rtmp::chunk::Framing as ChunkFraming;
 use rtmp::message::{MessageHeader, kind};
+use serde::{Deserialize, Serialize};
 
 use crate::registry::StreamEntry;
 
@@ -33,8 +38,8 @@ use crate::registry::StreamEntry;
 const FRAGMENT_MS: u32 = 1;
 
 /// In which form a viewer takes a stream.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum FramingKind {
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum FramingKind {
     /// RTMP chunks: the primary ring.
     Rtmp,
     /// FLV tags.

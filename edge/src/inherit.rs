@@ -15,10 +15,12 @@ use std::fmt;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
-use crate::hand_over::record::WorkerRecord;
+use crate::hand_over::record::{Door, WorkerRecord};
+use crate::hls::{Numbers, RenditionKey};
 
 /// The names, in the order of `[listen]`.
-const NAMES: [&str; 4] = ["rtmp", "rtmps", "http", "admin"];
+const DOORS: [(&str, Door); 4] =
+    [("rtmp", Door::Rtmp), ("rtmps", Door::Rtmps), ("http", Door::Http), ("admin", Door::Admin)];
 /// Sockets taken at most: more is a mistake of the unit.
 const FDS_MAX: usize = 1024;
 
@@ -35,6 +37,8 @@ pub struct Inherited {
     pub admin: Vec<OwnedFd>,
     /// What workers of the process before this one pass on, with the sockets of their connections.
     pub workers: Vec<(WorkerRecord, Vec<OwnedFd>)>,
+    /// Where renditions of HLS of the process before this one stopped.
+    pub renditions: Vec<(RenditionKey, Numbers)>,
     /// There was a process before this one: what it passes on need not fit this configuration.
     pub is_succession: bool,
 }
@@ -80,12 +84,14 @@ impl Inherited {
         let mut inherited = Self::default();
         for (number, at) in (uring::INHERITED_FD_FIRST..).zip(0..count) {
             let name = names.get(at).copied().unwrap_or_default();
-            let Some(place) = inherited.place(name) else {
-                let names = NAMES.join(", ");
+            let Some(door) = door_named(name) else {
+                let names = DOORS.map(|(name, _)| name).join(", ");
                 return Err(failed(format!("a socket named \"{name}\" (known: {names})")));
             };
             let fd = take_fd(number);
-            place.push(fd.map_err(|error| failed(format!("descriptor {number}: {error}")))?);
+            inherited
+                .at(door)
+                .push(fd.map_err(|error| failed(format!("descriptor {number}: {error}")))?);
         }
         if inherited.admin.len() > 1 {
             return Err(failed("more than one socket named admin".to_owned()));
@@ -93,18 +99,23 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// Where a socket of this name belongs. Units without a name of their own pass theirs:
-    /// `ringcast-rtmp.socket` is rtmp.
-    fn place(&mut self, name: &str) -> Option<&mut Vec<OwnedFd>> {
-        let name = name.strip_suffix(".socket").unwrap_or(name);
-        match name.strip_prefix("ringcast-").unwrap_or(name) {
-            "rtmp" => Some(&mut self.rtmp),
-            "rtmps" => Some(&mut self.rtmps),
-            "http" => Some(&mut self.http),
-            "admin" => Some(&mut self.admin),
-            _ => None,
+    /// The sockets of one key.
+    pub fn at(&mut self, door: Door) -> &mut Vec<OwnedFd> {
+        match door {
+            Door::Rtmp => &mut self.rtmp,
+            Door::Rtmps => &mut self.rtmps,
+            Door::Http => &mut self.http,
+            Door::Admin => &mut self.admin,
         }
     }
+}
+
+/// What a socket of this name is for. Units without a name of their own pass theirs: `ringcast-rtmp.socket`
+/// is rtmp.
+fn door_named(name: &str) -> Option<Door> {
+    let name = name.strip_suffix(".socket").unwrap_or(name);
+    let name = name.strip_prefix("ringcast-").unwrap_or(name);
+    DOORS.into_iter().find(|(known, _)| *known == name).map(|(_, door)| door)
 }
 
 /// The sockets of one name that `worker` of `count` accepts from: its share of them, or one that it shares

@@ -60,6 +60,10 @@ pub struct Fixed {
     pub what: &'static str,
     /// What happens there.
     pub meets: &'static str,
+    /// Where it is counted.
+    pub counted: Counted,
+    /// Why it is the same everywhere.
+    pub why: &'static str,
     /// As in [`Limit::test`].
     pub test: (&'static str, &'static str),
 }
@@ -161,6 +165,12 @@ limits! {
     "head of a request", "limits.http_head_bytes_max", by(LimitReached::HttpHead),
     LIMITS_RS, "requests_that_are_too_large_late_or_many_are_answered_so",
     "431, or 414 for its first line; then closed";
+    "fields of a request", "limits.http_fields_max", by(LimitReached::HttpHead),
+    LIMITS_RS, "what_stands_in_a_command_or_a_request_is_bounded_and_counted",
+    "431; then closed";
+    "body of a request", "limits.http_body_bytes_max", by(LimitReached::HttpBody),
+    LIMITS_RS, "what_stands_in_a_command_or_a_request_is_bounded_and_counted",
+    "413; then closed";
     "time for a request", "limits.http_request_ms_max", by(LimitReached::HttpRequest),
     LIMITS_RS, "requests_that_are_too_large_late_or_many_are_answered_so",
     "408; then closed";
@@ -221,21 +231,25 @@ limits! {
 /// Bounds without a key.
 pub const FIXED: &[Fixed] = &[
     Fixed {
-        what: "AMF values: 16 levels, 8,192 values, strings of 64 KiB; a command: 64 KiB",
-        meets: "closed, `ringcast_protocol_errors` by class",
-        test: (
-            HOSTILE_RS,
-            "commands_that_cannot_be_read_or_come_at_the_wrong_time_are_named_and_closed",
-        ),
-    },
-    Fixed {
-        what: "fields of a request: 64; its body: 64 KiB",
-        meets: "431 or 413, closed",
-        test: ("edge/tests/viewers/requests.rs", "what_is_no_request_gets_an_answer_and_the_end"),
-    },
-    Fixed {
-        what: "a response or a flush of last replies that is not taken: 15 s, 5 s",
+        what: "a command: 64 KiB, torn commands together: 512 KiB, a string that is kept of one: 4 KiB",
         meets: "closed",
+        counted: by(LimitReached::Command),
+        why: "it is what somebody may make us hold before we know who it is, and a hundred times what \
+              clients send",
+        test: (LIMITS_RS, "what_stands_in_a_command_or_a_request_is_bounded_and_counted"),
+    },
+    Fixed {
+        what: "AMF: 16 levels, 8,192 values, strings of 64 KiB",
+        meets: "closed",
+        counted: by(LimitReached::Amf),
+        why: "bounds stack and work of one command, which no client comes near: a key could only weaken it",
+        test: (LIMITS_RS, "what_stands_in_a_command_or_a_request_is_bounded_and_counted"),
+    },
+    Fixed {
+        what: "last replies to who is being closed: 5 s; its own end after them: 1 s",
+        meets: "closed",
+        counted: Counted::Metric("ringcast_disconnects"),
+        why: "only who is closed already waits for it",
         test: (HOSTILE_RS, "whoever_asks_and_never_reads_is_closed_within_bounded_memory"),
     },
 ];
@@ -265,10 +279,15 @@ pub fn document() -> String {
             limit.counted.text(),
         );
     }
-    out.push_str("\n## Without a key\n\n| what | at the bound | test |\n|---|---|---|\n");
+    out.push_str(
+        "\n## Without a key\n\n| what | at the bound | counted in | why it is fixed | test |\n\
+         |---|---|---|---|---|\n",
+    );
     for fixed in FIXED {
         let (file, test) = fixed.test;
-        let _ = writeln!(out, "| {} | {} | `{file}` `{test}` |", fixed.what, fixed.meets);
+        let Fixed { what, meets, counted, why, .. } = fixed;
+        let counted = counted.text();
+        let _ = writeln!(out, "| {what} | {meets} | `{counted}` | {why} | `{file}` `{test}` |");
     }
     out
 }

@@ -69,8 +69,10 @@ pub mod event {
         UPGRADE = "upgrade";
         /// The server stops.
         STOP = "stop";
-        /// A worker cannot go on.
+        /// A worker cannot go on. Another one takes its place, or the process ends (workers.on_panic).
         WORKER_FAILED = "worker_failed";
+        /// Another worker serves in the place of one that failed.
+        WORKER_RESTARTED = "worker_restarted";
         /// A worker has not turned for two seconds, or turns again.
         WORKER_HEARTBEAT = "worker_heartbeat";
         /// A worker could not be pinned to its CPU.
@@ -123,6 +125,8 @@ pub mod event {
         HLS_START = "hls_start";
         /// Packaging of a stream for HLS ended: nobody asks any more.
         HLS_END = "hls_end";
+        /// There is no file to put segments of HLS into: they are copied for each viewer.
+        HLS_COPIES = "hls_copies";
         /// Packaging of a stream was slower than the stream: it goes on at a keyframe.
         HLS_OVERRUN = "hls_overrun";
         /// Packaging met a bound of memory: streams refused, segments given up early.
@@ -223,7 +227,11 @@ fn build(
         .lossy(true)
         .buffered_lines_limit(lines_max)
         .thread_name("log")
-        .finish(CountingWriter { inner: writer, unwritten: Arc::clone(&unwritten) });
+        .finish(CountingWriter {
+            inner: writer,
+            unwritten: Arc::clone(&unwritten),
+            is_torn: false,
+        });
     let dropped = writer.error_counter();
     let (filter, level) = reload::Layer::new(level_filter(config.level));
     let json = match config.format {
@@ -251,16 +259,40 @@ fn build(
 }
 
 /// Writes lines; one that cannot be written (a full disk, a reader that is gone) is lost and counted, and
-/// the next one is tried again.
+/// the next one is tried again. Of a line that was written in part the next one keeps apart.
 struct CountingWriter<W> {
     inner: W,
     unwritten: Arc<AtomicU64>,
+    /// A line stands there without its end.
+    is_torn: bool,
+}
+
+impl<W: io::Write> CountingWriter<W> {
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.inner.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.inner.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => {
+                    rest = rest.get(bytes..).unwrap_or_default();
+                    self.is_torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<W: io::Write> io::Write for CountingWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // The log hands over whole lines.
-        if self.inner.write_all(line).is_err() {
+        if self.write_line(line).is_err() {
             self.unwritten.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())

@@ -24,6 +24,7 @@ use edge::server::{self, Setup, StartError};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    use_small_pages();
     let cli = Cli::parse();
     let result = match cli.command {
         None => serve(&cli.serve),
@@ -41,6 +42,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Keeps the allocator's memory in pages of the usual size. In huge ones, which it asks for where the system
+/// lets it, each of a worker's tables and heaps occupies a multiple of 2 MB however little of it is used:
+/// measured with 4,000 players that is a third of the resident memory, and no CPU saved. Before anything is
+/// allocated that counts. A kernel without huge pages refuses, and needs not be asked.
+fn use_small_pages() {
+    let _refused = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 fn serve(args: &ServeArgs) -> Result<(), StartError> {

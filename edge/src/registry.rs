@@ -14,6 +14,9 @@
 //!         ▲                              │ yield_wanted
 //!         └── sees it on its tick, ends its session, parks the Publisher ──► B's next poll takes it
 //! ```
+//!
+//! A worker that has panicked leaves a writer nobody may trust. Its stream ends and its entry is retired:
+//! out of the table, with no right to publish to be had. Who wants the stream from then on gets another entry.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -58,6 +61,8 @@ pub struct StreamEntry {
     chunk_bytes: AtomicU32,
     /// A publisher elsewhere waits for this stream's writer.
     yield_wanted: AtomicBool,
+    /// The writer is lost, and the stream over for good. Set under the lock of the slot.
+    is_retired: AtomicBool,
     ring: OnceLock<StreamRing>,
     /// One bit per worker that has subscribers of this stream, and one for the packager behind them.
     /// The first word lies here, since it is looked at for each message published.
@@ -131,6 +136,8 @@ pub enum Claim {
         /// Worker of the present owner, to be woken.
         owner: ConnectionId,
     },
+    /// This entry is retired; the registry has another one.
+    Retired,
 }
 
 /// What became of the end of a grace period.
@@ -153,6 +160,8 @@ pub enum ClaimPoll {
     Granted(Option<Box<Publisher>>),
     /// A newer claim replaced this one.
     Superseded,
+    /// The owner's worker has panicked; the registry has another entry.
+    Retired,
 }
 
 impl StreamEntry {
@@ -168,6 +177,7 @@ impl StreamEntry {
             gop_ms: AtomicU32::new(0),
             chunk_bytes: AtomicU32::new(0),
             yield_wanted: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
             ring: OnceLock::new(),
             tapped: AtomicU64::new(0),
             tapped_beyond_64: (0..workers / 64).map(|_| AtomicU64::new(0)).collect(),
@@ -314,9 +324,17 @@ impl StreamEntry {
         self.yield_wanted.load(Ordering::Acquire)
     }
 
+    /// True once the stream is over for good, because the worker that wrote it has panicked.
+    pub fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
+    }
+
     /// Asks for the right to publish.
     pub fn claim(&self, newcomer: ConnectionId, policy: DuplicatePublish) -> Claim {
         let mut slot = self.lock();
+        if self.is_retired() {
+            return Claim::Retired;
+        }
         let Some(owner) = slot.owner else {
             return Claim::Granted(slot.grant(newcomer));
         };
@@ -331,6 +349,9 @@ impl StreamEntry {
     /// Looks whether a pending claim was granted.
     pub fn poll_claim(&self, newcomer: ConnectionId) -> ClaimPoll {
         let mut slot = self.lock();
+        if self.is_retired() {
+            return ClaimPoll::Retired;
+        }
         if slot.claim != Some(newcomer) {
             return ClaimPoll::Superseded;
         }
@@ -397,6 +418,23 @@ impl StreamEntry {
         });
         self.end_at(head);
         GraceEnd::Ended
+    }
+
+    /// Ends the stream at its ring's head, for good, if `worker` has the writer, or has watched over the grace
+    /// period of session `grace`. What is half written there lies behind the head, where nobody reads.
+    fn retire(&self, worker: u16, grace: Option<u64>) -> bool {
+        let mut slot = self.lock();
+        let is_owned = slot.owner.is_some_and(|owner| owner.worker == worker);
+        let is_parked = slot.owner.is_none()
+            && grace == Some(slot.sessions)
+            && self.phase() == StreamPhase::Grace;
+        if self.is_retired() || !(is_owned || is_parked) {
+            return false;
+        }
+        (slot.owner, slot.publisher) = (None, None);
+        self.is_retired.store(true, Ordering::Release);
+        self.end_at(self.ring.get().map_or(Position(0), StreamRing::head));
+        true
     }
 
     // For a hand-over.
@@ -474,6 +512,12 @@ struct Held {
     workers: usize,
 }
 
+impl Held {
+    fn is(&self, entry: &StreamEntry) -> bool {
+        std::ptr::eq(&raw const *self.entry, entry)
+    }
+}
+
 /// How many streams there may be.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct StreamsMax {
@@ -500,6 +544,19 @@ struct Streams {
     by_path: HashMap<StreamPath, Held>,
     /// Vhosts that have streams, with their number.
     vhosts: HashMap<String, (Arc<VhostUse>, usize)>,
+}
+
+impl Streams {
+    fn remove(&mut self, path: &StreamPath) -> Option<Arc<StreamEntry>> {
+        let held = self.by_path.remove(path)?;
+        if let Some((_, count)) = self.vhosts.get_mut(path.vhost()) {
+            *count -= 1;
+            if *count == 0 {
+                self.vhosts.remove(path.vhost());
+            }
+        }
+        Some(held.entry)
+    }
 }
 
 impl Registry {
@@ -541,19 +598,26 @@ impl Registry {
     /// publisher, if any, is returned so that the ring's memory goes back to an arena.
     pub fn release(&self, entry: &StreamEntry) -> Option<Box<Publisher>> {
         let mut streams = self.lock();
-        let held = streams.by_path.get_mut(&entry.path)?;
+        // One that is retired is nobody's any more.
+        let held = streams.by_path.get_mut(&entry.path).filter(|held| held.is(entry))?;
         held.workers -= 1;
         if held.workers > 0 {
             return None;
         }
-        let held = streams.by_path.remove(&entry.path)?;
-        if let Some((_, count)) = streams.vhosts.get_mut(entry.path.vhost()) {
-            *count -= 1;
-            if *count == 0 {
-                streams.vhosts.remove(entry.path.vhost());
-            }
+        streams.remove(&entry.path)?.take_parked()
+    }
+
+    /// `worker` has panicked: if it is the stream's home, by its publisher or by the grace period of session
+    /// `grace`, the stream ends and its path is free for another entry. Returns whether it was.
+    pub fn retire(&self, entry: &StreamEntry, worker: u16, grace: Option<u64>) -> bool {
+        let mut streams = self.lock();
+        if !entry.retire(worker, grace) {
+            return false;
         }
-        held.entry.take_parked()
+        if streams.by_path.get(&entry.path).is_some_and(|held| held.is(entry)) {
+            streams.remove(&entry.path);
+        }
+        true
     }
 
     /// Where in its life a stream is; waiting, if nobody has asked for it yet.
@@ -582,3 +646,6 @@ impl Registry {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

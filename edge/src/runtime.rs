@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use arc_swap::ArcSwapOption;
 use uring::{Io, IoConfig, ListenOptions, SocketOptions};
 
 use crate::access::Rules;
@@ -22,11 +23,11 @@ use crate::host;
 use crate::inherit::{self, Inherited};
 use crate::log::event;
 use crate::metrics::{PackagingMetrics, StorageMetrics};
-use crate::server::{IoKind, StartError, StartedWorkers};
+use crate::server::{IoKind, Renewal, StartError, StartedWorkers};
 use crate::shared::Shared;
 use crate::storage::{Directory, StorageQueue, StorageThread};
 use crate::transport::Secure;
-use crate::worker::{Clocks, EntranceUse, Flow, Worker};
+use crate::worker::{Clocks, EntranceUse, Flow, Remains, Worker};
 
 /// Stack of a worker thread, in bytes.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
@@ -39,19 +40,21 @@ const UNACKNOWLEDGED_MS_MAX: u32 = 30_000;
 
 /// What one worker reports when it is ready.
 struct Ready {
-    rtmp: Option<SocketAddr>,
-    rtmps: Option<SocketAddr>,
-    http: Option<SocketAddr>,
+    /// Where it listens: RTMP, RTMPS, HTTP.
+    bound: [Option<SocketAddr>; 3],
     io: IoKind,
     io_refused: Option<String>,
-    waker: Arc<dyn Wake>,
 }
 
-struct IoWaker(uring::Waker);
+/// Wakes whoever is a worker at present.
+#[derive(Default)]
+struct IoWaker(ArcSwapOption<uring::Waker>);
 
 impl Wake for IoWaker {
     fn wake(&self) {
-        self.0.wake();
+        if let Some(waker) = &*self.0.load() {
+            waker.wake();
+        }
     }
 }
 
@@ -80,11 +83,13 @@ pub fn spawn_workers(
     shared.hls.set_bytes_max(config.limits.hls_bytes_max);
     shared.addresses.set_descriptors_max(host::descriptors_for_connections(count));
     let mut inherited = inherited;
+    shared.hls.inherit(std::mem::take(&mut inherited.renditions));
     let legacies = distribute(std::mem::take(&mut inherited.workers), count);
     let mut started = StartedWorkers {
         go: Vec::new(),
         handles: Vec::new(),
         threads: Vec::new(),
+        renew: Vec::new(),
         packaging: None,
         rtmp: None,
         rtmps: None,
@@ -114,9 +119,18 @@ pub fn spawn_workers(
         }
         let (port, seed) = worker_link(worker_index(index)?, events.clone());
         let (ready_sender, ready_receiver) = mpsc::channel();
+        let (renew, renewals) = mpsc::channel();
         let share = |sockets: &[OwnedFd]| {
             inherit::share(sockets, index, count)
                 .map_err(|error| StartError::Failed(format!("a passed socket: {error}")))
+        };
+        let post = Post {
+            shared: Arc::clone(&shared),
+            cpu: cpus.get(index % cpus.len().max(1)).copied(),
+            addresses: [rtmp, rtmps, http],
+            secure: secure.clone(),
+            events: events.clone(),
+            waker: Arc::default(),
         };
         let start = Start {
             passed: [&inherited.rtmp, &inherited.rtmps, &inherited.http]
@@ -126,28 +140,27 @@ pub fn spawn_workers(
             legacy,
             wait: inherited.is_succession.then_some(wait),
             port,
-            shared: Arc::clone(&shared),
-            config: Arc::clone(&config),
-            cpu: cpus.get(index % cpus.len().max(1)).copied(),
-            rtmp,
-            rtmps,
-            http,
-            secure: secure.clone(),
-            rules: Arc::clone(&rules),
-            events: events.clone(),
+            serial: 0,
+            renewed: Renewal { config: Arc::clone(&config), rules: Arc::clone(&rules) },
+            is_renewed: false,
         };
+        let waker: Arc<dyn Wake> = Arc::<IoWaker>::clone(&post.waker);
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
             .stack_size(STACK_BYTES)
-            .spawn(move || start.run_guarded(&ready_sender))
+            .spawn(move || {
+                let tell = |ready| ready_sender.send(ready).is_ok();
+                post.hold(start, &tell, &renewals);
+            })
             .map_err(|error| StartError::Failed(format!("cannot start a thread: {error}")))?;
         started.threads.push(thread);
+        started.renew.push(renew);
         let ready = ready_receiver
             .recv()
             .map_err(|_| StartError::Failed("a worker ended before it was ready".to_owned()))??;
-        shared.set_waker(index, Arc::clone(&ready.waker));
-        started.handles.push(seed.with_waker(ready.waker));
-        (rtmp, rtmps, http) = (ready.rtmp, ready.rtmps, ready.http);
+        shared.set_waker(index, Arc::clone(&waker));
+        started.handles.push(seed.with_waker(waker));
+        [rtmp, rtmps, http] = ready.bound;
         (started.rtmp, started.rtmps, started.http) = (rtmp, rtmps, http);
         started.io = ready.io;
         if index == 0 {
@@ -261,162 +274,251 @@ fn worker_index(index: usize) -> Result<u16, StartError> {
     u16::try_from(index).map_err(|_| StartError::Failed("more than 65,535 workers".to_owned()))
 }
 
+/// A worker's place: what stays when the worker in it has panicked and another one takes it.
+struct Post {
+    shared: Arc<Shared>,
+    cpu: Option<usize>,
+    /// Where to listen: RTMP, RTMPS, HTTP.
+    addresses: [Option<SocketAddr>; 3],
+    secure: Option<Arc<Secure>>,
+    events: EventSink,
+    waker: Arc<IoWaker>,
+}
+
+/// What one worker begins with.
 struct Start {
     port: WorkerPort,
-    shared: Arc<Shared>,
-    config: Arc<Config>,
-    cpu: Option<usize>,
-    rtmp: Option<SocketAddr>,
-    rtmps: Option<SocketAddr>,
-    http: Option<SocketAddr>,
-    /// Sockets to accept from instead, in the order of the three above.
+    /// Serial number of the last connection of the worker before it.
+    serial: u64,
+    renewed: Renewal,
+    is_renewed: bool,
+    /// Sockets to accept from instead of the addresses, in their order.
     passed: Vec<Vec<OwnedFd>>,
     /// What workers of the process before this one pass on.
     legacy: Vec<(WorkerRecord, Vec<OwnedFd>)>,
     /// The word to begin, if it is to be waited for.
     wait: Option<mpsc::Receiver<()>>,
-    secure: Option<Arc<Secure>>,
-    rules: Arc<Rules>,
-    events: EventSink,
 }
 
-type ReadySender = mpsc::Sender<Result<Ready, StartError>>;
-
 impl Start {
-    /// A worker that panics is our fault: the process is told and stops, it never limps.
-    fn run_guarded(self, ready: &ReadySender) {
-        let (events, worker) = (self.events.clone(), self.port.index());
-        let run = AssertUnwindSafe(|| self.run(ready));
-        if let Err(panic) = catch_unwind(run) {
-            let message = format!("a worker panicked: {}", panic_text(&*panic));
-            events.report(Event::Failed { worker, message });
+    /// Takes the place of a worker, with what it left.
+    fn after(remains: Remains, renewed: Renewal) -> Self {
+        let Remains { port, serial, doors } = remains;
+        let mut passed: Vec<Vec<OwnedFd>> = (0..3).map(|_| Vec::new()).collect();
+        for (door, socket) in doors {
+            let place = match door {
+                Door::Rtmp => 0,
+                Door::Rtmps => 1,
+                // No worker has the admin listener.
+                Door::Http | Door::Admin => 2,
+            };
+            passed[place].push(socket);
+        }
+        let (legacy, wait) = (Vec::new(), None);
+        Self { port, serial, renewed, is_renewed: true, passed, legacy, wait }
+    }
+}
+
+/// How a worker ended before it was told to.
+struct Fallen {
+    message: String,
+    remains: Result<Remains, &'static str>,
+}
+
+/// Tells the starter that a worker is ready, or why it cannot start, once; false if that is gone.
+type TellStart<'t> = &'t dyn Fn(Result<Ready, StartError>) -> bool;
+
+impl Post {
+    /// The thread of a worker. One that panics is our fault: it never goes on. The control thread is told,
+    /// and has another one begin in its place, by a word in `renewals`, or ends the process.
+    fn hold(mut self, first: Start, tell: TellStart<'_>, renewals: &mpsc::Receiver<Renewal>) {
+        let (index, events) = (first.port.index(), self.events.clone());
+        let failed = |message| Event::Failed { worker: index, message };
+        let tell_renewed = |ready: Result<Ready, StartError>| {
+            events.report(match ready {
+                Ok(_) => Event::Renewed { worker: index },
+                // Its thread ends.
+                Err(error) => failed(format!("a worker cannot be started anew: {error}")),
+            });
+            true
+        };
+        let (mut start, mut tell) = (first, tell);
+        loop {
+            let run = AssertUnwindSafe(|| self.run(start, tell));
+            let fallen = match catch_unwind(run) {
+                Ok(Ok(())) => return,
+                Ok(Err(fallen)) => fallen,
+                Err(panic) => {
+                    let message =
+                        format!("a worker panicked at its start: {}", panic_text(&*panic));
+                    return events.report(failed(message));
+                }
+            };
+            let Fallen { message, remains } = fallen;
+            let remains = match remains {
+                Ok(remains) => remains,
+                // The thread ends: what is left of this worker is others' trouble.
+                Err(what) => return events.report(failed(format!("{message}, {what}"))),
+            };
+            events.report(failed(message));
+            let Ok(renewal) = renewals.recv() else { return };
+            start = Start::after(remains, renewal);
+            tell = &tell_renewed;
         }
     }
 
-    fn run(self, ready: &ReadySender) {
+    /// Serves until told to stop.
+    fn run(&mut self, start: Start, tell: TellStart<'_>) -> Result<(), Fallen> {
+        let config = Arc::clone(&start.renewed.config);
         if let Some(cpu) = self.cpu
             && let Err(refused) = uring::affinity::pin_to(cpu)
         {
-            tracing::warn!(event = "not_pinned", worker = self.port.index(), "{refused}");
+            tracing::warn!(event = "not_pinned", worker = start.port.index(), "{refused}");
         }
-        let io_config = self.io_config();
+        let io_config = io_config(&config);
         let mut io_refused = None;
-        if self.config.workers.io != IoChoice::Epoll {
+        if config.workers.io != IoChoice::Epoll {
             match uring::Uring::open(io_config.clone()) {
-                Ok(io) => return self.serve(io, IoKind::Uring, None, ready),
-                Err(refusal) if self.config.workers.io == IoChoice::Uring => {
-                    refuse(ready, StartError::UringRefused(refusal.to_string()));
-                    return;
+                Ok(io) => return self.serve(start, io, IoKind::Uring, None, tell),
+                Err(refusal) if config.workers.io == IoChoice::Uring => {
+                    tell(Err(StartError::UringRefused(refusal.to_string())));
+                    return Ok(());
                 }
                 Err(refusal) => io_refused = Some(refusal.to_string()),
             }
         }
         match uring::Epoll::open(io_config) {
-            Ok(io) => self.serve(io, IoKind::Epoll, io_refused, ready),
-            Err(error) => refuse(ready, StartError::Failed(error.to_string())),
-        }
-    }
-
-    fn io_config(&self) -> IoConfig {
-        IoConfig {
-            // One descriptor per connection whatever worker it lands on: each may have all.
-            // And a few more, so that it is the worker that refuses, and says so.
-            connections_max: self.config.limits.connections_max.saturating_add(CONNECTIONS_SPARE),
-            ..IoConfig::default()
+            Ok(io) => self.serve(start, io, IoKind::Epoll, io_refused, tell),
+            Err(error) => {
+                tell(Err(StartError::Failed(error.to_string())));
+                Ok(())
+            }
         }
     }
 
     fn serve<I: Io<Lease = ring::Lease>>(
-        self,
+        &mut self,
+        start: Start,
         io: I,
         kind: IoKind,
         io_refused: Option<String>,
-        ready: &ReadySender,
-    ) {
-        let index = self.port.index();
-        let waker: Arc<dyn Wake> = Arc::new(IoWaker(io.waker()));
-        if index == 0 {
-            for feature in &io.features().list {
-                match feature.state {
-                    uring::FeatureState::Off { .. } => {
-                        tracing::debug!(event = "io_feature", "{feature}");
-                    }
-                    _ => tracing::info!(event = "io_feature", "{feature}"),
-                }
-            }
+        tell: TellStart<'_>,
+    ) -> Result<(), Fallen> {
+        let Start { port, serial, renewed, is_renewed, passed, legacy, wait } = start;
+        let (index, config) = (port.index(), renewed.config);
+        self.waker.0.store(Some(Arc::new(io.waker())));
+        if index == 0 && !is_renewed {
+            tell_features(&io);
         }
-        let listen_options = ListenOptions {
-            backlog: self.config.listen.backlog,
-            socket: SocketOptions {
-                notsent_lowat_bytes: Some(self.config.limits.unsent_bytes_max),
-                // A peer behind a cut cable takes pings into its socket's buffer: only the kernel knows
-                // that nothing is acknowledged.
-                user_timeout_ms: Some(self.config.limits.idle_ms_max.min(UNACKNOWLEDGED_MS_MAX)),
-                ..SocketOptions::default()
-            },
-            ..ListenOptions::default()
-        };
-        let random = random_seed();
-        let mut worker = Worker::new(
-            io,
-            self.port,
-            self.shared,
-            Arc::clone(&self.config),
-            self.rules,
-            random,
-            Clocks { cpu_nanos: thread_cpu_nanos, unix_s: unix_seconds },
-        );
-        if let Some(secure) = self.secure {
-            worker.set_secure(secure);
+        let clocks = Clocks { cpu_nanos: thread_cpu_nanos, unix_s: unix_seconds };
+        let (shared, random) = (Arc::clone(&self.shared), random_seed());
+        let mut worker =
+            Worker::new(io, port, shared, Arc::clone(&config), renewed.rules, random, clocks);
+        worker.set_serial(serial);
+        if let Some(secure) = &self.secure {
+            worker.set_secure(Arc::clone(secure));
         }
-        if self.wait.is_some() {
+        if wait.is_some() {
             worker.hold();
         }
-        let mut bound = [None; 3];
-        // Those whose PROXY header is believed may have TLS behind it wherever they come in.
-        let is_proxied = !self.config.listen.proxy_from.0.is_empty();
-        let usage =
-            |door, reads_by_record, serves_http| EntranceUse { door, reads_by_record, serves_http };
-        let serves_http = self.http.is_some() || self.passed.last().is_some_and(|p| !p.is_empty());
-        let listeners = [
-            ("rtmp", self.rtmp, usage(Door::Rtmp, is_proxied, false)),
-            ("rtmps", self.rtmps, usage(Door::Rtmps, true, serves_http)),
-            ("http", self.http, usage(Door::Http, is_proxied, true)),
-        ];
-        for ((door, passed), bound) in listeners.into_iter().zip(self.passed).zip(&mut bound) {
-            match listen(&mut worker, door, passed, &listen_options) {
-                Ok(address) => *bound = address,
-                Err(error) => return refuse(ready, error),
+        match self.open_doors(&mut worker, passed, &config) {
+            Ok(bound) => self.addresses = bound,
+            Err(error) => {
+                tell(Err(error));
+                return Ok(());
             }
         }
-        for (record, sockets) in self.legacy {
+        for (record, sockets) in legacy {
             if let Err(error) = worker.import(record, sockets) {
-                return refuse(ready, StartError::Failed(error.to_string()));
+                tell(Err(StartError::Failed(error.to_string())));
+                return Ok(());
             }
         }
-        let [rtmp, rtmps, http] = bound;
-        if ready.send(Ok(Ready { rtmp, rtmps, http, io: kind, io_refused, waker })).is_err() {
-            return;
+        if !tell(Ok(Ready { bound: self.addresses, io: kind, io_refused })) {
+            return Ok(());
         }
-        if let Some(wait) = self.wait {
+        if let Some(wait) = wait {
             // Without the word the sockets are somebody else's: touch nothing.
             if wait.recv().is_err() {
-                return;
+                return Ok(());
             }
-            worker.forget_lost_places();
+            worker.find_places();
             worker.take_up();
         }
-        loop {
-            #[cfg(debug_assertions)]
-            provoke::panic_if_asked(index);
-            match worker.turn() {
-                Ok(Flow::Continue) => {}
-                Ok(Flow::Stopped) => return,
-                Err(error) => {
-                    self.events.report(Event::Failed { worker: index, message: error.to_string() });
-                    return;
+        let turns = AssertUnwindSafe(|| {
+            loop {
+                #[cfg(debug_assertions)]
+                provoke::panic_if_asked(index);
+                match worker.turn() {
+                    Ok(Flow::Continue) => {}
+                    Ok(Flow::Stopped) => return None,
+                    Err(error) => return Some(error.to_string()),
                 }
             }
+        });
+        let message = match catch_unwind(turns) {
+            Ok(None) => return Ok(()),
+            Ok(Some(error)) => error,
+            Err(panic) => format!("a worker panicked: {}", panic_text(&*panic)),
+        };
+        Err(Fallen { message, remains: worker.bury() })
+    }
+
+    /// Listens; returns where.
+    fn open_doors<I: Io<Lease = ring::Lease>>(
+        &self,
+        worker: &mut Worker<I>,
+        passed: Vec<Vec<OwnedFd>>,
+        config: &Config,
+    ) -> Result<[Option<SocketAddr>; 3], StartError> {
+        let options = listen_options(config);
+        let [rtmp, rtmps, http] = self.addresses;
+        // Those whose PROXY header is believed may have TLS behind it wherever they come in.
+        let is_proxied = !config.listen.proxy_from.0.is_empty();
+        let usage =
+            |door, reads_by_record, serves_http| EntranceUse { door, reads_by_record, serves_http };
+        let serves_http = http.is_some() || passed.last().is_some_and(|p| !p.is_empty());
+        let listeners = [
+            ("rtmp", rtmp, usage(Door::Rtmp, is_proxied, false)),
+            ("rtmps", rtmps, usage(Door::Rtmps, true, serves_http)),
+            ("http", http, usage(Door::Http, is_proxied, true)),
+        ];
+        let mut bound = [None; 3];
+        for ((door, passed), bound) in listeners.into_iter().zip(passed).zip(&mut bound) {
+            *bound = listen(worker, door, passed, &options)?;
+        }
+        Ok(bound)
+    }
+}
+
+fn io_config(config: &Config) -> IoConfig {
+    IoConfig {
+        // One descriptor per connection whatever worker it lands on: each may have all.
+        // And a few more, so that it is the worker that refuses, and says so.
+        connections_max: config.limits.connections_max.saturating_add(CONNECTIONS_SPARE),
+        ..IoConfig::default()
+    }
+}
+
+fn listen_options(config: &Config) -> ListenOptions {
+    ListenOptions {
+        backlog: config.listen.backlog,
+        socket: SocketOptions {
+            notsent_lowat_bytes: Some(config.limits.unsent_bytes_max),
+            // A peer behind a cut cable takes pings into its socket's buffer: only the kernel knows
+            // that nothing is acknowledged.
+            user_timeout_ms: Some(config.limits.idle_ms_max.min(UNACKNOWLEDGED_MS_MAX)),
+            ..SocketOptions::default()
+        },
+        ..ListenOptions::default()
+    }
+}
+
+fn tell_features(io: &impl Io) {
+    for feature in &io.features().list {
+        match feature.state {
+            uring::FeatureState::Off { .. } => tracing::debug!(event = "io_feature", "{feature}"),
+            _ => tracing::info!(event = "io_feature", "{feature}"),
         }
     }
 }
@@ -439,12 +541,6 @@ fn listen<I: Io<Lease = ring::Lease>>(
         bound = Some(worker.listen_on(socket, options, usage).map_err(failed)?);
     }
     Ok(bound)
-}
-
-/// Tells the starter why this worker cannot start; it waits for exactly one message.
-fn refuse(ready: &ReadySender, error: StartError) {
-    // A starter that is gone has failed already and needs no reason.
-    drop(ready.send(Err(error)));
 }
 
 /// CPU time of the calling thread, in nanoseconds.
@@ -473,7 +569,7 @@ mod provoke {
     use std::path::PathBuf;
     use std::sync::OnceLock;
 
-    /// Names a file; a worker whose index stands in it panics.
+    /// Names a file; a worker whose index stands in it removes it and panics.
     const VARIABLE: &str = "RINGCAST_DEBUG_PANIC_FILE";
 
     pub(super) fn panic_if_asked(worker: u16) {
@@ -481,7 +577,11 @@ mod provoke {
         let file = FILE.get_or_init(|| std::env::var_os(VARIABLE).map(PathBuf::from));
         let Some(file) = file else { return };
         let asked = std::fs::read_to_string(file).unwrap_or_default();
-        assert!(asked.trim() != worker.to_string(), "asked to panic");
+        if asked.trim() == worker.to_string() {
+            // Once for each time it is written.
+            std::fs::remove_file(file).expect("the file is there");
+            panic!("asked to panic");
+        }
     }
 }
 

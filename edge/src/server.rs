@@ -21,7 +21,7 @@ use crate::certs::{CertSources, CertStore};
 use crate::command::{EventSink, Events, WorkerHandle};
 use crate::config::{Config, IoChoice, Loaded, Source};
 use crate::control::notify::Notifier;
-use crate::control::{self, Control, Listening, RunError};
+use crate::control::{self, Control, Listening, RunError, Threads};
 use crate::hand_over::{HandOverError, Predecessor, Program};
 use crate::hls::packager::Packaging;
 use crate::host;
@@ -75,6 +75,8 @@ pub struct StartedWorkers {
     pub handles: Vec<WorkerHandle>,
     /// One per worker. A thread ends after `Command::Stop` or when it fails.
     pub threads: Vec<JoinHandle<()>>,
+    /// One per worker that can be replaced: has another one take the place of one that has failed.
+    pub renew: Vec<mpsc::Sender<Renewal>>,
     /// The threads of packager and storage; `None` without.
     pub packaging: Option<Packaging>,
     /// Address RTMP is served on, with the port the kernel chose; `None` when off.
@@ -89,6 +91,15 @@ pub struct StartedWorkers {
     pub io: IoKind,
     /// Why it is not `io_uring`, if `auto` had to fall back.
     pub io_refused: Option<String>,
+}
+
+/// What a worker begins with that takes another one's place.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    /// The running configuration.
+    pub config: Arc<Config>,
+    /// The rules in force.
+    pub rules: Arc<Rules>,
 }
 
 /// The server could not start.
@@ -207,6 +218,8 @@ pub fn run(
         io: started.io,
     };
     let admin_socket = admin.as_ref().map(TcpListener::try_clone).transpose().map_err(failed)?;
+    // From the word on this process has everything: whoever wants it to end must not just end it.
+    let waiting = control::Waiting::new().map_err(StartError::Run)?;
     if let Some(predecessor) = &predecessor {
         predecessor.ready().map_err(handed_over)?;
         tracing::info!(event = event::UPGRADE, "took over");
@@ -228,7 +241,8 @@ pub fn run(
         drop(out.write_all(addresses.banner().as_bytes()).and_then(|()| out.flush()));
         tracing::info!(event = event::READY, "{}", addresses.ready_line());
     };
-    let result = control::run(control, admin, notifier, &events, started.threads, announce);
+    let threads = Threads { handles: started.threads, renew: started.renew };
+    let result = control::run(control, admin, notifier, (waiting, &events), threads, announce);
     if let Some(packaging) = started.packaging {
         // After the workers, so that it sees every stream end.
         packaging.stop();

@@ -18,7 +18,7 @@ use rtmp::message::kind;
 use rtmp::session::ClientRole;
 use support::client::{Client, Net, assert_complete};
 use support::media::Source;
-use support::raw::{RawPeer, announcement, message};
+use support::raw::{RawPeer, announcement, command_body, message};
 use support::server::{How, Server, matrix, wait_for};
 use viewer::Viewer;
 
@@ -65,10 +65,14 @@ fn every_limit_has_a_key_a_metric_and_a_test_that_exist() {
     }
     for fixed in FIXED {
         has_test(fixed.test);
+        if let Counted::Metric(name) = fixed.counted {
+            assert!(metrics.contains(&format!("`{name}")), "{name} is no metric");
+        }
     }
-    let listed: BTreeSet<&str> = LIMITS
-        .iter()
-        .filter_map(|limit| match limit.counted {
+    let counted = LIMITS.iter().map(|limit| limit.counted);
+    let listed: BTreeSet<&str> = counted
+        .chain(FIXED.iter().map(|fixed| fixed.counted))
+        .filter_map(|counted| match counted {
             Counted::Limit(limit) => Some(limit.text()),
             Counted::Metric(_) => None,
         })
@@ -248,6 +252,66 @@ fn what_a_chunk_header_may_not_ask_for_is_counted() {
         peer.send(&bytes);
         peer.read_to_end();
         assert_eq!(reached(&server, "tiny_chunks"), 1);
+    }
+}
+
+#[test]
+fn what_stands_in_a_command_or_a_request_is_bounded_and_counted() {
+    let settings = "[limits]\nhttp_fields_max = 20\nhttp_body_bytes_max = 1000\n";
+    // A command with one argument more than its name and number: what is in it is the test's.
+    let with = |argument: &[u8]| {
+        let mut body = command_body("_any", 5.0, |_| {});
+        body.extend_from_slice(argument);
+        body
+    };
+    let nested = |depth: usize| {
+        let mut value = b"\x03\x00\x01k".repeat(depth);
+        value.push(0x05);
+        value.extend(b"\x00\x00\x09".repeat(depth));
+        value
+    };
+    let array = |values: u32| {
+        let count = usize::try_from(values).unwrap();
+        [&[0x0a][..], &values.to_be_bytes(), &vec![0x05; count]].concat()
+    };
+    let long_string = [&[0x0c][..], &65_537_u32.to_be_bytes(), &[b'a'; 8]].concat();
+    for how in matrix(&[1]) {
+        let server = start(how, settings);
+        let closed = |body: &[u8]| {
+            let mut peer = RawPeer::connected(server.rtmp);
+            peer.send(&message(3, kind::COMMAND_AMF0, 0, body));
+            peer.read_to_end();
+        };
+        let stays = |body: &[u8]| {
+            let mut peer = RawPeer::connected(server.rtmp);
+            peer.send(&message(3, kind::COMMAND_AMF0, 0, body));
+            peer.create_stream(7.0);
+            peer.read_until(b"_result");
+        };
+        stays(&with(&nested(12)));
+        stays(&with(&array(8_000)));
+        for (count, body) in (1..).zip([with(&nested(20)), with(&array(9_000)), with(&long_string)])
+        {
+            closed(&body);
+            assert_eq!(reached(&server, "amf"), count);
+        }
+        let mut peer = RawPeer::connected(server.rtmp);
+        peer.send(&announcement(3, kind::COMMAND_AMF0, 0, 65_537));
+        peer.send(&[0; 128]);
+        peer.read_to_end();
+        assert_eq!(reached(&server, "command"), 1);
+
+        let fields = |count: usize| "X-Field: 1\r\n".repeat(count);
+        let status = |method: &str, fields: &str| {
+            Viewer::ask(server.http, method, "/live/none.flv", "a.test", fields)
+                .wait_response()
+                .status
+        };
+        // The host is a field too.
+        assert_eq!((status("HEAD", &fields(19)), reached(&server, "http_head")), (404, 0));
+        assert_eq!((status("HEAD", &fields(20)), reached(&server, "http_head")), (431, 1));
+        let body = format!("Content-Length: {}\r\n", 1_001);
+        assert_eq!((status("GET", &body), reached(&server, "http_body")), (413, 1));
     }
 }
 

@@ -11,12 +11,21 @@
 //! | 6 late completions of closed connections are swallowed | `Io` counts them; any effect breaks 1 or 5 |
 //! | 7 without faults every player reaches the head | `world::check_heads` |
 //! | 8 counters balance, timestamps neither jump nor run back, grace is kept | `server`, `judge`, `world` |
+//! | 9 fragments, read by a reader that shares nothing with their writer, are what was published | `fmp4` |
+//! | 10 playlists keep the rules of the RFC, never go back, and tell every change of tracks | `playlist` |
+//! | 11 a file of HLS is the same for everybody, a segment is its parts, no frame is lost | `files`, `hls` |
+//! | 12 TLS ends with a goodbye behind whatever has an end | `wire`, `web` |
+//!
+//! Viewers: players by RTMP; FLV and fragmented MP4 in chunks, bare and in WebSocket frames; HLS with whole
+//! segments and with parts, as MPEG-TS and as sound alone. Some publishers and viewers of each kind come in
+//! TLS. The packager has its turns beside the workers, by the same clock.
 //!
 //! Faults: short receives and sends, resets, receive errors, no buffers (also as a storm), no descriptors,
 //! full sockets (also for as long as a weather lasts), late and reordered completions, completion queues
 //! that overflow, receives that end and are armed again, cancellations that lose their race, players that
-//! stall for ever, workers that starve, machines that sleep, a wall clock that is set, and in scarce runs
-//! pools and limits so small that everybody meets their ends. `actions` lists what happens and why so often.
+//! stall for ever, workers and a packager that starve, machines that sleep, a wall clock that is set, and in
+//! scarce runs pools and limits so small that everybody meets their ends. `actions` lists what happens and
+//! why so often.
 //!
 //! `RINGCAST_SIM_SEED=n` runs one seed, `RINGCAST_SIM_SEEDS=n` that many from
 //! `RINGCAST_SIM_FIRST` on; `RINGCAST_SIM_LOG=1` shows the workers' log lines and the whole story.
@@ -49,6 +58,8 @@ const REGRESSION_SEEDS: &[u64] = &[
 struct Outcome {
     hash: u64,
     heard: u64,
+    watched: u64,
+    secured: u64,
     skips: u64,
     stale: u64,
     takeovers: u64,
@@ -79,6 +90,8 @@ fn run(seed: u64, sabotage: Sabotage) -> Outcome {
     let outcome = Outcome {
         hash: world.trace.hash(),
         heard: world.heard,
+        watched: world.watched,
+        secured: world.secured,
         skips: world.server.skips(),
         stale: world.server.stale_completions(),
         takeovers: world.server.takeovers(),
@@ -129,10 +142,13 @@ fn no_seed_breaks_a_rule() {
     let outcomes = run_all(&seeds, Sabotage::None);
     let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(|(_, run)| count(run)).sum::<u64>();
     let (heard, skips) = (sum(|run| run.heard), sum(|run| run.skips));
+    let (watched, secured) = (sum(|run| run.watched), sum(|run| run.secured));
+    let trace =
+        outcomes.iter().fold(0, |trace, (seed, run)| trace ^ run.hash.wrapping_mul(seed | 1));
     let (stale, takeovers) = (sum(|run| run.stale), sum(|run| run.takeovers));
     println!(
-        "{} seeds in {:.1} s: {heard} messages heard, {skips} skips, {takeovers} takeovers, {stale} late \
-         completions",
+        "{} seeds in {:.1} s: {heard} messages heard, {watched} by HLS, {secured} connections in TLS, \
+         {skips} skips, {takeovers} takeovers, {stale} late completions, trace {trace:016x}",
         seeds.len(),
         began.elapsed().as_secs_f64()
     );
@@ -146,6 +162,8 @@ fn no_seed_breaks_a_rule() {
     assert!(failed.is_empty(), "{} of {} seeds failed: {failed:?}", failed.len(), seeds.len());
     if seeds.len() > 8 {
         assert!(heard > 1_000, "players heard something: {heard}");
+        assert!(watched > 1_000, "viewers of HLS were shown something: {watched}");
+        assert!(secured > 0, "somebody came in TLS");
         assert!(skips > 0, "somebody was slow enough to skip");
         assert!(stale > 0, "a completion came after its connection was closed");
         assert!(takeovers > 0, "a stream changed hands");
@@ -154,11 +172,15 @@ fn no_seed_breaks_a_rule() {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    for seed in 1..=2 {
+    let (mut watched, mut secured) = (0, 0);
+    for seed in 1..=3 {
         let (first, second) = (run(seed, Sabotage::None), run(seed, Sabotage::None));
         assert_eq!(first.hash, second.hash, "seed {seed}");
         assert_eq!(first.heard, second.heard, "seed {seed}");
+        assert_eq!(first.watched, second.watched, "seed {seed}");
+        (watched, secured) = (watched + first.watched, secured + first.secured);
     }
+    assert!(watched > 0 && secured > 0, "{watched} samples by HLS, {secured} connections in TLS");
 }
 
 /// The last bytes of a stream may be on their way for long; who comes back meanwhile publishes another.
@@ -249,6 +271,18 @@ fn a_planted_bug_is_found() {
         (Sabotage::LoseHeaders, "needs the sequence header"),
         (Sabotage::Tear, "HTTP cannot be read"),
         (Sabotage::HideEnd, "its stream was cut off"),
+        (Sabotage::LoseFragment, "lost for a player that kept up"),
+        (Sabotage::LoseInit, "needs the sequence header"),
+        (Sabotage::MisplaceSample, "HTTP cannot be read"),
+        (Sabotage::SpoilFile, "another viewer was given"),
+        (Sabotage::LoseSegment, "lost for a player that kept up"),
+        (Sabotage::HideDiscontinuity, "without a discontinuity"),
+        (Sabotage::BreakPlaylist, "is broken by the playlist"),
+        (Sabotage::TurnBack, "the playlist goes back"),
+        (Sabotage::AnswerEarly, "was answered at"),
+        (Sabotage::StopPackager, "its playlist stands still"),
+        (Sabotage::SpoilRecord, "TLS cannot be read"),
+        (Sabotage::HideGoodbye, "without a goodbye"),
         (Sabotage::Late, " took "),
         (Sabotage::Deafen, "the head is"),
         (Sabotage::EndEarly, "ended"),

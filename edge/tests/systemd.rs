@@ -82,6 +82,31 @@ fn a_manager_hears_of_readiness_status_reload_life_and_the_end() {
 }
 
 #[test]
+fn a_manager_hears_who_its_process_is_after_a_change() {
+    let manager = Manager::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+    command.stdin(Stdio::null()).env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "200000");
+    let how = matrix(&[1])[0];
+    let mut server = Server::launch(command, how, "");
+    manager.until("READY=1");
+    let mut net = Net::new(server.rtmp);
+    let publisher = net.publish("cam");
+    net.until_started(&[publisher]);
+    for _ in 0..2 {
+        server.upgrade(|| net.turn());
+        assert_eq!(manager.until("MAINPID=").trim(), format!("MAINPID={}", server.pid));
+        // The one that is left says nothing that would be taken for the other's.
+        manager.until("STATUS=serving 1 streams, 1 connections");
+        manager.until("WATCHDOG=1");
+    }
+    server.signal(Signal::TERM);
+    manager.until("STOPPING=1");
+    net.unpublish(publisher);
+    net.vanish(publisher);
+    net.until("the end", |_| !server.is_running());
+}
+
+#[test]
 fn the_watchdog_is_not_told_of_life_while_a_worker_does_not_turn() {
     let manager = Manager::new();
     let notify = manager.path.to_str().unwrap().to_owned();

@@ -13,9 +13,9 @@ use std::process::Command;
 use edge::hand_over::record::VERSION;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::client::{Net, assert_complete};
+use support::client::{Net, assert_complete, assert_headers_first};
 use support::media::Source;
-use support::server::{How, Server, matrix, wait_for};
+use support::server::{How, Server, matrix, wait_for, with_workers};
 
 /// A server under load: publishers, and players of each.
 struct Live {
@@ -85,14 +85,15 @@ impl Live {
 
     /// Has the server hand over, under load; the new process is the server then.
     fn upgrade(&mut self) {
-        let before = self.server.successors().len();
-        self.server.signal(Signal::QUIT);
-        self.send_until("the hand-over", |server| {
-            let error = server.events("upgrade").iter().any(|line| line["level"] == "ERROR");
-            assert!(!error, "{:?}", server.events("upgrade"));
-            server.successors().len() > before
+        let Self { server, net, publishers, players, sources } = self;
+        server.upgrade(|| {
+            for ((&publisher, source), players) in
+                publishers.iter().zip(&mut *sources).zip(&*players)
+            {
+                net.send_frames(publisher, source, 1);
+                net.until_received(players, source);
+            }
         });
-        self.server.pid = self.server.successors()[before];
     }
 
     fn status(&self) -> Value {
@@ -147,6 +148,7 @@ fn two_upgrades_under_load_lose_nothing_and_cut_nobody() {
         let player = late.play("cam0");
         late.until_started(&[player]);
         late.until("a picture for who comes later", |net| net.clients[player].frames().count() > 0);
+        assert_headers_first(&late.clients[player]);
     }
 }
 
@@ -242,22 +244,170 @@ fn what_cannot_be_passed_on_is_drained_and_what_has_said_nothing_is_passed_on() 
     for how in matrix(&[1]) {
         let mut live = Live::start(how, "[shutdown]\ndrain_ms = 5000\n", 1, 2);
         let mut silent = TcpStream::connect(live.server.http).unwrap();
-        let mut viewer = TcpStream::connect(live.server.http).unwrap();
-        viewer.write_all(b"GET /live/cam0.flv HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-        let mut begin = [0; 13];
-        viewer.read_exact(&mut begin).unwrap();
-        assert_eq!(&begin[..12], b"HTTP/1.1 200");
+        // In the middle of a handshake, of a request, and of a frame.
+        let mut shaking = TcpStream::connect(live.server.rtmp).unwrap();
+        shaking.write_all(&[3, 0, 0, 0, 0]).unwrap();
+        let mut asking = TcpStream::connect(live.server.http).unwrap();
+        asking.write_all(b"GET /noth").unwrap();
+        let mut talking = TcpStream::connect(live.server.http).unwrap();
+        let request = "GET /live/cam0.flv HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+            Sec-WebSocket-Version: 13\r\n\r\n";
+        talking.write_all(request.as_bytes()).unwrap();
+        let mut begin = [0; 12];
+        talking.read_exact(&mut begin).unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 101");
+        talking.write_all(&[0x89]).unwrap();
+        live.send(5);
+        live.until_received();
         live.upgrade();
-        // Its stream ends in order: the last chunk of the body is there.
-        let mut body = Vec::new();
-        viewer.read_to_end(&mut body).unwrap();
-        assert!(body.ends_with(b"\r\n0\r\n\r\n"), "the end of the body");
+        for other in [&mut shaking, &mut asking] {
+            let mut rest = Vec::new();
+            other.read_to_end(&mut rest).unwrap();
+        }
+        let mut frames = Vec::new();
+        talking.read_to_end(&mut frames).unwrap();
+        let goodbye = [&[3, 0xe9][..], b"the server is going away"].concat();
+        assert!(frames.ends_with(&goodbye), "code 1001");
         silent.write_all(b"GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         silent.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
         wait_for("the end of the old process", || live.server.try_exit().is_some());
         live.assert_complete();
+    }
+}
+
+#[test]
+fn the_new_process_may_have_more_workers_or_fewer() {
+    let dir = tempfile::tempdir().unwrap();
+    for how in matrix(&[1, 3]) {
+        for workers in [1, 2, 4] {
+            let path = with_workers(dir.path(), workers);
+            let settings = format!("[shutdown]\nupgrade_program = \"{path}\"\n");
+            let mut live = Live::start(how, &settings, 3, 8);
+            for source in &mut live.sources {
+                source.step_ms = 2;
+            }
+            live.send(20);
+            live.until_received();
+            live.upgrade();
+            live.send(20);
+            live.until_received();
+            live.assert_complete();
+            let status = live.status();
+            let served = status["workers"].as_array().map(Vec::len);
+            assert_eq!(served, Some(usize::from(workers)), "{how:?}: {status}");
+            assert_eq!((&status["publishers"], &status["subscribers"]), (&3.into(), &24.into()));
+        }
+    }
+}
+
+#[test]
+fn places_in_quotas_and_under_limits_are_taken_along_and_given_back() {
+    let domains = "[limits]\nstreams_max = 2\n[defaults]\nsubscribers_per_stream_max = 4\n\
+        [domain.\"push.q.test\"]\ntype = \"push\"\npublishers_max = 1\n\
+        [[domain.\"push.q.test\".provider]]\nscheme = \"open\"\n\
+        [domain.\"play.q.test\"]\ntype = \"play\"\npush_domain = \"push.q.test\"\n\
+        subscribers_max = 3\n";
+    for how in matrix(&[1, 2]) {
+        let mut server = Server::start(how, domains);
+        let mut net = Net::new(server.rtmp);
+        let publisher = net.publish_at("push.q.test", "cam");
+        net.until_started(&[publisher]);
+        let mut source = Source::new(1);
+        net.send_headers(publisher, &source);
+        let players: Vec<usize> = (0..2).map(|_| net.play_at("play.q.test", "cam")).collect();
+        net.until_started(&players);
+        // One of the places is a viewer's over HTTP.
+        let mut viewer = TcpStream::connect(server.http).unwrap();
+        viewer.write_all(b"GET /live/cam.flv HTTP/1.1\r\nHost: play.q.test\r\n\r\n").unwrap();
+        net.send_frames(publisher, &mut source, 10);
+        let mut begin = [0; 12];
+        viewer.read_exact(&mut begin).unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 200");
+        for _ in 0..2 {
+            server.upgrade(|| {
+                net.send_frames(publisher, &mut source, 1);
+                net.turn();
+            });
+            let domain = |name: &str, key: &str| {
+                let text = server.get(&format!("/api/v1/domains/{name}"));
+                serde_json::from_str::<Value>(&text).unwrap()[key].clone()
+            };
+            assert_eq!(domain("push.q.test", "publishers"), 1);
+            assert_eq!(domain("play.q.test", "subscribers"), 3);
+            // All places are taken, of the publishers but by who replaces another.
+            let player = net.play_at("play.q.test", "cam");
+            net.until("the refusal of a player", |net| net.clients[player].ended.is_some());
+            let other = net.publish_at("push.q.test", "other");
+            net.until("the refusal of a publisher", |net| net.clients[other].ended.is_some());
+        }
+        // And given back where nobody has taken them.
+        drop(viewer);
+        net.vanish(players[0]);
+        let left = |server: &Server| {
+            let text = server.get("/api/v1/domains/play.q.test");
+            serde_json::from_str::<Value>(&text).unwrap()["subscribers"].clone()
+        };
+        net.until("two places to be given back", |_| left(&server) == 1);
+        let late: Vec<usize> = (0..2).map(|_| net.play_at("play.q.test", "cam")).collect();
+        net.until_started(&late);
+        net.unpublish(publisher);
+        net.vanish(publisher);
+        wait_for("the publisher's place", || {
+            let text = server.get("/api/v1/domains/push.q.test");
+            serde_json::from_str::<Value>(&text).unwrap()["publishers"] == 0
+        });
+        let next = net.publish_at("push.q.test", "next");
+        net.until_started(&[next]);
+    }
+}
+
+#[test]
+fn who_is_told_to_end_during_an_upgrade_has_the_new_process_end_in_order() {
+    for how in matrix(&[2]) {
+        for signal in [Signal::TERM, Signal::INT] {
+            let mut live = Live::start(how, "[shutdown]\ndrain_ms = 5000\n", 1, 3);
+            live.server.signal(Signal::QUIT);
+            live.server.wait_log("upgrade", "message", "handing over to a new process");
+            live.server.signal(signal);
+            // The hand-over is not cut short, and who serves then ends as if it had been told itself.
+            live.send_until("the hand-over", |server| !server.successors().is_empty());
+            live.server.pid = live.server.successors()[0];
+            let wanted = if signal == Signal::TERM { "drain" } else { "stop" };
+            let publisher = live.publishers[0];
+            live.net.until("the end of the new process", |net| {
+                let has_left = net.clients[publisher].ended.is_some();
+                if !has_left && signal == Signal::TERM {
+                    // An encoder that is asked to leaves.
+                    net.vanish(publisher);
+                }
+                !live.server.events(wanted).is_empty() && !live.server.is_running()
+            });
+            let reasons = live.server.events("close");
+            let is_orderly =
+                |line: &Value| line["reason"] != "internal" && line["reason"] != "peer_reset";
+            assert!(reasons.iter().all(is_orderly), "{reasons:?}");
+            assert!(live.server.wait_child().success());
+        }
+    }
+}
+
+#[test]
+fn the_new_process_survives_being_told_to_end_the_moment_it_has_taken_over() {
+    for how in matrix(&[1]) {
+        for _ in 0..5 {
+            let mut live = Live::start(how, "[shutdown]\ndrain_ms = 3000\n", 1, 2);
+            live.upgrade();
+            live.server.signal(Signal::TERM);
+            live.server.wait_log("drain", "cause", "SIGTERM");
+            live.send(1);
+            let publisher = live.publishers[0];
+            live.net.unpublish(publisher);
+            live.net.vanish(publisher);
+            live.net.until("the end of the new process", |_| !live.server.is_running());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 import { Keyed, fill, h, setText } from '../dom.js';
 import { bytes, number, percent, span } from '../format.js';
+import { MEMORY_STEPS } from '../health.js';
 import { badge, cell, row, table } from './parts.js';
 
 /** @typedef {import('../metrics.js').Sample} Sample */
@@ -29,6 +30,7 @@ const GROUPS = /** @type {const} */ ([
   ['Errors', [
     ['ringcast_protocol_errors_total', 'protocol'], ['ringcast_tls_errors_total', 'TLS'],
     ['ringcast_accept_errors_total', 'accepts failed'], ['ringcast_uring_overflows_total', 'queue overflows'],
+    ['ringcast_worker_failures_total', 'workers failed'],
     ['ringcast_uring_no_buffers_total', 'receives without a buffer'],
     ['ringcast_config_reloads_total', 'configuration reload'],
   ]],
@@ -43,6 +45,8 @@ export class LimitsView {
     this.limits = new Keyed(this.limitList, (/** @type {Meter} */ meter) => meter.name, () => new MeterRow());
     this.workerList = h('ul', { class: 'meters' });
     this.workers = new Keyed(this.workerList, (/** @type {Meter} */ meter) => meter.name, () => new MeterRow());
+    this.memory = h('ul', { class: 'reasons', 'aria-label': 'Steps of shedding memory' });
+    this.memoryLevel = h('p', { class: 'soft' });
     this.findings = h('ul', { class: 'reasons' });
     this.facts = h('dl', { class: 'facts' });
     this.counters = GROUPS.map(([heading, metrics]) => new CounterTable(heading, metrics));
@@ -52,6 +56,7 @@ export class LimitsView {
         h('section', { class: 'panel' }, h('h2', {}, 'Use against maximum'), this.limitList),
         h('section', { class: 'panel' }, h('h2', {}, 'Workers, busy'), this.workerList),
         h('section', { class: 'panel' }, h('h2', {}, 'Server'), this.facts)),
+      h('section', { class: 'panel' }, h('h2', {}, 'Memory budget'), this.memoryLevel, this.memory),
       h('section', { class: 'panel' }, h('h2', {}, 'Host'), this.findings),
       h('h2', {}, 'Counted since the start'), this.window,
       h('div', { class: 'columns four' }, ...this.counters.map((counter) => counter.element)));
@@ -87,6 +92,7 @@ export class LimitsView {
       fill(this.facts, ...facts.flatMap(([name]) => [h('dt', {}, name), h('dd')]));
     }
     for (const [index, dd] of [...this.facts.querySelectorAll('dd')].entries()) setText(dd, facts[index]?.[1] ?? '');
+    this.showMemory(server.memory);
     const text = JSON.stringify(server.findings);
     if (this.findings.dataset.text === text) return;
     this.findings.dataset.text = text;
@@ -94,6 +100,21 @@ export class LimitsView {
       h('span', {}, what, h('span', { class: 'fix' }, h('code', {}, fix)))));
     fill(this.findings, ...items);
     if (items.length === 0) fill(this.findings, h('li', {}, badge('good', 'good'), ' The host’s settings fit.'));
+  }
+
+  /** What is shed now, among all that would be. @param {import('../api.js').Memory | null} memory */
+  showMemory(memory) {
+    const steps = Object.entries(MEMORY_STEPS);
+    setText(this.memoryLevel, memory === null ? 'Not known yet.'
+      : `Level ${memory.level} of ${steps.length}: ${bytes(memory.used_bytes)} of ${bytes(memory.budget_bytes)} used.`);
+    const level = String(memory?.level ?? 0);
+    if (this.memory.dataset.level === level) return;
+    this.memory.dataset.level = level;
+    fill(this.memory, ...steps.map(([, text], index) => {
+      const isShed = index < Number(level);
+      return h('li', { class: isShed ? 'warn' : '' }, badge(isShed ? 'warn' : 'good', isShed ? 'shed' : 'not yet'),
+        ` ${text}`);
+    }));
   }
 }
 

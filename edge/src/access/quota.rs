@@ -117,6 +117,13 @@ pub struct Place {
     address: Option<IpAddr>,
 }
 
+impl Place {
+    /// Whether it is one of these.
+    pub(crate) fn is_of(&self, counters: &Arc<Counters>) -> bool {
+        Arc::ptr_eq(&self.counters, counters)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let count = match self.role {

@@ -18,7 +18,7 @@ use super::domain::{Domain, SHARED_APP};
 use super::forbid::Forbids;
 use super::hook::{Asks, HookAnswer, HookQuestion};
 use super::providers::Pass;
-use super::quota::{Exceeded, Place};
+use super::quota::{Exceeded, Limits, Place};
 use super::spec::Fail;
 use super::{Decision, Denial, DenyReason, Grant, Question, Role};
 use crate::config::{Config, DEFAULT_VHOST, DuplicatePublish, UnknownDomain};
@@ -195,10 +195,19 @@ impl Rules {
         })
     }
 
-    /// A place in the quotas for who had one in the process before this; none for who no domain counts.
-    pub fn readmit(&self, role: Role, peer: IpAddr, resolved: &Resolved) -> Option<Place> {
-        let domain = self.domains.get(asked_host(resolved))?;
-        domain.counters.take(role, peer, &domain.limits, true).ok().map(|(place, _)| place)
+    /// The domain a place is one of; none for one that has been deleted.
+    pub fn domain_of(&self, place: &Place) -> Option<&str> {
+        let domain = self.domains.values().find(|domain| place.is_of(&domain.counters))?;
+        Some(&domain.name)
+    }
+
+    /// A place in a domain for who had one there in the process before this, whatever its quotas are now.
+    pub fn readmit(&self, role: Role, peer: IpAddr, domain: &str) -> Option<Place> {
+        let domain = self.domains.get(domain)?;
+        let counts_addresses = domain.limits.connections_per_address_max != 0;
+        let connections_per_address_max = if counts_addresses { u32::MAX } else { 0 };
+        let limits = Limits { connections_per_address_max, ..Limits::default() };
+        domain.counters.take(role, peer, &limits, true).ok().map(|(place, _)| place)
     }
 
     /// A host without a domain of its own.

@@ -29,8 +29,8 @@ pub use sections::{
 };
 pub use setting::{
     Cpus, DuplicatePublish, FilePath, FlushPolicy, Form, HlsContainer, HlsStart, HostNames,
-    IoChoice, KernelTls, KeySpec, Listener, LogFormat, LogLevel, Networks, Reload, Secret, Section,
-    Setting, UnknownDomain,
+    IoChoice, KernelTls, KeySpec, Listener, LogFormat, LogLevel, Networks, OnPanic, Reload, Secret,
+    Section, Setting, UnknownDomain,
 };
 
 /// Name of the vhost that takes every host the file does not name.

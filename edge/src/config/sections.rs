@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::setting::{
     Cpus, DuplicatePublish, FilePath, FlushPolicy, HlsContainer, HlsStart, HostNames, IoChoice,
-    KernelTls, Listener, LogFormat, LogLevel, Networks, Secret, UnknownDomain, sections,
+    KernelTls, Listener, LogFormat, LogLevel, Networks, OnPanic, Secret, UnknownDomain, sections,
 };
 
 /// Largest message RTMP can carry: its length field has 24 bits.
@@ -77,6 +77,14 @@ sections! {
         /// Kernel interface. "auto" takes io_uring where it is allowed and epoll otherwise, and says so;
         /// "uring" refuses to start without io_uring.
         io: IoChoice = IoChoice::Auto, "", "\"auto\", \"uring\" or \"epoll\"", Restart;
+        /// What follows when a worker panics, which is a fault of the server. Its connections are closed and
+        /// the streams published to it end, for everybody, in either case. "exit" then ends the process with
+        /// exit code 1, to be started anew by the service manager; "restart" starts that worker anew, and all
+        /// others go on. While the server drains, no worker is started anew.
+        on_panic: OnPanic = OnPanic::Exit, "", "\"exit\" or \"restart\"", Live;
+        /// Workers that are started anew within a minute, at most; one more failure ends the process as with
+        /// on_panic = "exit". Cost of more: a fault that comes again and again is hidden for longer.
+        restarts_per_minute_max: u16 = 5, "restarts", 1..=1_000, Live;
     }
 
     /// Log lines on standard error.
@@ -141,6 +149,11 @@ sections! {
         handshake_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
         /// Head of one request over HTTP: its first line and its fields.
         http_head_bytes_max: u32 = 16_384, "bytes", 1_024..=65_536, Live;
+        /// Fields of one request. Cost: 32 bytes each while a request is read.
+        http_fields_max: u16 = 64, "fields", 16..=256, Live;
+        /// Body of one request, which is read and thrown away: no request here needs one.
+        /// Cost of more: a peer may keep a connection busy for longer.
+        http_body_bytes_max: u32 = 65_536, "bytes", 0..=1_048_576, Live;
         /// Time from the first byte of a request over HTTP to its end; then it is answered 408.
         http_request_ms_max: u32 = 10_000, "milliseconds", 100..=600_000, Live;
         /// Time from an answer to the next request over HTTP.

@@ -131,6 +131,7 @@ text_setting! {
     KernelTls [Text] |value| quoted(value.text());
     HostNames [Text] |value| quoted(&value.0.join(", "));
     IoChoice [Text] |value| quoted(value.text());
+    OnPanic [Text] |value| quoted(value.text());
     LogLevel [Text] |value| quoted(value.text());
     LogFormat [Text] |value| quoted(value.text());
     HlsStart [Text] |value| quoted(value.text());
@@ -330,6 +331,13 @@ choice! {
         Uring = "uring",
         /// epoll.
         Epoll = "epoll",
+    }
+    /// What becomes of the process when a worker panics.
+    OnPanic {
+        /// It ends, in order, with exit code 1.
+        Exit = "exit",
+        /// It goes on, with another worker in the place of that one.
+        Restart = "restart",
     }
     /// Whether the kernel makes TLS records.
     KernelTls {

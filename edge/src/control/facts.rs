@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{Control, api, locked};
 use crate::host::{self, Finding};
+use crate::metrics::{Label as _, MemoryStep};
 
 /// The host is looked at again after this time.
 const HOST_INTERVAL: Duration = Duration::from_secs(60);
@@ -68,6 +69,18 @@ struct Limit {
     setting: Option<&'static str>,
 }
 
+/// The budget of memory, and what is shed to keep to it.
+#[derive(Serialize)]
+struct Memory {
+    /// The larger of what is counted and what is resident.
+    used_bytes: u64,
+    budget_bytes: u64,
+    /// 0 while nothing is shed.
+    level: u64,
+    /// Steps in force, in the order in which they came.
+    shed: Vec<&'static str>,
+}
+
 #[derive(Serialize)]
 struct Facts {
     listen: Listen,
@@ -76,6 +89,8 @@ struct Facts {
     has_domains: bool,
     forbids_persist: bool,
     resident_bytes: u64,
+    /// `None` before the first look.
+    memory: Option<Memory>,
     limits: Vec<Limit>,
     findings: Vec<Finding>,
 }
@@ -83,6 +98,8 @@ struct Facts {
 async fn server(State(control): State<Arc<Control>>) -> Json<Facts> {
     let Listening { rtmp, rtmps, http, admin, is_kernel_tls, io } = control.listening;
     let resident_bytes = host::resident_bytes();
+    let memory = memory(&control, resident_bytes);
+    let limits = limits(&control, memory.as_ref());
     Json(Facts {
         listen: Listen { rtmp, rtmps, http, admin },
         io,
@@ -90,12 +107,26 @@ async fn server(State(control): State<Arc<Control>>) -> Json<Facts> {
         has_domains: control.access.counts().0 > 0,
         forbids_persist: control.access.is_persistent(),
         resident_bytes,
-        limits: limits(&control, resident_bytes),
+        memory,
+        limits,
         findings: findings(&control),
     })
 }
 
-fn limits(control: &Control, resident_bytes: u64) -> Vec<Limit> {
+fn memory(control: &Control, resident_bytes: u64) -> Option<Memory> {
+    let process = &control.process;
+    let budget_bytes = process.memory_budget_bytes.value();
+    let level = process.memory_level.value();
+    let in_force = MemoryStep::ALL.iter().zip(0..level);
+    (budget_bytes > 0).then(|| Memory {
+        used_bytes: control.accounted_bytes().max(resident_bytes),
+        budget_bytes,
+        level,
+        shed: in_force.map(|(step, _)| step.text()).collect(),
+    })
+}
+
+fn limits(control: &Control, memory: Option<&Memory>) -> Vec<Limit> {
     let config = control.config();
     let status = api::status_of(control);
     let count = |name, used, max, setting| Limit { name, used, max, unit: Unit::Count, setting };
@@ -125,9 +156,14 @@ fn limits(control: &Control, resident_bytes: u64) -> Vec<Limit> {
     if files > 0 {
         limits.push(count("open files", files, control.process.fds_max.value(), None));
     }
-    if let Some(max) = host::memory_bytes(Path::new("/")) {
-        let (name, unit) = ("memory", Unit::Bytes);
-        limits.push(Limit { name, used: resident_bytes, max, unit, setting: None });
+    if let Some(memory) = memory {
+        limits.push(Limit {
+            name: "memory",
+            used: memory.used_bytes,
+            max: memory.budget_bytes,
+            unit: Unit::Bytes,
+            setting: Some("limits.memory_bytes_max"),
+        });
     }
     limits
 }

@@ -13,10 +13,11 @@
 //! SIGQUIT hands over to a new process (`super::upgrade`): while that lasts everything goes on here; when the
 //! other process has taken over, what could not be passed on is drained.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,11 +29,15 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::notify::Notifier;
 use super::{Control, Order, Phase, http, locked};
 use crate::command::{Event, Events};
+use crate::config::OnPanic;
 use crate::hand_over::{HandOverError, Outcome};
 use crate::log::event;
+use crate::server::Renewal;
 
 /// Heartbeats are looked at, orders delivered and threads checked this often.
 const TICK: Duration = Duration::from_millis(200);
+/// Time in which `workers.restarts_per_minute_max` restarts may fall.
+const RESTARTS_WINDOW: Duration = Duration::from_secs(60);
 /// How long worker threads may take to end after `Stop`.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -61,6 +66,37 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
+/// What the control thread waits with. From its making on signals end nothing by themselves: those that come
+/// before [`run`] are answered by it.
+#[derive(Debug)]
+pub struct Waiting {
+    runtime: tokio::runtime::Runtime,
+    signals: Signals,
+}
+
+impl Waiting {
+    /// Handles signals from now on.
+    ///
+    /// # Errors
+    /// [`RunError::Setup`]: no descriptors to be had.
+    pub fn new() -> Result<Self, RunError> {
+        let setup = |error: std::io::Error| RunError::Setup(error.to_string());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
+        let signals = runtime.block_on(async { Signals::new() }).map_err(setup)?;
+        Ok(Self { runtime, signals })
+    }
+}
+
+/// The threads of the workers.
+#[derive(Debug)]
+pub struct Threads {
+    /// One per worker.
+    pub handles: Vec<JoinHandle<()>>,
+    /// One per worker that can be replaced.
+    pub renew: Vec<mpsc::Sender<Renewal>>,
+}
+
 /// Serves until told to stop; blocks the calling thread. `admin` must be non-blocking. `announce` runs
 /// once signals are handled: who reads the ready line may send one at once.
 ///
@@ -70,13 +106,12 @@ pub fn run(
     control: Arc<Control>,
     admin: Option<TcpListener>,
     notifier: Notifier,
-    events: &Events,
-    threads: Vec<JoinHandle<()>>,
+    (waiting, events): (Waiting, &Events),
+    threads: Threads,
     announce: impl FnOnce(),
 ) -> Result<(), RunError> {
     let setup = |error: std::io::Error| RunError::Setup(error.to_string());
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
+    let Waiting { runtime, signals } = waiting;
     runtime.block_on(async {
         let mut admin_task = None;
         if let Some(listener) = admin {
@@ -86,14 +121,15 @@ pub fn run(
         tokio::spawn(watch_certificates(Arc::clone(&control)));
         control.report_faults();
         super::access::start(&control);
-        let drained = vec![false; threads.len()];
-        let signals = Signals::new().map_err(setup)?;
+        let drained = vec![false; threads.handles.len()];
         control.set_phase(Phase::Ready);
         announce();
         let life = Life {
             control,
             notifier,
-            threads,
+            threads: threads.handles,
+            renew: threads.renew,
+            restarts: VecDeque::new(),
             drained,
             failure: None,
             stop_at: None,
@@ -122,6 +158,7 @@ async fn watch_certificates(control: Arc<Control>) {
     }
 }
 
+#[derive(Debug)]
 struct Signals {
     term: Signal,
     int: Signal,
@@ -161,6 +198,11 @@ struct Life {
     control: Arc<Control>,
     notifier: Notifier,
     threads: Vec<JoinHandle<()>>,
+    /// Has another worker take the place of one; emptied to let those end who wait for that.
+    renew: Vec<mpsc::Sender<Renewal>>,
+    /// When workers were started anew.
+    restarts: VecDeque<Instant>,
+    /// Workers that have no connection left, by index.
     drained: Vec<bool>,
     failure: Option<RunError>,
     /// When waiting for threads ends; set once stopping.
@@ -298,6 +340,8 @@ impl Life {
         }
         self.control.set_phase(Phase::Stopping);
         self.stop_at = Some(Instant::now() + STOP_MAX);
+        // Who has failed waits for a word that does not come.
+        self.renew.clear();
         self.control.order(Order::Stop);
     }
 
@@ -312,7 +356,11 @@ impl Life {
             Event::Stopped { worker } => {
                 tracing::debug!(event = event::STOP, worker, "worker stopped")
             }
-            Event::Failed { worker, message } => self.fail(worker, message),
+            Event::Failed { worker, message } => self.on_failed(worker, message),
+            Event::Renewed { worker } => {
+                self.control.process.worker_restarts.increment();
+                tracing::warn!(event = event::WORKER_RESTARTED, worker, "a new worker serves");
+            }
         }
     }
 
@@ -322,8 +370,53 @@ impl Life {
         }
     }
 
-    fn fail(&mut self, worker: u16, message: String) {
+    /// A worker has ended, with all it held: another one takes its place, or the process ends.
+    fn on_failed(&mut self, worker: u16, message: String) {
+        self.control.process.worker_failures.increment();
         tracing::error!(event = event::WORKER_FAILED, worker, "{message}");
+        let is_replaced = self.may_restart() && self.renew(worker);
+        if !is_replaced && !self.drains_without(worker, &message) {
+            self.fail(worker, message);
+        }
+    }
+
+    /// In a drain the others go on to its end, where the process tells by its exit code that one failed.
+    fn drains_without(&mut self, worker: u16, message: &str) -> bool {
+        let index = usize::from(worker);
+        let goes_on = self.control.config().workers.on_panic == OnPanic::Restart
+            && self.control.phase() == Phase::Draining
+            // It waits for a word: nothing of it is left. One that is gone left something.
+            && self.threads.get(index).is_some_and(|thread| !thread.is_finished());
+        if goes_on {
+            self.drained[index] = true;
+            self.failure.get_or_insert(RunError::Worker { worker, message: message.to_owned() });
+            self.stop_if_drained();
+        }
+        goes_on
+    }
+
+    /// Whether a worker that has failed is replaced by another one. On the way out none is.
+    fn may_restart(&mut self) -> bool {
+        let workers = &self.control.config().workers;
+        let now = Instant::now();
+        self.restarts.retain(|&at| now.duration_since(at) < RESTARTS_WINDOW);
+        self.control.phase() == Phase::Ready
+            && workers.on_panic == OnPanic::Restart
+            && self.restarts.len() < usize::from(workers.restarts_per_minute_max)
+    }
+
+    /// Has another worker begin; false where there is no place for one.
+    fn renew(&mut self, worker: u16) -> bool {
+        let Some(place) = self.renew.get(usize::from(worker)) else { return false };
+        let (config, rules) = (self.control.config(), self.control.access.rules());
+        let is_sent = place.send(Renewal { config, rules }).is_ok();
+        if is_sent {
+            self.restarts.push_back(Instant::now());
+        }
+        is_sent
+    }
+
+    fn fail(&mut self, worker: u16, message: String) {
         self.failure.get_or_insert(RunError::Worker { worker, message });
         self.stop("a worker failed");
     }
@@ -340,7 +433,7 @@ impl Life {
             && let Some(index) = self.threads.iter().position(JoinHandle::is_finished)
         {
             let worker = u16::try_from(index).unwrap_or(u16::MAX);
-            self.fail(worker, "its thread ended by itself".to_owned());
+            self.on_failed(worker, "its thread ended by itself".to_owned());
         }
     }
 

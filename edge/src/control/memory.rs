@@ -139,6 +139,12 @@ impl Control {
         shared.memory.set_level(u8::try_from(level).unwrap_or(u8::MAX));
     }
 
+    /// What the server kept count of at the last look, in bytes.
+    pub(super) fn accounted_bytes(&self) -> u64 {
+        let counted = &self.process.memory_accounted;
+        MemoryUse::ALL.iter().map(|what| counted.of(*what).value()).sum()
+    }
+
     /// What the server keeps count of, in bytes.
     fn account_memory(&self, shared: &Shared) -> u64 {
         let held = shared.memory.held();

@@ -50,7 +50,7 @@ use crate::metrics::{
 use crate::shared::Shared;
 
 pub use facts::Listening;
-pub use life::{RunError, run};
+pub use life::{RunError, Threads, Waiting, run};
 
 /// A worker whose turn counter stands still for this long is not healthy.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(2);

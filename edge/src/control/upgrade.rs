@@ -124,6 +124,9 @@ impl Control {
             legacy.workers.push(record);
             sockets.extend(own);
         }
+        if let Some(shared) = &self.shared {
+            legacy.renditions = shared.hls.numbers().into_iter().map(Into::into).collect();
+        }
         if let Some(admin) = &self.admin_socket {
             let socket = admin.try_clone();
             doors.push(socket.map_err(|error| HandOverError::io("the admin listener", &error))?);

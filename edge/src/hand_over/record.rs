@@ -4,12 +4,17 @@
 use std::net::SocketAddr;
 
 use live::path::{PathError, StreamPath};
-use live::record::{PublisherRecord, SubscriberRecord, as_bytes};
+use live::record::{PublisherRecord, RingRecord, SubscriberRecord, as_bytes};
+use mux::segment::Container;
 use serde::{Deserialize, Serialize};
+use tls::{ControlRecord, FactsRecord};
+
+pub use crate::framing::FramingKind;
+use crate::hls::{Numbers, RenditionKey};
 
 /// Format of everything here and in `live::record`, and of sessions. Raise it with every change: a test
 /// compares the bytes of an example with those of this number.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Everything that is passed on.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -18,6 +23,8 @@ pub struct Legacy {
     pub doors: Vec<Door>,
     /// The workers; then the sockets of their connections, in this order.
     pub workers: Vec<WorkerRecord>,
+    /// Where renditions of HLS stopped.
+    pub renditions: Vec<RenditionRecord>,
 }
 
 impl Legacy {
@@ -25,6 +32,39 @@ impl Legacy {
     pub fn sockets(&self) -> usize {
         let connections = self.workers.iter().map(|worker| worker.connections.len());
         self.doors.len() + connections.sum::<usize>()
+    }
+}
+
+/// Where a rendition of HLS stopped: the next run of it begins there.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenditionRecord {
+    /// The stream.
+    pub path: PathRecord,
+    /// What its segments are made of.
+    pub container: Container,
+    /// Media sequence number of the next segment.
+    pub sequence: u64,
+    /// Discontinuities so far.
+    pub discontinuities: u64,
+    /// Target duration, in milliseconds.
+    pub target_ms: u32,
+}
+
+impl From<(RenditionKey, Numbers)> for RenditionRecord {
+    fn from((key, numbers): (RenditionKey, Numbers)) -> Self {
+        let Numbers { sequence, discontinuities, target_ms } = numbers;
+        let (path, container) = (PathRecord::from(&key.path), key.container);
+        Self { path, container, sequence, discontinuities, target_ms }
+    }
+}
+
+impl TryFrom<&RenditionRecord> for (RenditionKey, Numbers) {
+    type Error = PathError;
+
+    fn try_from(record: &RenditionRecord) -> Result<Self, PathError> {
+        let RenditionRecord { container, sequence, discontinuities, target_ms, .. } = *record;
+        let key = RenditionKey { path: StreamPath::try_from(&record.path)?, container };
+        Ok((key, Numbers { sequence, discontinuities, target_ms }))
     }
 }
 
@@ -53,6 +93,8 @@ pub struct WorkerRecord {
     pub connections: Vec<ConnectionRecord>,
     /// Streams it is home of.
     pub streams: Vec<StreamRecord>,
+    /// Other framings of streams that viewers here are sent.
+    pub framings: Vec<FramingRecord>,
 }
 
 /// One connection. Times are milliseconds of the monotonic clock.
@@ -74,15 +116,81 @@ pub struct ConnectionRecord {
     pub live: Option<LiveRecord>,
 }
 
-/// A connection on which RTMP is spoken.
+/// How the bytes of a connection travel. What the kernel holds of TLS travels with the socket.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum TransportRecord {
+    /// TCP alone.
+    Plain,
+    /// TLS records made in the process.
+    Records(Box<tls::SessionRecord>),
+    /// TLS records made by the kernel.
+    Kernel {
+        /// What the handshake agreed on.
+        facts: FactsRecord,
+        /// What is left of the session.
+        control: Box<ControlRecord>,
+        /// A new sending key is due.
+        must_update_send: bool,
+    },
+}
+
+/// What a connection speaks.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum SpokenRecord {
+    /// Nothing yet, behind a TLS handshake.
+    Nothing,
+    /// RTMP: the session, serialized.
+    Rtmp(#[serde(with = "as_bytes")] Vec<u8>),
+    /// HTTP.
+    Http(Box<HttpRecord>),
+}
+
+/// A viewer over HTTP.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct HttpRecord {
+    /// The live stream it is shown; `None` between two requests.
+    pub live: Option<LiveViewRecord>,
+    /// Since when it is in this state.
+    pub since: u64,
+    /// To be sent before media.
+    #[serde(with = "as_bytes")]
+    pub replies: Vec<u8>,
+    /// The connection goes on behind the answer.
+    pub keep_alive: bool,
+    /// Requests so far.
+    pub requests: u64,
+    /// Status of the last answer.
+    pub status: u16,
+    /// As it has introduced itself.
+    pub user_agent: Option<String>,
+}
+
+/// A live stream over HTTP.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveViewRecord {
+    /// The form it takes.
+    pub framing: FramingKind,
+    /// It wants sound.
+    pub audio: bool,
+    /// It wants pictures.
+    pub video: bool,
+    /// Its answer has begun.
+    pub has_begun: bool,
+}
+
+/// A connection on which something was said.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LiveRecord {
-    /// The session, serialized.
+    /// Its transport.
+    pub transport: TransportRecord,
+    /// TLS bytes to be sent before anything else.
     #[serde(with = "as_bytes")]
-    pub session: Vec<u8>,
+    pub sealed_rest: Vec<u8>,
+    /// What it speaks.
+    pub spoken: SpokenRecord,
     /// What is kept of connect.
     pub connect: Option<ConnectRecord>,
-    /// To be sent before anything else: the rest of a message, or of replies.
+    /// To be sent next: the rest of a message, or of replies.
     #[serde(with = "as_bytes")]
     pub rest: Vec<u8>,
     /// Received, and not consumed yet.
@@ -143,7 +251,7 @@ impl TryFrom<&PathRecord> for StreamPath {
 }
 
 /// What a permission binds, but for its place in the quotas, which is taken anew.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermitRecord {
     /// Most bits per second.
     pub bitrate_bps_max: Option<u64>,
@@ -151,8 +259,8 @@ pub struct PermitRecord {
     pub bitrate_cut_ms: u64,
     /// When the permission ends.
     pub until: Option<u64>,
-    /// It has a place in a domain's quotas.
-    pub has_place: bool,
+    /// The domain in whose quotas it has a place.
+    pub place: Option<String>,
 }
 
 /// A stream that is published.
@@ -177,6 +285,8 @@ pub struct PlayRecord {
     pub msid: u32,
     /// The stream.
     pub path: PathRecord,
+    /// Number of the framing it reads; `None` for the stream's own ring.
+    pub framing: Option<u64>,
     /// Its place.
     pub subscriber: SubscriberRecord,
     /// Since when it waits for a publisher.
@@ -204,6 +314,36 @@ pub struct StreamRecord {
     pub owner: Option<OwnerRecord>,
     /// Its life as all workers see it.
     pub past: Past,
+}
+
+/// A stream in another framing, with the ring its viewers at one worker read.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FramingRecord {
+    /// Its number at the worker, which may have several of one kind.
+    pub number: u64,
+    /// The stream.
+    pub path: PathRecord,
+    /// The framing.
+    pub kind: FramingKind,
+    /// The ring, from where somebody still reads.
+    pub ring: RingRecord,
+    /// Position of the stream's own ring up to which it was taken over.
+    pub cursor: u64,
+    /// Version of the stream's preamble that is in force.
+    pub preamble_version: u64,
+    /// Where its newest keyframe lies.
+    pub keyframe: Option<u64>,
+    /// Timestamp of the last message.
+    pub newest_timestamp: u32,
+    /// Pictures are undecodable until the next keyframe.
+    pub is_broken: bool,
+    /// Sound and pictures were seen.
+    pub tracks: (bool, bool),
+    /// Ends of the stream so far, and where in this ring the last one lies.
+    pub ends: (u64, u64),
+    /// The segmenter of an MP4 framing, serialized.
+    #[serde(with = "as_bytes")]
+    pub segmenter: Vec<u8>,
 }
 
 /// The publisher's place.

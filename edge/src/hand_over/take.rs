@@ -76,19 +76,25 @@ fn sort(
     for door in legacy.doors {
         let Some(socket) = sockets.next() else { break };
         let listen = &config.listen;
-        let (wanted, place) = match door {
-            Door::Rtmp => (listen.rtmp.address(), &mut inherited.rtmp),
-            Door::Rtmps => (listen.rtmps.address(), &mut inherited.rtmps),
-            Door::Http => (listen.http.address(), &mut inherited.http),
-            Door::Admin => (listen.admin.address(), &mut inherited.admin),
+        let wanted = match door {
+            Door::Rtmp => listen.rtmp.address(),
+            Door::Rtmps => listen.rtmps.address(),
+            Door::Http => listen.http.address(),
+            Door::Admin => listen.admin.address(),
         };
         let listener = TcpListener::from(socket);
         let bound = listener
             .local_addr()
             .map_err(|error| HandOverError::io("a listener passed on", &error))?;
         if wanted.is_some_and(|wanted| is_same(wanted, bound)) {
-            place.push(listener.into());
+            inherited.at(door).push(listener.into());
         }
+    }
+    for record in &legacy.renditions {
+        let numbers = record.try_into();
+        inherited.renditions.push(
+            numbers.map_err(|error| HandOverError::new(format!("a stream's name: {error}")))?,
+        );
     }
     for worker in legacy.workers {
         let count = worker.connections.len();

@@ -14,6 +14,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+use zeroize::Zeroizing;
+
 use super::HandOverError;
 use super::record::{Legacy, VERSION};
 
@@ -61,14 +63,18 @@ pub fn hear_hello(mut from: &UnixStream) -> io::Result<Hello> {
     Ok(Hello { version: word(8), pid: word(12) })
 }
 
-/// The block of a legacy: its length, its digest, its bytes.
+/// The block of a legacy: its length, its digest, its bytes. It holds keys of TLS, and is wiped.
 ///
 /// # Errors
 /// It cannot be put into bytes.
-pub fn encode(legacy: &Legacy) -> Result<Vec<u8>, HandOverError> {
-    let head = vec![0; size_of::<u64>() + SHA256_OUTPUT_LEN];
-    let mut block = postcard::to_extend(legacy, head)
-        .map_err(|error| HandOverError::new(format!("the records: {error}")))?;
+pub fn encode(legacy: &Legacy) -> Result<Zeroizing<Vec<u8>>, HandOverError> {
+    let failed = |error| HandOverError::new(format!("the records: {error}"));
+    // At its size from the start: a block that grows leaves pieces of itself behind, keys among them.
+    let body_bytes = postcard::experimental::serialized_size(legacy).map_err(failed)?;
+    let head_bytes = size_of::<u64>() + SHA256_OUTPUT_LEN;
+    let mut head = Vec::with_capacity(head_bytes + body_bytes);
+    head.resize(head_bytes, 0);
+    let mut block = Zeroizing::new(postcard::to_extend(legacy, head).map_err(failed)?);
     let body = &block[size_of::<u64>() + SHA256_OUTPUT_LEN..];
     let length = (body.len() as u64).to_be_bytes();
     let sum = digest(&SHA256, body);
@@ -91,7 +97,7 @@ pub fn decode(mut from: impl Read) -> Result<Legacy, HandOverError> {
     if length > BLOCK_BYTES_MAX {
         return Err(HandOverError::new("the records are longer than can be"));
     }
-    let mut body = Vec::new();
+    let mut body = Zeroizing::new(Vec::new());
     // Grows with what comes, not with what is announced.
     let bytes = from.take(length).read_to_end(&mut body).map_err(failed)?;
     if bytes as u64 != length || digest(&SHA256, &body).as_ref() != sum {
@@ -236,8 +242,8 @@ mod tests {
             live: None,
         };
         let connections = vec![connection(1), connection(2)];
-        let worker = WorkerRecord { index: 0, serial: 2, connections, streams: Vec::new() };
-        Legacy { doors: vec![Door::Rtmp, Door::Admin], workers: vec![worker] }
+        let worker = WorkerRecord { index: 0, serial: 2, connections, ..WorkerRecord::default() };
+        Legacy { doors: vec![Door::Rtmp, Door::Admin], workers: vec![worker], renditions: vec![] }
     }
 
     #[test]

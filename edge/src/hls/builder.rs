@@ -7,21 +7,22 @@
 //!
 //! One segmenter cuts both, so that they have the same segments and parts under the same numbers.
 //!
-//! A byte of media is copied once more for parts of the open segment, and not at all where there
-//! are none. Memory: what [`HlsSettings::memory_bytes_max`] says, and one part more. At that bound the
+//! A byte of media is copied once more for parts of the open segment, and once into the file that segments
+//! lie in. Memory: what [`HlsSettings::memory_bytes_max`] says, and one part more. At that bound the
 //! oldest segments go first, then the open one is cut.
 
 use std::sync::Arc;
 
 use mux::playlist::window::Window;
 use mux::segment::{Event, Output, Segmenter, SoundInit};
+use uring::MemFile;
 
-use super::Opened;
 use super::archive::Archive;
 use super::rendition::Rendition;
 use super::settings::HlsSettings;
 use super::shelf::{Beside, Shelf};
 use super::snapshot::Snapshot;
+use super::{Numbers, Opened};
 use crate::storage::StorageQueue;
 
 /// What building has done, for the packager's counters.
@@ -41,6 +42,8 @@ pub(super) struct Builder {
     segmenter: Segmenter,
     output: Output,
     main: Shelf,
+    /// Where segments are put.
+    file: Option<Arc<MemFile>>,
     /// The sound alone, from the moment on that there are both pictures and sound.
     sound: Option<Shelf>,
     /// Target duration, announced with the first playlist; it grows no more than it must.
@@ -58,20 +61,23 @@ pub(super) struct Builder {
 
 impl Builder {
     /// Begins; all streams together may hold `total_bytes_max`.
-    pub(super) fn new(opened: &Opened, storage: &StorageQueue, total_bytes_max: u64) -> Self {
+    pub(super) fn new(
+        opened: &Opened,
+        storage: &StorageQueue,
+        file: Option<&Arc<MemFile>>,
+        total_bytes_max: u64,
+    ) -> Self {
         let Opened { rendition, settings, before, .. } = opened;
         let container = rendition.key().container;
-        let (sequence, discontinuities, target_ms) = before.as_ref().map_or((0, 0, 0), |before| {
-            let snapshot = before.snapshot();
-            (snapshot.edge.next_msn, snapshot.discontinuities, snapshot.target_ms)
-        });
+        let Numbers { sequence, discontinuities, target_ms } = before.unwrap_or_default();
         let window = Window::following(settings.window(), sequence, discontinuities);
         let archive = Archive::new(rendition, settings, storage);
         let segmenter = settings.segmenter_within(container, total_bytes_max);
         Self {
             segmenter: Segmenter::following(segmenter, sequence),
             output: Output::default(),
-            main: Shelf::new(Arc::clone(rendition), window, archive),
+            main: Shelf::new(Arc::clone(rendition), window, archive, file.cloned()),
+            file: file.cloned(),
             sound: None,
             // To a player it is the same playlist.
             target_ms: settings.segment_ms.max(target_ms),
@@ -247,7 +253,10 @@ impl Builder {
         let Some(rendition) = self.rendition().sound() else { return };
         let rendition = Arc::clone(rendition);
         let window = self.main.window();
-        let shelf = self.sound.get_or_insert_with(|| Shelf::new(rendition, window.beside(), None));
+        let file = self.file.as_ref();
+        let shelf = self
+            .sound
+            .get_or_insert_with(|| Shelf::new(rendition, window.beside(), None, file.cloned()));
         shelf.put_init(generation, &init.codecs, (0, 0), &self.output.sound, &init.bytes);
     }
 

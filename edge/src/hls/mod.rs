@@ -59,13 +59,26 @@ pub(crate) struct Opened {
     pub(crate) rendition: Arc<Rendition>,
     pub(crate) entry: Arc<StreamEntry>,
     pub(crate) settings: HlsSettings,
-    /// The ended rendition of the same key, whose numbers it continues.
-    pub(crate) before: Option<Arc<Rendition>>,
+    /// Where the one before it has ended, in this process or in another.
+    pub(crate) before: Option<Numbers>,
+}
+
+/// Numbers of a playlist that never go back: where the next run of the same rendition begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Numbers {
+    /// Media sequence number of its first segment.
+    pub sequence: u64,
+    /// Discontinuities so far.
+    pub discontinuities: u64,
+    /// Target duration, in milliseconds; to a player it is the same playlist.
+    pub target_ms: u32,
 }
 
 /// All renditions of the process; shared by the workers and the packager thread.
 pub struct Hls {
     by_path: Mutex<HashMap<StreamPath, [Option<Arc<Rendition>>; 2]>>,
+    /// Where renditions of the process before this one stopped, until they are opened here.
+    inherited: Mutex<HashMap<RenditionKey, Numbers>>,
     by_key: ArcSwap<ByKey>,
     inbox: Mutex<Vec<Opened>>,
     packager: OnceLock<Thread>,
@@ -88,6 +101,7 @@ impl Default for Hls {
     fn default() -> Self {
         Self {
             by_path: Mutex::default(),
+            inherited: Mutex::default(),
             by_key: ArcSwap::default(),
             inbox: Mutex::default(),
             packager: OnceLock::new(),
@@ -131,6 +145,10 @@ impl Hls {
             return None;
         }
         let key = RenditionKey { path: entry.path().clone(), container };
+        let before = match &found {
+            Some(found) => Some(found.numbers()),
+            None => locked(&self.inherited).remove(&key),
+        };
         let rendition = Arc::new(Rendition::new(key, random_key, settings));
         self.add(&mut by_path, &rendition);
         drop(by_path);
@@ -138,7 +156,7 @@ impl Hls {
             rendition: Arc::clone(&rendition),
             entry: Arc::clone(entry),
             settings: settings.clone(),
-            before: found,
+            before,
         });
         self.wake();
         Some(rendition)
@@ -186,6 +204,19 @@ impl Hls {
     /// Sets what all renditions may hold together, in bytes.
     pub fn set_bytes_max(&self, bytes_max: u64) {
         self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    /// Where each rendition stops if its next part is another process's, those that were inherited and not
+    /// asked for included.
+    pub fn numbers(&self) -> Vec<(RenditionKey, Numbers)> {
+        let mut numbers = locked(&self.inherited).clone();
+        numbers.extend(self.renditions().iter().map(|one| (one.key().clone(), one.numbers())));
+        numbers.into_iter().collect()
+    }
+
+    /// Renditions go on behind those of the process before this one. The number of them is bounded there.
+    pub fn inherit(&self, numbers: impl IntoIterator<Item = (RenditionKey, Numbers)>) {
+        locked(&self.inherited).extend(numbers.into_iter().take(RENDITIONS_MAX));
     }
 
     /// Renditions refused over a limit.

@@ -12,10 +12,11 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use live::publisher::Publisher;
 use ring::{Arena, RingConfig};
+use uring::MemFile;
 
 use super::builder::Builder;
 use super::source::{Output, Source};
@@ -67,7 +68,7 @@ impl Packaging {
 /// Now, on both clocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Now {
-    /// Milliseconds since any fixed moment; never goes back.
+    /// By the monotonic clock, which workers go by too.
     pub mono_ms: u64,
     /// Milliseconds since 1970.
     pub unix_ms: u64,
@@ -78,6 +79,8 @@ pub struct Packager {
     shared: Arc<Shared>,
     metrics: Arc<PackagingMetrics>,
     storage: StorageQueue,
+    /// Where segments are put, unless there is none to be had.
+    file: Option<Arc<MemFile>>,
     sources: Vec<Source>,
     swept_at_ms: u64,
     /// Refusals and segments given up that the log knows of.
@@ -105,6 +108,7 @@ impl Packager {
             shared,
             metrics,
             storage,
+            file: mem_file(),
             sources: Vec::new(),
             swept_at_ms: 0,
             refused_logged: 0,
@@ -116,13 +120,12 @@ impl Packager {
     /// Packages until [`Hls::stop`](super::Hls::stop).
     pub fn run(mut self) {
         self.shared.hls.set_packager(thread::current());
-        let start = Instant::now();
         while !self.shared.hls.is_stopping() {
-            let sleep_ms = self.turn(clock(start));
+            let sleep_ms = self.turn(clock());
             thread::park_timeout(Duration::from_millis(sleep_ms));
         }
         // The workers have ended: whatever they closed is seen now.
-        self.turn(clock(start));
+        self.turn(clock());
         self.let_go_of_all();
     }
 
@@ -163,7 +166,8 @@ impl Packager {
     /// Begins a rendition.
     fn take_up(&mut self, opened: &Opened, now: Now) {
         let path = opened.entry.path().clone();
-        let found = self.sources.iter().position(|source| source.entry.path() == &path);
+        let is_of = |source: &Source| source.entry.path() == &path && !source.entry.is_retired();
+        let found = self.sources.iter().position(is_of);
         let source = match found {
             Some(at) => &mut self.sources[at],
             None => {
@@ -175,7 +179,8 @@ impl Packager {
                 &mut self.sources[last]
             }
         };
-        source.add(Builder::new(opened, &self.storage, self.shared.hls.bytes_max()), now.mono_ms);
+        let (file, bytes_max) = (self.file.as_ref(), self.shared.hls.bytes_max());
+        source.add(Builder::new(opened, &self.storage, file, bytes_max), now.mono_ms);
         let container = opened.rendition.key().container;
         tracing::info!(event = event::HLS_START, %path, ?container, "packaging begins");
     }
@@ -247,7 +252,7 @@ impl Packager {
         let (mut renditions, mut viewers) = (0, 0);
         for source in &mut self.sources {
             for output in &mut source.outputs {
-                output.builder.rendition().expire_viewers(now.unix_ms);
+                output.builder.rendition().expire_viewers(now.mono_ms);
             }
             let hls = &self.shared.hls;
             source.outputs.retain_mut(|output| {
@@ -309,6 +314,15 @@ impl Packager {
     }
 }
 
+/// The file segments are put into. Without it each viewer's are copied on their way to the socket.
+fn mem_file() -> Option<Arc<MemFile>> {
+    MemFile::new()
+        .inspect_err(|error| {
+            tracing::warn!(event = event::HLS_COPIES, %error, "segments are copied for each viewer");
+        })
+        .ok()
+}
+
 /// True if nobody has asked for long enough, and nobody needs to.
 fn is_idle(output: &mut Output, now_ms: u64) -> bool {
     let asked = output.builder.rendition().asked();
@@ -330,8 +344,10 @@ fn bury(publisher: Box<Publisher>, entry: &StreamEntry) {
     tracing::debug!(event = event::HLS_END, path = %entry.path(), "the ring is given back");
 }
 
-fn clock(start: Instant) -> Now {
-    let mono_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+fn clock() -> Now {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // Neither part of it is ever negative.
+    let mono_ms = time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000;
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { mono_ms, unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
 }

@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use live::path::StreamPath;
 use mux::playlist::multivariant::{self, Variant};
 use mux::playlist::query::{Answer, Reload};
 use mux::playlist::{Name, Names, Report};
 use mux::segment::Container;
+use uring::SharedBytes;
 
-use super::locked;
 use super::settings::HlsSettings;
 use super::snapshot::{Facts, Snapshot};
 use super::viewers::{EXPIRY_TARGETS, Viewers};
+use super::{Numbers, locked};
 use crate::access::quota::Place;
 
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
@@ -48,7 +48,7 @@ pub enum Reply {
     /// 200.
     Ready {
         /// The body, shared by all who ask.
-        body: Bytes,
+        body: SharedBytes,
         /// What follows it for this viewer alone; empty but for playlists that report another rendition.
         tail: String,
         /// `Content-Type`.
@@ -167,7 +167,7 @@ impl Rendition {
         }
         let mut text = String::with_capacity(512 + 2 * uri.len());
         multivariant::write(&variants, facts.is_independent, &mut text);
-        ready(text.into(), PLAYLIST_TYPE, CACHE_MULTIVARIANT)
+        ready(text, PLAYLIST_TYPE, CACHE_MULTIVARIANT)
     }
 
     /// The media playlist, with a report of the other rendition for a viewer at `address`.
@@ -197,7 +197,7 @@ impl Rendition {
         let is_delta = self.has_parts && reload.skip && !playlists.delta.is_empty();
         let body = if is_delta { &playlists.delta } else { &playlists.full };
         Reply::Ready {
-            body: body.clone(),
+            body: body.clone().into(),
             tail: address.map_or_else(String::new, |address| self.report(&snapshot, address)),
             content_type: PLAYLIST_TYPE,
             cache_control,
@@ -279,8 +279,8 @@ impl Rendition {
 
     /// Notes that a viewer asked for a playlist; true if it is a new one. It is forgotten, and its place
     /// in the quotas given back, when it has not asked for three target durations.
-    pub fn note_viewer(&self, token: u64, unix_ms: u64, place: Option<Place>) -> bool {
-        locked(&self.viewers).note(token, unix_ms, place)
+    pub fn note_viewer(&self, token: u64, mono_ms: u64, place: Option<Place>) -> bool {
+        locked(&self.viewers).note(token, mono_ms, place)
     }
 
     /// True for a viewer that has a place already.
@@ -299,9 +299,9 @@ impl Rendition {
     }
 
     /// Packager: forgets viewers that are gone.
-    pub(super) fn expire_viewers(&self, unix_ms: u64) {
+    pub(super) fn expire_viewers(&self, mono_ms: u64) {
         let target_ms = u64::from(self.snapshot.load().target_ms.max(1000));
-        locked(&self.viewers).expire(unix_ms.saturating_sub(EXPIRY_TARGETS * target_ms));
+        locked(&self.viewers).expire(mono_ms.saturating_sub(EXPIRY_TARGETS * target_ms));
     }
 
     /// Packager: how many requests there were.
@@ -319,6 +319,17 @@ impl Rendition {
 
     pub(super) fn has_parts(&self) -> bool {
         self.has_parts
+    }
+
+    /// Where the next run of this rendition begins: not in a segment of which parts were shown.
+    pub(super) fn numbers(&self) -> Numbers {
+        let snapshot = self.snapshot.load();
+        let shown = u64::from(!snapshot.open_parts.is_empty());
+        Numbers {
+            sequence: snapshot.edge.next_msn + shown,
+            discontinuities: snapshot.discontinuities,
+            target_ms: snapshot.target_ms,
+        }
     }
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
@@ -340,7 +351,7 @@ impl Rendition {
     }
 }
 
-fn find_part(snapshot: &Snapshot, sequence: u64, part: u32) -> Result<&Bytes, Reply> {
+fn find_part(snapshot: &Snapshot, sequence: u64, part: u32) -> Result<&SharedBytes, Reply> {
     let edge = snapshot.edge;
     let at = usize::try_from(part).unwrap_or(usize::MAX);
     if let Some(stored) = snapshot.segment(sequence) {
@@ -360,8 +371,12 @@ fn find_part(snapshot: &Snapshot, sequence: u64, part: u32) -> Result<&Bytes, Re
     Err(Reply::NotFound)
 }
 
-fn ready(body: Bytes, content_type: &'static str, cache_control: &'static str) -> Reply {
-    Reply::Ready { body, tail: String::new(), content_type, cache_control }
+fn ready(
+    body: impl Into<SharedBytes>,
+    content_type: &'static str,
+    cache_control: &'static str,
+) -> Reply {
+    Reply::Ready { body: body.into(), tail: String::new(), content_type, cache_control }
 }
 
 fn variant<'a>(uri: &'a str, facts: &'a Facts) -> Variant<'a> {

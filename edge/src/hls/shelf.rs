@@ -6,6 +6,9 @@
 //!                    └─ End: the whole buffer becomes the segment, its parts slices of it
 //! ```
 //!
+//! Segments lie in a file of memory, from which the kernel sends them to any number of viewers without
+//! copying them once for each; but for those so small that they leave with the head of their answer.
+//!
 //! A [`Builder`](super::builder::Builder) feeds one, or two with the sound alone, with the events of one
 //! segmenter; what they hold is its to bound.
 
@@ -13,15 +16,16 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mux::playlist::window::{Edge, Window};
 use mux::playlist::{MediaPlaylist, Name};
 use mux::segment::Event;
+use uring::{MemFile, SharedBytes};
 
 use super::archive::Archive;
 use super::rendition::Rendition;
 use super::settings::HlsSettings;
 use super::snapshot::{Facts, Playlists, Snapshot, Stored};
+use crate::http::INLINE_BODY_BYTES_MAX;
 
 /// Room a segment's buffer may have left over, in sixteenths; more is given back.
 const SLACK_SIXTEENTHS: usize = 2;
@@ -47,7 +51,9 @@ pub(super) struct Shelf {
     archive: Option<Archive>,
     window: Window,
     segments: VecDeque<Arc<Stored>>,
-    inits: Vec<(u32, Bytes)>,
+    inits: Vec<(u32, SharedBytes)>,
+    /// Where segments are put; in memory of the process without it.
+    file: Option<Arc<MemFile>>,
     open: OpenSegment,
     facts: Facts,
 }
@@ -60,11 +66,16 @@ struct OpenSegment {
     /// Where each part ends, from `start`.
     part_ends: Vec<usize>,
     /// Copies of the parts, where they are served.
-    parts: Vec<Bytes>,
+    parts: Vec<SharedBytes>,
 }
 
 impl Shelf {
-    pub(super) fn new(rendition: Arc<Rendition>, window: Window, archive: Option<Archive>) -> Self {
+    pub(super) fn new(
+        rendition: Arc<Rendition>,
+        window: Window,
+        archive: Option<Archive>,
+        file: Option<Arc<MemFile>>,
+    ) -> Self {
         Self {
             prefix: rendition.prefix(),
             rendition,
@@ -72,6 +83,7 @@ impl Shelf {
             window,
             segments: VecDeque::new(),
             inits: Vec::new(),
+            file,
             open: OpenSegment::default(),
             facts: Facts::default(),
         }
@@ -104,9 +116,9 @@ impl Shelf {
         buffer: &[u8],
         range: &Range<usize>,
     ) {
-        let init = Bytes::copy_from_slice(buffer.get(range.clone()).unwrap_or_default());
+        let init = copy(buffer.get(range.clone()).unwrap_or_default());
         if let Some(archive) = self.archive.as_mut().filter(|_| !init.is_empty()) {
-            archive.put(Name::Init { generation }, &init);
+            archive.put(Name::Init { generation }, init.as_bytes());
         }
         self.inits.push((generation, init));
         self.facts.codecs = codecs.into();
@@ -122,7 +134,7 @@ impl Shelf {
         self.open.part_ends.push(range.end - self.open.start);
         if self.rendition.has_parts() {
             let part = buffer.get(range.clone()).unwrap_or_default();
-            self.open.parts.push(Bytes::copy_from_slice(part));
+            self.open.parts.push(copy(part));
         }
     }
 
@@ -139,13 +151,7 @@ impl Shelf {
         let end = start + part_ends.last().copied().unwrap_or(0);
         // The segmenter begins a part only with the message behind this one.
         debug_assert_eq!(end, buffer.len());
-        let mut whole = std::mem::take(buffer);
-        if whole.capacity() - whole.len() > whole.capacity() / 16 * SLACK_SIXTEENTHS {
-            whole.shrink_to_fit();
-        }
-        // The next segment is likely to be as long.
-        buffer.reserve(whole.len() + whole.len() / 16);
-        let bytes = Bytes::from(whole).slice(start..end);
+        let bytes = self.take_segment(buffer, start..end);
         let mut from = 0;
         let parts = part_ends.into_iter().filter(|_| self.rendition.has_parts()).map(|to| {
             let part = bytes.slice(from..to);
@@ -156,9 +162,28 @@ impl Shelf {
         let rate = bytes.len() as u64 * BITS_PER_BYTE_MS / u64::from(duration_ms.max(1));
         self.facts.bandwidth = self.facts.bandwidth.max(rate);
         if let Some(archive) = &mut self.archive {
-            archive.put(Name::Segment { sequence }, &bytes);
+            archive.put(Name::Segment { sequence }, bytes.as_bytes());
         }
         self.segments.push_back(Arc::new(Stored { sequence, bytes, parts }));
+    }
+
+    /// Takes a segment out of the buffer, which is empty then: the next one is likely to be as long.
+    fn take_segment(&self, buffer: &mut Vec<u8>, range: Range<usize>) -> SharedBytes {
+        let room = range.len() + range.len() / 16;
+        let segment = buffer.get(range.clone()).unwrap_or_default();
+        let file = self.file.as_ref().filter(|_| segment.len() > INLINE_BODY_BYTES_MAX);
+        // Without room in the file it is kept like everything else.
+        if let Some(Ok(bytes)) = file.map(|file| file.put(segment)) {
+            buffer.clear();
+            buffer.shrink_to(room);
+            return bytes;
+        }
+        let mut whole = std::mem::take(buffer);
+        if whole.capacity() - whole.len() > whole.capacity() / 16 * SLACK_SIXTEENTHS {
+            whole.shrink_to_fit();
+        }
+        buffer.reserve(room);
+        SharedBytes::from(whole).slice(range)
     }
 
     /// Stores the playlist as it is without parts: whoever serves files cannot hold a request.
@@ -192,7 +217,7 @@ impl Shelf {
     pub(super) fn count_bytes(&self) -> usize {
         let segments: usize = self.segments.iter().map(|stored| stored.bytes.len()).sum();
         let inits: usize = self.inits.iter().map(|(_, bytes)| bytes.len()).sum();
-        let parts: usize = self.open.parts.iter().map(Bytes::len).sum();
+        let parts: usize = self.open.parts.iter().map(|part| part.len()).sum();
         segments + inits + parts
     }
 
@@ -279,4 +304,8 @@ impl Shelf {
         }
         Playlists { full: full.into(), delta: delta.into() }
     }
+}
+
+fn copy(bytes: &[u8]) -> SharedBytes {
+    bytes.to_vec().into()
 }

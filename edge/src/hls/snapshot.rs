@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mux::playlist::window::Edge;
+use uring::SharedBytes;
 
 /// A complete segment.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) sequence: u64,
-    pub(super) bytes: Bytes,
+    pub(super) bytes: SharedBytes,
     /// Slices of `bytes`; none where playlists list no parts.
-    pub(super) parts: Box<[Bytes]>,
+    pub(super) parts: Box<[SharedBytes]>,
 }
 
 /// One playlist in the forms players ask for.
@@ -49,11 +50,11 @@ pub(super) struct Snapshot {
     /// `None` before there is a complete segment.
     pub(super) playlists: Option<Playlists>,
     /// Generation and bytes, oldest first.
-    pub(super) inits: Vec<(u32, Bytes)>,
+    pub(super) inits: Vec<(u32, SharedBytes)>,
     /// Oldest first, numbers without gaps.
     pub(super) segments: Vec<Arc<Stored>>,
     /// Parts of the open segment, which is number `edge.next_msn`; empty where none are listed.
-    pub(super) open_parts: Vec<Bytes>,
+    pub(super) open_parts: Vec<SharedBytes>,
     pub(super) facts: Facts,
     /// Target duration, in milliseconds.
     pub(super) target_ms: u32,

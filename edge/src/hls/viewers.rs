@@ -17,7 +17,7 @@ pub(super) const EXPIRY_TARGETS: u64 = 3;
 /// One viewer.
 #[derive(Debug)]
 struct Viewer {
-    /// In Unix milliseconds.
+    /// By the monotonic clock, in milliseconds: a clock that is set makes nobody leave, or stay.
     seen_ms: u64,
     /// Its place in the quotas of its domain, given back when it is forgotten.
     _place: Option<Place>,

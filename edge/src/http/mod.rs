@@ -13,6 +13,7 @@
 //!
 //! RFC 9110, 9112 (HTTP/1.1); RFC 6455 (WebSocket).
 
+mod record;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,6 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http1::websocket::{self, FrameReader};
 use http1::{Head, Length, Request, RequestReader};
 use live::path::StreamPath;
@@ -31,6 +31,7 @@ use mux::playlist::query::Reload;
 use mux::wrap::{CHUNKS_END, Wrap};
 use rtmp::Millis;
 use rtmp::message::{MessageHeader, kind};
+use uring::SharedBytes;
 
 pub(crate) use route::{FileName, Route, TokenQuery};
 
@@ -40,7 +41,7 @@ use crate::hls::Rendition;
 
 /// Bodies up to this size leave in one send with their head, in bytes: a copy costs less than another send.
 /// Room for both is what buffers are kept for.
-const INLINE_BODY_BYTES_MAX: usize = 56 * 1024;
+pub(crate) const INLINE_BODY_BYTES_MAX: usize = 56 * 1024;
 /// Room for an ordinary head, in bytes.
 const HEAD_BYTES: usize = 512;
 /// Most that may wait for a viewer besides media, in bytes: the headers of a stream, heads, pongs.
@@ -147,7 +148,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) cache_control: &'a str,
     pub(crate) extra: &'a [(&'a str, &'a str)],
     /// The body, shared by all who are answered with it…
-    pub(crate) body: Bytes,
+    pub(crate) body: SharedBytes,
     /// … and what follows it for this viewer alone.
     pub(crate) tail: &'a str,
 }
@@ -160,7 +161,7 @@ impl Answer<'static> {
             content_type: "text/plain; charset=utf-8",
             cache_control: "no-store",
             extra: &[],
-            body: Bytes::from(format!("{text}\n")),
+            body: format!("{text}\n").into(),
             tail: "",
         }
     }
@@ -176,7 +177,7 @@ pub(crate) struct HttpSession {
     /// Heads, small bodies, pongs, headers of a stream.
     replies: Vec<u8>,
     /// The rest of a larger body.
-    body: Option<Bytes>,
+    body: Option<SharedBytes>,
     keep_alive: bool,
     asked: Option<Box<Asked>>,
     /// The present request had to wait.
@@ -531,6 +532,13 @@ impl HttpSession {
         )
     }
 
+    /// The answer that is being sent is the last one. False if none is.
+    pub(crate) fn finish_answer(&mut self) -> bool {
+        let is_answering = matches!(self.state, State::Responding);
+        self.keep_alive &= !is_answering;
+        is_answering
+    }
+
     /// Takes leave of a viewer: the server goes away. A body in chunks ends in order.
     pub(crate) fn go_away(&mut self) {
         let State::Live { frames, has_begun, has_ended, .. } = &mut self.state else { return };
@@ -594,8 +602,13 @@ impl HttpSession {
         }
     }
 
+    /// True while there is a body to send.
+    pub(crate) fn has_body(&self) -> bool {
+        self.body.is_some()
+    }
+
     /// What is left of the body.
-    pub(crate) fn body(&self) -> Option<Bytes> {
+    pub(crate) fn body(&self) -> Option<SharedBytes> {
         self.body.clone()
     }
 
@@ -603,7 +616,7 @@ impl HttpSession {
     pub(crate) fn note_body_sent(&mut self, bytes: usize) {
         if let Some(body) = &mut self.body {
             let bytes = bytes.min(body.len());
-            drop(body.split_to(bytes));
+            body.advance(bytes);
             if body.is_empty() {
                 self.body = None;
             }

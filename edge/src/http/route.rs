@@ -25,7 +25,7 @@ pub(crate) enum Route {
     /// A stream as it runs.
     Live { app: String, name: String, framing: FramingKind },
     /// A playlist of a stream.
-    Playlist { app: String, name: String },
+    Playlist { app: String, name: String, query: TokenQuery },
     /// A segment, a part or an init segment.
     File(FileName),
     /// Nothing that is served.
@@ -40,8 +40,8 @@ pub(crate) struct FileName {
 }
 
 impl Route {
-    /// Reads a raw path. `is_websocket`: the request wants one.
-    pub(crate) fn read(path: &str, is_websocket: bool) -> Self {
+    /// Reads a raw path and query. `is_websocket`: the request wants one.
+    pub(crate) fn read(path: &str, query: &str, is_websocket: bool) -> Self {
         if let Some(file) = FileName::read(path) {
             return Self::File(file);
         }
@@ -54,7 +54,9 @@ impl Route {
         }
         let (app, name) = (app.to_owned(), name.to_owned());
         let framing = match (suffix, is_websocket) {
-            ("m3u8", false) => return Self::Playlist { app, name },
+            ("m3u8", false) => {
+                return Self::Playlist { app, name, query: TokenQuery::read(query) };
+            }
             ("flv", false) => FramingKind::Flv(Wrap::Chunk),
             ("flv", true) => FramingKind::Flv(Wrap::WebSocket),
             ("mp4", false) => FramingKind::Fmp4(Wrap::Chunk),
@@ -74,7 +76,7 @@ impl Route {
                 };
                 Some((app, name, suffix))
             }
-            Self::Playlist { app, name } => Some((app, name, Suffix::M3u8)),
+            Self::Playlist { app, name, .. } => Some((app, name, Suffix::M3u8)),
             Self::File(_) | Self::Unknown => None,
         }
     }
@@ -143,23 +145,27 @@ mod tests {
     #[test]
     fn the_suffix_tells_the_form_and_the_app_may_have_levels() {
         assert_eq!(
-            Route::read("/live/x.flv", false),
+            Route::read("/live/x.flv", "", false),
             live("live", "x", FramingKind::Flv(Wrap::Chunk))
         );
         assert_eq!(
-            Route::read("/a/b/x.y.flv", true),
+            Route::read("/a/b/x.y.flv", "", true),
             live("a/b", "x.y", FramingKind::Flv(Wrap::WebSocket))
         );
         assert_eq!(
-            Route::read("/live/x.mp4", true),
+            Route::read("/live/x.mp4", "", true),
             live("live", "x", FramingKind::Fmp4(Wrap::WebSocket))
         );
         assert_eq!(
-            Route::read("/live/x.mp4", false),
+            Route::read("/live/x.mp4", "", false),
             live("live", "x", FramingKind::Fmp4(Wrap::Chunk))
         );
-        let playlist = Route::Playlist { app: "live".to_owned(), name: "x".to_owned() };
-        assert_eq!(Route::read("/live/x.m3u8", false), playlist);
+        let playlist = Route::Playlist {
+            app: "live".to_owned(),
+            name: "x".to_owned(),
+            query: TokenQuery::read("session=7"),
+        };
+        assert_eq!(Route::read("/live/x.m3u8", "session=7", false), playlist);
     }
 
     #[test]
@@ -167,14 +173,14 @@ mod tests {
         for path in
             ["/", "/x.flv", "/live/", "/live/x", "/live/.flv", "/live/x.avi", "//x.flv", "*"]
         {
-            assert_eq!(Route::read(path, false), Route::Unknown, "{path}");
+            assert_eq!(Route::read(path, "", false), Route::Unknown, "{path}");
         }
-        assert_eq!(Route::read("/live/x.m3u8", true), Route::Unknown);
+        assert_eq!(Route::read("/live/x.m3u8", "", true), Route::Unknown);
     }
 
     #[test]
     fn files_are_named_by_the_key_of_their_run() {
-        let file = |path| match Route::read(path, false) {
+        let file = |path| match Route::read(path, "", false) {
             Route::File(file) => Some(file),
             _ => None,
         };

@@ -13,7 +13,7 @@ fn asked(fields: &str, framing: FramingKind) -> HttpSession {
     let mut input = text.as_bytes();
     let reader = session.reader(NOW).expect("a request is wanted");
     let request = reader.handle_bytes(&LIMITS, &mut input).unwrap().expect("it is whole");
-    let route = Route::read(&request.path, request.upgrade.is_some());
+    let route = Route::read(&request.path, &request.query, request.upgrade.is_some());
     session.begin(Asked { request, route, client: [127, 0, 0, 1].into() }, NOW);
     session.begin_live(framing);
     session

@@ -161,6 +161,10 @@ labels! {
         ChunkStreams = "chunk_streams",
         /// `limits.tiny_chunks_max`.
         TinyChunks = "tiny_chunks",
+        /// Length of a command, or of a string in it; no key.
+        Command = "command",
+        /// Depth, number or length of AMF values; no key.
+        Amf = "amf",
         /// `limits.reassembly_bytes_max`.
         Reassembly = "reassembly",
         /// `limits.reassembly_total_bytes_max`.
@@ -173,8 +177,10 @@ labels! {
         CommandRate = "command_rate",
         /// `limits.http_requests_per_second_max`.
         HttpRequestRate = "http_request_rate",
-        /// `limits.http_head_bytes_max`.
+        /// `limits.http_head_bytes_max` and `limits.http_fields_max`.
         HttpHead = "http_head",
+        /// `limits.http_body_bytes_max`.
+        HttpBody = "http_body",
         /// `limits.http_request_ms_max`.
         HttpRequest = "http_request",
         /// `limits.http_keep_alive_ms_max`.

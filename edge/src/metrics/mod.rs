@@ -173,6 +173,11 @@ impl<L: Label> GaugeBy<L> {
         const { assert!(L::VALUES.len() <= CELLS_MAX, "label set larger than its cells") };
         &self.cells[value.index()]
     }
+
+    /// Sets all to 0.
+    pub fn clear(&self) {
+        self.cells.iter().for_each(|gauge| gauge.set(0));
+    }
 }
 
 /// One [`Counter`] per pair of label values.
@@ -196,6 +201,11 @@ pub struct GaugeByPair<A, B> {
 }
 
 impl<A: Label, B: Label> GaugeByPair<A, B> {
+    /// Sets all to 0.
+    pub fn clear(&self) {
+        self.cells.iter().for_each(|gauge| gauge.set(0));
+    }
+
     /// The gauge of one pair.
     pub fn of(&self, a: A, b: B) -> &Gauge {
         const { assert!(A::VALUES.len() * B::VALUES.len() <= PAIR_CELLS_MAX, "label sets too large") };

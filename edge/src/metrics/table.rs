@@ -151,6 +151,8 @@ metrics! {
     uring_completions: Counter = "ringcast_uring_completions" @ per_worker;
     /// System calls that waited for completions or readiness.
     io_waits: Counter = "ringcast_io_waits" @ per_worker;
+    /// Sends that were not copied into the kernel: of segments of HLS, to viewers without TLS.
+    io_file_sends: Counter = "ringcast_io_file_sends" @ per_worker;
     /// Receives ended because the buffer ring was empty.
     uring_no_buffers: Counter = "ringcast_uring_no_buffers" @ per_worker;
     /// Completion queue overflows.
@@ -224,6 +226,10 @@ metrics! {
     uptime: RealGauge = "ringcast_uptime_seconds";
     /// Workers configured and running.
     workers: Gauge = "ringcast_workers";
+    /// Workers that failed, those the process ended for included. Alert on it: each is a fault of the server.
+    worker_failures: Counter = "ringcast_worker_failures";
+    /// Workers started anew in the place of one that failed (workers.on_panic).
+    worker_restarts: Counter = "ringcast_worker_restarts";
     /// 1 when the server takes new connections, 0 while it starts or drains.
     ready: Gauge = "ringcast_ready";
     /// Configuration reloads by result.

@@ -197,7 +197,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     /// What is kept of a grant while it is used; nothing for one that binds nothing.
-    pub(super) fn permit(&self, index: usize, grant: Grant) -> Option<Box<Permit>> {
+    pub(super) fn permit(&self, index: usize, mut grant: Grant) -> Option<Box<Permit>> {
+        grant.over_quota = None;
         let binds = grant.place.is_some()
             || grant.bitrate_bps_max.is_some()
             || grant.lifetime_s_max.is_some();

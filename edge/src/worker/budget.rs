@@ -256,6 +256,8 @@ pub(super) fn limit_of(label: &str) -> Option<LimitReached> {
         "limit_message_bytes" => Some(LimitReached::Message),
         "limit_chunk_streams" => Some(LimitReached::ChunkStreams),
         "limit_tiny_chunks" => Some(LimitReached::TinyChunks),
+        "command_too_long" | "string_too_long" | "assembly_full" => Some(LimitReached::Command),
+        "limit_amf_depth" | "limit_amf_elements" | "limit_amf_string" => Some(LimitReached::Amf),
         _ => None,
     }
 }

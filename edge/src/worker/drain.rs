@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   nothing in use, HTTP ─► closed at once (503, close 1001, the last chunk)
+//!   an answer under way ─► sent to its end, or to the deadline
 //!   player ─ its turn, in the first half ─► a keyframe has just come ─┬─ asked to reconnect ─► left or told
 //!                                                                     └─ told, closed
 //!   publisher ─ nobody watches, or half of the time is over ─► asked to reconnect ─► left, or the deadline
@@ -57,6 +58,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 continue;
             }
             if let Some(session) = connection.session.http() {
+                if session.finish_answer() {
+                    continue;
+                }
                 session.go_away();
                 if session.is_unanswered() {
                     self.answer(index, &Answer::text(503, GOING_AWAY));
@@ -106,7 +110,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(connection) = self.connections.get(index).and_then(Option::as_deref) else {
             return;
         };
-        if connection.closing.is_some() {
+        // A viewer over HTTP is here only until it has its answer.
+        if connection.closing.is_some() || matches!(connection.session, Session::Http(_)) {
             return;
         }
         let serial = connection.id.serial;

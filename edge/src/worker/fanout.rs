@@ -1,5 +1,7 @@
 //! Streams to subscribers: who sees news, who joins, who is flushed when.
 
+use std::sync::Arc;
+
 use live::flush::HeadView;
 use live::subscriber::{Selection, Subscriber};
 use uring::Io;
@@ -92,12 +94,16 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         let previous = local.head;
-        let Some(head) = local.refresh(&mut self.arena, &self.settings) else { return };
+        let Some(head) = local.refresh(&mut self.arena, &self.settings) else {
+            self.leave_retired(stream);
+            return;
+        };
         let (ends, end_position) = local.ends();
         if ends != local.ends_seen {
             local.ends_seen = ends;
             self.end_plays(stream, end_position);
         }
+        self.leave_retired(stream);
         let Some(local) = self.streams.get_mut(stream) else { return };
         if local.waiting > 0 && local.offers_joins() && previous != Some(head) {
             self.join_waiting(stream);
@@ -213,12 +219,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     ) {
         let now = self.now;
         let asked_at = self.now_nanos;
-        let worker = usize::from(self.index);
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
             return;
         };
-        let Some(local) = self.streams.get_mut(stream) else { return };
+        let Some(local) = self.streams.get(stream) else { return };
         let selection = match &mut connection.session {
             Session::Http(session) => session.selection(msid),
             Session::Rtmp(session) => {
@@ -243,18 +248,23 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             preamble_version: 0,
             permit,
         });
+        self.enter_stream(stream, Player { conn: index, msid });
+    }
+
+    /// Lists a waiting player with a stream, behind those there.
+    pub(super) fn enter_stream(&mut self, stream: usize, player: Player) {
+        let Some(local) = self.streams.get_mut(stream) else { return };
         if local.players.is_empty() {
             self.watched.push(stream);
-            local.entry.set_tapped(worker, true);
+            local.entry.set_tapped(usize::from(self.index), true);
             (local.ends_seen, _) = local.entry.ends();
         }
-        local.players.push(Player { conn: index, msid });
+        local.players.push(player);
         local.waiting += 1;
     }
 
     /// Ends what a connection plays on `msid`. No reply: the session has answered the peer.
     pub(super) fn stop_play(&mut self, index: usize, msid: u32) {
-        let worker = usize::from(self.index);
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
             return;
@@ -269,23 +279,29 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         {
             connection.output.rest = Some(rest.to_vec());
         }
-        local.waiting -= usize::from(play.subscriber.is_waiting());
-        local.players.swap_remove(play.slot);
-        if let Some(&moved) = local.players.get(play.slot) {
+        self.leave_stream(play.stream, play.slot, play.subscriber.is_waiting());
+    }
+
+    /// Takes a player off a stream's list; a stream without players here is let go of.
+    pub(super) fn leave_stream(&mut self, stream: usize, slot: usize, is_waiting: bool) {
+        let Some(local) = self.streams.get_mut(stream) else { return };
+        local.waiting -= usize::from(is_waiting);
+        local.players.swap_remove(slot);
+        if let Some(&moved) = local.players.get(slot) {
             let moved = self
                 .connections
                 .get_mut(moved.conn)
                 .and_then(Option::as_deref_mut)
                 .and_then(|c| c.play_mut(moved.msid));
             if let Some(moved) = moved {
-                moved.slot = play.slot;
+                moved.slot = slot;
             }
         }
         if local.players.is_empty() {
             local.untap(&mut self.arena, self.port.metrics());
-            self.watched.retain(|&stream| stream != play.stream);
-            self.note_untapped(play.stream, worker);
-            self.forget_stream_if_unneeded(play.stream);
+            self.watched.retain(|&watched| watched != stream);
+            self.note_untapped(stream, usize::from(self.index));
+            self.forget_stream_if_unneeded(stream);
         }
     }
 
@@ -293,7 +309,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     fn note_untapped(&self, stream: usize, worker: usize) {
         let Some(entry) = self.streams.get(stream).map(|local| &local.entry) else { return };
         let is_watched = |&other: &usize| {
-            self.streams.get(other).is_some_and(|local| local.entry.path() == entry.path())
+            self.streams.get(other).is_some_and(|local| Arc::ptr_eq(&local.entry, entry))
         };
         if !self.watched.iter().any(is_watched) {
             entry.set_tapped(worker, false);

@@ -6,9 +6,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mux::playlist::query::Reload;
-use uring::Io;
+use uring::{Io, SharedBytes};
 
 use super::Worker;
 use crate::access::Grant;
@@ -32,9 +31,8 @@ const RETRY_AFTER_S: &str = "10";
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// A viewer may have the playlist it asked for.
-    pub(super) fn view_playlist(&mut self, index: usize, grant: Grant) {
+    pub(super) fn view_playlist(&mut self, index: usize, query: TokenQuery, grant: Grant) {
         let Some(asked) = self.http(index).and_then(|session| session.asked()) else { return };
-        let query = TokenQuery::read(&asked.request.query);
         let reload = match Reload::parse(&asked.request.query) {
             Ok(reload) => reload,
             Err(error) => {
@@ -148,8 +146,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         token: u64,
         place: Option<Place>,
     ) {
-        let unix_ms = (self.clocks.unix_s)() * 1_000;
-        let is_new = rendition.note_viewer(token, unix_ms, place);
+        let is_new = rendition.note_viewer(token, self.now.0, place);
         let Some(connection) = self.connection(index) else { return };
         let client = connection.session.http().and_then(|session| Some(session.asked()?.client));
         connection.role = Role::Subscriber;
@@ -173,7 +170,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     fn answer_body(
         &mut self,
         index: usize,
-        body: Bytes,
+        body: SharedBytes,
         tail: &str,
         content_type: &str,
         cache_control: &str,

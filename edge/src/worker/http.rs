@@ -15,13 +15,10 @@ use super::access::{canonical, log_text};
 use crate::access::{Decision, DenyReason, Grant, Question, Role as AccessRole};
 use crate::connection::Session;
 use crate::framing::FramingKind;
-use crate::http::{Answer, Asked, HttpSession, Late, Route, TokenQuery};
+use crate::http::{Answer, Asked, HttpSession, Late, Route};
 use crate::metrics::{CloseReason, HttpResult, LimitReached, PlayResult, Role};
 use crate::registry::StreamPhase;
 
-/// Fields of one request, and bytes of its body.
-const HEADERS_MAX: usize = 64;
-const BODY_BYTES_MAX: u64 = 64 * 1024;
 /// How long a browser may remember the answer to a preflight, in seconds.
 const PREFLIGHT_MAX_AGE: &str = "86400";
 const METHODS: &str = "GET, HEAD, OPTIONS";
@@ -33,11 +30,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// Bytes of a viewer. What is left in `input` waits until the present request is answered.
     pub(super) fn feed_http(&mut self, index: usize, input: &mut &[u8]) {
-        let head_bytes_max = self.settings.limits().http_head_bytes_max;
+        let of_requests = self.settings.limits();
         let limits = http1::Limits {
-            head_bytes_max,
-            headers_max: HEADERS_MAX,
-            body_bytes_max: BODY_BYTES_MAX,
+            head_bytes_max: of_requests.http_head_bytes_max,
+            headers_max: of_requests.http_fields_max,
+            body_bytes_max: of_requests.http_body_bytes_max,
         };
         loop {
             let now = self.now;
@@ -131,8 +128,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 peer = %connection.peer, class = error.label(), error = %error);
         }
         let status = error.status().code();
-        if matches!(status, 414 | 431) {
-            self.note_limit(LimitReached::HttpHead);
+        match status {
+            414 | 431 => self.note_limit(LimitReached::HttpHead),
+            413 => self.note_limit(LimitReached::HttpBody),
+            _ => {}
         }
         let extra: &[(&str, &str)] = match status {
             426 => &[("Sec-WebSocket-Version", "13")],
@@ -161,7 +160,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         };
         let method = request.method;
         let preflight = request.request_headers.clone();
-        let route = Route::read(&request.path, request.upgrade.is_some());
+        let route = Route::read(&request.path, &request.query, request.upgrade.is_some());
         let Some(session) = connection.session.http() else { return };
         session.begin(Asked { request, route: route.clone(), client }, now);
         match (method, route) {
@@ -247,13 +246,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(asked) = self.http(index).and_then(|session| session.asked()) else {
             return false;
         };
-        if !matches!(asked.route, Route::Playlist { .. }) {
-            return false;
-        }
-        let query = TokenQuery::read(&asked.request.query);
+        let Route::Playlist { query, .. } = &asked.route else { return false };
+        let (container, session) = (query.container, query.session);
         let settings = &self.settings.vhost(path.vhost()).hls;
-        let rendition = self.shared.hls.find(path, query.container, settings);
-        rendition.zip(query.session).is_some_and(|(found, token)| found.knows_viewer(token))
+        let rendition = self.shared.hls.find(path, container, settings);
+        rendition.zip(session).is_some_and(|(found, token)| found.knows_viewer(token))
     }
 
     /// What the rules say to the viewer's address; `None` for one that names no stream.
@@ -265,9 +262,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let host = asked.request.host.as_deref().unwrap_or_default();
         let tc_url = format!("rtmp://{host}/{app}");
         // A playlist's own parameters change with each reload, and are nobody's permission.
-        let own = match asked.route {
-            Route::Playlist { .. } => TokenQuery::read(&asked.request.query).own,
-            _ => asked.request.query.clone(),
+        let own = match &asked.route {
+            Route::Playlist { query, .. } => &query.own,
+            _ => &asked.request.query,
         };
         let name = match own.as_str() {
             "" => name.to_owned(),
@@ -321,12 +318,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 self.begin_live(index, framing);
                 self.play_as(index, rtmp::chunk::MEDIA_MSID, grant);
             }
-            Route::Playlist { .. } => {
+            Route::Playlist { query, .. } => {
                 // Who watches already has a session.
-                let is_new = TokenQuery::read(&asked.request.query).session.is_none();
+                let is_new = query.session.is_none();
                 match is_new.then(|| self.refuses_subscribers()).flatten() {
                     Some(text) => self.answer(index, &Answer::text(503, text)),
-                    None => self.view_playlist(index, grant),
+                    None => self.view_playlist(index, query, grant),
                 }
             }
             Route::File(_) | Route::Unknown => {}

@@ -18,7 +18,7 @@ use crate::front::Protocol;
 use crate::http::HttpSession;
 use crate::log;
 use crate::metrics::{CloseReason, LimitReached, MediaKind, PlayResult, PublishResult, Role};
-use crate::registry::{Claim, ClaimPoll, StreamLimit, StreamPhase, StreamsMax};
+use crate::registry::{Claim, StreamLimit, StreamPhase, StreamsMax};
 use crate::transport::Transport;
 
 /// How a publisher's session ended.
@@ -324,7 +324,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(id) = self.connection(index).map(|connection| connection.id) else { return };
         let Some(local) = self.streams.get(stream) else { return };
         let phase = local.entry.phase();
-        if let Some(denial) = grant.over_quota.take().filter(|_| phase != StreamPhase::Live) {
+        if phase != StreamPhase::Live
+            && let Some(denial) = grant.over_quota.take()
+        {
             self.forget_stream_if_unneeded(stream);
             // It may only replace somebody who is live.
             self.refuse(index, AccessRole::Publish, msid, &denial);
@@ -343,6 +345,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Claim::Busy => {
                 self.forget_stream_if_unneeded(stream);
                 self.refuse_publish(index, msid, PublishResult::Busy, "somebody publishes already");
+            }
+            Claim::Retired => {
+                self.forget_stream_if_unneeded(stream);
+                self.publish_as(index, msid, grant);
             }
             Claim::Pending { owner } if owner == id => {
                 local.entry.withdraw_claim(id);
@@ -389,7 +395,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         self.close_unless_in_use(index);
     }
 
-    fn begin_publish(
+    pub(super) fn begin_publish(
         &mut self,
         index: usize,
         (msid, grant): (u32, Grant),
@@ -445,57 +451,6 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         self.mark_dirty(stream);
         self.wake_tapped(stream);
-    }
-
-    /// Looks whether the writer a connection waits for has come free.
-    pub(super) fn poll_claim(&mut self, index: usize) {
-        let Some(connection) = self.connection(index) else { return };
-        let (id, Some(pending)) = (connection.id, &connection.pending_publish) else { return };
-        let (msid, stream) = (pending.msid, pending.stream);
-        let Some(local) = self.streams.get(stream) else { return };
-        match local.entry.poll_claim(id) {
-            ClaimPoll::Pending => {}
-            ClaimPoll::Granted(writer) => {
-                let Some(grant) = self.end_claim(index) else { return };
-                let result = PublishResult::Takeover;
-                self.begin_publish(index, (msid, grant), stream, writer, result);
-                self.resume_input(index);
-                self.pump(index);
-            }
-            ClaimPoll::Superseded => {
-                self.end_claim(index);
-                let text = "another publisher was faster";
-                self.refuse_publish(index, msid, PublishResult::Busy, text);
-                self.forget_stream_if_unneeded(stream);
-            }
-        }
-    }
-
-    /// Forgets a pending publish of this connection, granted or given up; returns its permission.
-    pub(super) fn end_claim(&mut self, index: usize) -> Option<Grant> {
-        self.claims.retain(|&claimant| claimant != index);
-        let pending = self.connection(index)?.pending_publish.take()?;
-        if let Some(local) = self.streams.get_mut(pending.stream) {
-            local.claims -= 1;
-        }
-        Some(pending.grant)
-    }
-
-    /// Ends the local publisher's session because a newcomer may take the stream over.
-    pub(super) fn yield_stream(&mut self, stream: usize) {
-        let Some(local) = self.streams.get(stream) else { return };
-        let Some(publisher) = &local.publisher else { return };
-        let (conn, msid) = (publisher.conn, publisher.msid);
-        self.unpublish(conn, msid, PublishEnd::Takeover);
-        if let Some(connection) = self.connection(conn) {
-            connection.notify_status(
-                msid,
-                StatusLevel::Error,
-                "NetStream.Publish.BadName",
-                "another publisher took the stream over",
-            );
-        }
-        self.close(conn, CloseReason::Takeover);
     }
 
     /// Ends what a connection publishes on `msid`.
@@ -648,7 +603,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         path: &StreamPath,
         framing: FramingKind,
     ) -> Result<usize, StreamLimit> {
-        if let Some(&index) = self.by_path.get(&(path.clone(), framing)) {
+        if let Some(index) = self.present_stream(path, framing) {
             return Ok(index);
         }
         let vhost = self.settings.vhost(path.vhost());
@@ -679,7 +634,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return;
         }
         let local = self.streams.remove(stream);
-        self.by_path.remove(&(local.entry.path().clone(), local.framing));
+        let key = (local.entry.path().clone(), local.framing);
+        if self.by_path.get(&key) == Some(&stream) {
+            self.by_path.remove(&key);
+        }
         if local.framing != FramingKind::Rtmp {
             self.link_framings(local.entry.path());
         }

@@ -11,6 +11,7 @@ use crate::command::{
     StreamShare, StreamState,
 };
 use crate::connection::Session;
+use crate::hand_over::HandOverError;
 use crate::hls::Rendition;
 use crate::metrics::CloseReason;
 use crate::registry::StreamPhase;
@@ -43,7 +44,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             }
             Command::Drain { deadline_ms } => self.begin_drain(deadline_ms),
             Command::StandStill { reply } => self.begin_standstill(reply),
-            Command::Export { reply } => reply.send(self.export().map(Box::new)),
+            Command::Export { reply } if self.is_still() => {
+                reply.send(self.export().map(Box::new));
+            }
+            // A worker that stood still has panicked, and this one is in its place.
+            Command::Export { reply } => reply.send(Err(HandOverError::new("no standstill"))),
             Command::GoOn => self.go_on(),
             Command::LetGo { deadline_ms } => self.let_go(deadline_ms),
             Command::Stop => {

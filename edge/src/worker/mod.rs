@@ -19,6 +19,8 @@
 
 mod access;
 mod budget;
+mod burial;
+mod claim;
 mod drain;
 mod fanout;
 mod hand_over;
@@ -54,11 +56,13 @@ use crate::hand_over::record::Door;
 use crate::log::RepeatLimit;
 use crate::metrics::{CloseReason, LimitReached, Role};
 use crate::shared::{Shared, TooMany};
-use crate::transport::{SEAL_BYTES_MAX, Secure, Transport};
+use crate::transport::{SEAL_BYTES_MAX, Transport};
 
 use hand_over::Standstill;
 use settings::Settings;
 
+pub use crate::transport::Secure;
+pub use burial::Remains;
 pub use hand_over::Export;
 pub(crate) use settings::VhostRules;
 use stream::LocalStream;
@@ -206,6 +210,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     standstill: Standstill,
     /// Connections told of by the last export.
     exported: Vec<usize>,
+    /// Framings another process has passed on, until the streams' own rings are there.
+    passed_framings: Vec<hand_over::PassedFraming>,
 }
 
 impl<I: Io<Lease = ring::Lease>> std::fmt::Debug for Worker<I> {
@@ -281,6 +287,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             stopping: false,
             standstill: Standstill::Off,
             exported: Vec::new(),
+            passed_framings: Vec::new(),
         }
     }
 
@@ -318,6 +325,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let (listener, bound) = self.io.listen_on(socket, &usage.options(options))?;
         self.listeners.push(Entrance::new(listener, usage));
         Ok(bound)
+    }
+
+    /// Numbers connections after `serial`: the worker before this one has used those up to it.
+    pub fn set_serial(&mut self, serial: u64) {
+        self.serial = serial;
     }
 
     /// The worker's `Io`, for its features and counters.
@@ -366,7 +378,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         assert_eq!(open, self.open_count, "connections counted = connections open");
         for (index, stream) in &self.streams {
             let key = (stream.entry.path().clone(), stream.framing);
-            assert_eq!(self.by_path.get(&key), Some(&index), "path index");
+            let is_listed = self.by_path.get(&key) == Some(&index);
+            assert!(is_listed || stream.entry.is_retired(), "path index");
             assert_eq!(
                 self.watched.contains(&index),
                 !stream.players.is_empty(),

@@ -67,6 +67,8 @@ pub(crate) struct Limits {
     /// `u64::MAX` without a limit.
     pub(crate) ring_bytes_max: u64,
     pub(crate) http_head_bytes_max: usize,
+    pub(crate) http_fields_max: usize,
+    pub(crate) http_body_bytes_max: u64,
     pub(crate) http: Deadlines,
 }
 
@@ -101,6 +103,8 @@ impl Settings {
                 bytes_max => bytes_max,
             },
             http_head_bytes_max: limits.http_head_bytes_max as usize,
+            http_fields_max: limits.http_fields_max.into(),
+            http_body_bytes_max: limits.http_body_bytes_max.into(),
             http: Deadlines {
                 request_ms_max: u64::from(limits.http_request_ms_max),
                 keep_alive_ms_max: u64::from(limits.http_keep_alive_ms_max),

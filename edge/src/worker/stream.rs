@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use live::flush::FlushClock;
 use live::publisher::{Publisher, PublisherCounters};
-use ring::{Arena, Head, Position, Tap};
+use ring::{Arena, Head, Position, StreamRing, Tap};
 use rtmp::Millis;
 
 use super::VhostRules;
 use super::settings::Settings;
 use crate::framing::{FramingKind, Reframer};
+use crate::hand_over::HandOverError;
+use crate::hand_over::record::FramingRecord;
 use crate::metrics::{LimitReached, MediaKind, WorkerMetrics};
 use crate::registry::{StreamEntry, StreamPhase};
 
@@ -162,6 +164,37 @@ impl LocalStream {
         }
         self.head = self.tap.as_mut().map(Tap::refresh);
         self.head
+    }
+
+    /// Goes on with a framing that another process has passed on.
+    ///
+    /// # Errors
+    /// The stream itself was not passed on, or the record does not fit.
+    pub(crate) fn go_on_framing(
+        &mut self,
+        record: &FramingRecord,
+        arena: &mut Arena,
+        settings: &Settings,
+    ) -> Result<(), HandOverError> {
+        let ring = self.entry.ring().filter(|_| self.entry.phase() != StreamPhase::Waiting);
+        let source = ring
+            .ok_or_else(|| HandOverError::new("a framing of a stream that is not there"))?
+            .tap();
+        let ring = settings.stream_ring_config(&self.vhost);
+        let config = (ring, &self.vhost.publisher);
+        let reframer = Reframer::from_record(record, &self.entry, source, config, arena)?;
+        self.tap = Some(reframer.ring().tap());
+        self.reframer = Some(Box::new(reframer));
+        Ok(())
+    }
+
+    /// The ring its players read.
+    pub(crate) fn ring(&self) -> Option<StreamRing> {
+        match (&self.reframer, self.framing) {
+            (Some(reframer), _) => Some(reframer.ring()),
+            (None, FramingKind::Rtmp) => self.entry.ring().cloned(),
+            (None, _) => None,
+        }
     }
 
     /// Adds what a framing lost since the last time to the worker's metrics.

@@ -287,6 +287,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         metrics.uring_submissions.set_total(io.sends);
         metrics.uring_completions.set_total(io.completions);
         metrics.io_waits.set_total(io.enters);
+        metrics.io_file_sends.set_total(io.sends_from_file);
         metrics.uring_no_buffers.set_total(io.receive_buffers_empty);
         metrics.uring_overflows.set_total(io.completion_overflows);
         metrics.io_stale.set_total(io.stale_completions);

@@ -483,8 +483,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         else {
             return false;
         };
+        // The head of an answer waits for the body, which is sent next.
+        let is_followed = matches!(connection.output.sending, Sending::Owned)
+            && connection.session.http().is_some_and(|session| session.has_body());
         let Transport::Records(session) = &mut connection.transport else {
-            self.io.send(connection.conn, buf);
+            match is_followed {
+                true => self.io.send_more(connection.conn, buf),
+                false => self.io.send(connection.conn, buf),
+            }
             return true;
         };
         let bytes = buf.bytes().len().min(SEAL_BYTES_MAX);

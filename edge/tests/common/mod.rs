@@ -245,6 +245,7 @@ impl TestServer {
                     packaging: None,
                     handles: Vec::new(),
                     threads: Vec::new(),
+                    renew: Vec::new(),
                     rtmps: None,
                     http: None,
                     is_kernel_tls: false,

@@ -160,3 +160,17 @@ fn a_server_with_a_token_asks_for_it() {
     let server = Server::start(&scratch, &["--config", &file.display().to_string()]);
     drive(&scratch, &server, "token", json!({"token": TOKEN}));
 }
+
+#[test]
+fn the_level_of_the_memory_budget_is_shown_with_what_is_shed() {
+    if !browser::is_ready() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let file = scratch.file("ringcast.toml");
+    // No process is as small as that: every step is in force from the first look on.
+    fs::write(&file, "[limits]\nmemory_bytes_max = 1048576\n").expect("it is ours");
+    let file = file.display().to_string();
+    let server = Server::start(&scratch, &["--config", &file]);
+    drive(&scratch, &server, "memory", json!({"level": 5, "file": file}));
+}

@@ -55,11 +55,11 @@ impl Certs {
 pub(crate) struct Secured {
     pub(crate) server: Server,
     pub(crate) certs: Certs,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Secured {
-    fn start(scratch: &Scratch) -> Self {
+    pub(crate) fn start(scratch: &Scratch) -> Self {
         Self::start_with(scratch, "")
     }
 
@@ -78,7 +78,7 @@ impl Secured {
     }
 
     /// `ffmpeg` that publishes, and verifies the server.
-    fn publish(&self, scratch: &Scratch, clip: &Clip) -> Running {
+    pub(crate) fn publish(&self, scratch: &Scratch, clip: &Clip) -> Running {
         Program::new("ffmpeg", scratch, "publish-rtmps")
             .args(["-nostdin", "-hide_banner", "-loglevel", "warning", "-re", "-i"])
             .arg(&clip.path)
@@ -89,7 +89,7 @@ impl Secured {
     }
 
     /// `ffmpeg` that plays, and verifies the server.
-    fn play(&self, scratch: &Scratch, label: &str) -> Player {
+    pub(crate) fn play(&self, scratch: &Scratch, label: &str) -> Player {
         let verify = self.certs.verify();
         let mut args: Vec<&str> = verify.iter().map(String::as_str).collect();
         args.extend(["-i", &self.url]);

@@ -16,6 +16,9 @@ mod tunnel;
 mod child;
 #[path = "../support/mod.rs"]
 mod support;
+#[allow(dead_code, reason = "shared with the tests of viewers, of which this needs a part")]
+#[path = "../viewers/viewer.rs"]
+mod viewer;
 
 mod certs;
 mod deadlines;
@@ -30,4 +33,5 @@ mod reload;
 mod server;
 mod sharing;
 mod slow;
+mod upgrade;
 mod witnesses;

@@ -7,14 +7,16 @@ use uring::Nanos;
 use uring::sim::Faults;
 
 use super::dice::Dice;
-use super::flv::Form;
 use super::server::{draw_flush, set_wall_clock};
+use super::unwrap::Form;
 use super::viewer::Viewer;
 use super::world::{LAG_MS_FAIR, PATHS, World};
 
 /// Publishers and players at one time: enough to meet, few enough to read a trace.
 const PUBLISHERS_MAX: usize = 4;
 const VIEWERS_MAX: usize = 12;
+/// Viewers of HLS at one time. Each costs as much as several players.
+const WATCHERS_MAX: usize = 3;
 /// A fault this frequent leaves little through.
 const STORM_PERMILLE: u16 = 900;
 /// Longer than any run, in milliseconds.
@@ -24,6 +26,8 @@ pub const FOR_EVER_MS: u64 = 1 << 40;
 pub enum Action {
     Publish,
     Join,
+    Watch,
+    WatchNoMore,
     Say,
     Leave,
     CleanEnd,
@@ -51,6 +55,8 @@ pub const ACTIONS: &[(Action, u32, &str)] = &[
         "nothing to see without a publisher; more than one per path is a takeover",
     ),
     (Action::Join, 40, "most of what can go wrong happens to players"),
+    (Action::Watch, 10, "few see all there is: what they load is the same for everybody"),
+    (Action::WatchNoMore, 5, "in the middle of a file, a held reload; stalls, too"),
     (Action::Say, 10, "viewers over HTTP have little to say; it must not disturb what they hear"),
     (Action::Leave, 12, "fewer than joins, so that the house fills up to its limit"),
     (Action::CleanEnd, 4, "ends hand state over, but each needs some life before it"),
@@ -89,6 +95,8 @@ impl World {
         match action {
             Action::Publish => self.publish_somewhere(),
             Action::Join => self.join_somewhere(),
+            Action::Watch => self.watch_somewhere(),
+            Action::WatchNoMore => self.disturb_watcher(),
             Action::Say => self.say(),
             Action::Leave => self.leave_somebody(),
             Action::CleanEnd => {
@@ -153,6 +161,33 @@ impl World {
         if open < VIEWERS_MAX {
             let path = self.dice.index(PATHS);
             self.join(path);
+        }
+    }
+
+    fn watch_somewhere(&mut self) {
+        let here = self.watchers.iter().filter(|watcher| !watcher.is_over).count();
+        if here < WATCHERS_MAX {
+            let path = self.dice.index(PATHS);
+            self.watch(path);
+        }
+    }
+
+    /// A viewer of HLS leaves, or does not read for a while.
+    fn disturb_watcher(&mut self) {
+        let here: Vec<usize> =
+            (0..self.watchers.len()).filter(|&at| !self.watchers[at].is_over).collect();
+        if here.is_empty() {
+            return;
+        }
+        let at = self.dice.pick(&here);
+        if self.dice.chance(500) {
+            let reset = self.dice.chance(500);
+            self.watchers[at].leave(reset);
+            self.note(&format!("watcher {at} leaves, reset {reset}"));
+        } else {
+            let for_ms = self.dice.pick(&[300, 2_500, 12_000]);
+            self.watchers[at].stalled_until_ms = self.now_ms() + for_ms;
+            self.note(&format!("watcher {at} stalls for {for_ms} ms"));
         }
     }
 
@@ -326,9 +361,15 @@ impl World {
         if self.is_fair {
             return;
         }
-        let worker = self.dice.index(self.server.len());
+        // One more than there are: the packager.
+        let worker = self.dice.index(self.server.len() + 1);
         let for_ms = self.dice.pick(&[20, 200, 1_500, 5_000]);
         let until_ms = self.now_ms() + for_ms;
+        if worker == self.server.len() {
+            self.server.packager_starved_until_ms = until_ms;
+            self.note(&format!("the packager starves for {for_ms} ms"));
+            return;
+        }
         self.server.starved_until_ms[worker] = until_ms;
         self.forgive_until(until_ms);
         self.note(&format!("worker {worker} starves for {for_ms} ms"));
@@ -336,6 +377,7 @@ impl World {
 
     fn forgive_until(&mut self, until_ms: u64) {
         self.starved_at_ms = self.starved_at_ms.max(until_ms);
+        self.watchers.iter_mut().for_each(|watcher| watcher.was_away = true);
         self.viewers.iter_mut().for_each(Viewer::forgive_gaps);
     }
 

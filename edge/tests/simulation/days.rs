@@ -4,6 +4,9 @@
 //! One stream has the same publisher and the same viewers for the whole time: what they hear must keep its
 //! distance from what was published to the millisecond. Another loses its publisher and changes its
 //! viewers every day: at the end of each day the server must be as large as at the end of the first.
+//!
+//! The first stream publishes as many messages each day as fill seven segments of its ring, so what the ring
+//! keeps is at the end of each day the same to the byte.
 
 use edge::config::Config;
 use uring::Nanos;
@@ -40,21 +43,31 @@ impl World {
         for is_web in [false, true] {
             world.join_promptly(STEADY, is_web);
         }
+        world.join_fragments(STEADY);
+        world.make_prompt();
         let mut first_day: Option<Sizes> = None;
         let mut first_offset = None;
+        let mut first_ring_bytes = None;
         for day in 0..days {
             world.begin_day()?;
             for _ in 0..STEPS_A_DAY {
                 world.sleep_and_wake()?;
             }
-            let offsets = [world.offset(0)?, world.offset(1)?];
+            let offsets = [world.offset(0)?, world.offset(1)?, world.offset(2)?];
             let first = *first_offset.get_or_insert(offsets);
             if offsets != first {
                 return Err(format!("day {day}: timestamps drift: {first:?} became {offsets:?}"));
             }
+            let ring_bytes = world.server.ring_bytes(STEADY);
+            let first = *first_ring_bytes.get_or_insert(ring_bytes);
+            if ring_bytes != first {
+                return Err(format!(
+                    "day {day}: the ring keeps {ring_bytes} bytes, it was {first}"
+                ));
+            }
             let sizes = world.server.sizes();
             let first = *first_day.get_or_insert(sizes);
-            // What a ring keeps depends on where its segments begin.
+            // The ring of the other stream goes on from day to day at any place in its segments.
             let is_larger = sizes.ring_bytes > 2 * first.ring_bytes;
             if is_larger || (Sizes { ring_bytes: first.ring_bytes, ..sizes }) != first {
                 return Err(format!("day {day}: the server grows: {first:?} became {sizes:?}"));
@@ -81,7 +94,9 @@ impl World {
         for is_web in [false, true, false] {
             self.join_promptly(CHURNING, is_web);
         }
-        self.live_until(self.now_ms() + 200)
+        // 1.6 s and 144 times three pictures are 448 with their sound: seven times the 128 messages of a
+        // small segment.
+        self.live_until(self.now_ms() + 1_200)
     }
 
     fn sleep_and_wake(&mut self) -> Result<(), String> {
@@ -98,6 +113,10 @@ impl World {
 
     pub fn join_promptly(&mut self, path: usize, is_web: bool) {
         self.join_as(path, is_web);
+        self.make_prompt();
+    }
+
+    fn make_prompt(&mut self) {
         let viewer = self.viewers.last_mut().expect("it has just come");
         viewer.pace = Pace::Prompt;
         if let Some(link) = viewer.link.web() {

@@ -34,7 +34,21 @@ pub struct Judge {
     pub is_strict: bool,
     /// A new play may begin at a keyframe that was heard before.
     restarts: [u32; 2],
+    /// What it travels in.
+    vessel: Vessel,
+    /// A change of tracks excuses a gap of sound and one of pictures.
+    may_miss: [bool; 2],
     pub media: u64,
+}
+
+/// What a play travels in, as far as the rules differ.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Vessel {
+    /// Messages or tags, one for one.
+    Messages,
+    /// Fragmented MP4: nothing tells metadata; sound is counted in samples; another track begins a
+    /// segment, which begins with a keyframe.
+    Fragments,
 }
 
 impl Judge {
@@ -47,8 +61,46 @@ impl Judge {
             clock: [None; 2],
             is_strict,
             restarts: [0; 2],
+            vessel: Vessel::Messages,
+            may_miss: [false; 2],
             media: 0,
         }
+    }
+
+    /// The same for a play that comes as fragmented MP4.
+    pub fn of_fragments(path: usize, is_strict: bool) -> Self {
+        Self { vessel: Vessel::Fragments, ..Self::new(path, is_strict) }
+    }
+
+    /// What comes next need not follow what was heard, but must begin as a stream does.
+    pub fn excuse_gap(&mut self) {
+        self.may_miss = [true; 2];
+    }
+
+    /// Another packaging run: its times have nothing to do with those before.
+    pub fn begin_run(&mut self) {
+        self.clock = [None; 2];
+        self.excuse_gap();
+    }
+
+    /// What an init segment says: sequence headers, as they were published. One of a session before may
+    /// stay, for a track that the present one does not have.
+    pub fn learn(&mut self, log: &Log, headers: &[Received]) -> Result<(), String> {
+        for header in headers {
+            let mark = mark_of(header.kind, &header.body);
+            let sent = mark.and_then(|mark| log.find(mark));
+            let (Some(mark), Some(sent)) = (mark, sent) else {
+                return Err(format!("an init segment of a configuration nobody sent: {header:x?}"));
+            };
+            let session = &log.sessions[mark.session as usize];
+            if *sent.body != *header.body || session.path != self.path {
+                return Err(format!("the configuration {mark:?} is not what was published"));
+            }
+            let at = sent.class.config().ok_or("an init segment says what is no configuration")?;
+            self.told[at] = Some(mark);
+        }
+        self.excuse_gap();
+        Ok(())
     }
 
     /// The player asks for the stream once more: it will begin again at a keyframe, at some place
@@ -118,7 +170,7 @@ impl Judge {
     }
 
     fn judge_order(
-        &self,
+        &mut self,
         mark: Mark,
         class: Class,
         previous: Option<u32>,
@@ -131,10 +183,11 @@ impl Judge {
             return Err(format!("{mark:?} comes behind {last:?}: repeated or out of order"));
         }
         let follows = previous == last.map(|last| last.index);
+        let is_excused = std::mem::take(&mut self.may_miss[usize::from(class.kind() == VIDEO)]);
         if follows {
             return Ok(());
         }
-        if self.is_strict && last.is_some() {
+        if self.is_strict && last.is_some() && !is_excused {
             return Err(format!("{mark:?} follows {last:?}: lost for a player that kept up"));
         }
         let is_decodable = !keyframes || class != (Class::Video { keyframe: false });
@@ -154,7 +207,9 @@ impl Judge {
             AUDIO => Class::AudioHeader,
             _ => Class::VideoHeader,
         };
-        for (config, name) in [(own, "sequence header"), (Class::Metadata, "metadata")] {
+        let known = [(own, "sequence header"), (Class::Metadata, "metadata")];
+        let known = if self.vessel == Vessel::Fragments { &known[..1] } else { &known[..] };
+        for &(config, name) in known {
             let at = config.config().expect("a configuration has a place");
             if in_force[at].is_some() && in_force[at] != self.told[at] {
                 let (wanted, told) = (in_force[at], self.told[at]);

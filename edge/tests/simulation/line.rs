@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use rtmp::Millis;
 
-use super::flv::Form;
 use super::link::{Heard, Link};
+use super::unwrap::Form;
 use super::web::WebLink;
 
 #[derive(Debug)]
@@ -79,6 +79,11 @@ impl Line {
     /// The end of the connection is all it hears of the end of the stream.
     pub fn is_bare(&self) -> bool {
         matches!(self, Self::Web(link) if link.form() == Form::Bare)
+    }
+
+    /// It takes fragmented MP4.
+    pub fn is_fragmented(&self) -> bool {
+        matches!(self, Self::Web(link) if link.is_fragmented())
     }
 
     pub fn is_web(&self) -> bool {

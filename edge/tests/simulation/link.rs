@@ -5,12 +5,11 @@
 
 use std::net::SocketAddr;
 
+use super::media::{AUDIO, DATA, VIDEO};
+use super::wire::Wire;
 use rtmp::limits::ReaderLimits;
 use rtmp::session::{ClientConfig, ClientEvent, ClientSession, MediaKind, MediaPart};
 use rtmp::{Millis, reference};
-use uring::sim::SimPeer;
-
-use super::media::{AUDIO, DATA, VIDEO};
 
 /// S0, S1 and S2.
 const HANDSHAKE_BYTES: usize = 1 + 1536 + 1536;
@@ -26,6 +25,8 @@ pub enum Heard {
         code: String,
     },
     Message(Received),
+    /// An init segment of fragmented MP4: the sequence headers in it.
+    Init(Vec<Received>),
     /// The server refused, with this code.
     Refused(String),
     /// The other end went in order, but not where a stream may end.
@@ -45,7 +46,7 @@ pub struct Received {
 
 #[derive(Debug)]
 pub struct Link {
-    peer: Option<SimPeer>,
+    peer: Option<Wire>,
     pub session: ClientSession,
     out: Vec<u8>,
     unread: Vec<u8>,
@@ -56,7 +57,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(peer: SimPeer, config: ClientConfig, random: u64, now: Millis) -> Self {
+    pub fn new(peer: Wire, config: ClientConfig, random: u64, now: Millis) -> Self {
         Self {
             peer: Some(peer),
             session: ClientSession::new(config, random, now),
@@ -74,12 +75,13 @@ impl Link {
 
     /// Its own address, while its socket is open.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.peer.as_ref().map(SimPeer::local_addr)
+        self.peer.as_ref().map(Wire::local_addr)
     }
 
     /// Nothing waits for room in the socket.
     pub fn is_flushed(&self) -> bool {
-        self.out.is_empty() && !self.session.has_replies()
+        let is_taken = self.peer.as_ref().is_none_or(Wire::is_flushed);
+        is_taken && self.out.is_empty() && !self.session.has_replies()
     }
 
     /// What is to be sent behind everything so far.
@@ -99,13 +101,13 @@ impl Link {
             }
             return Ok(heard);
         }
-        let bytes = peer.read(read_bytes_max);
+        let bytes = peer.read(read_bytes_max)?;
         self.record.extend_from_slice(&bytes);
         self.unread.extend_from_slice(&bytes);
         self.feed(now, &mut heard)?;
         let Some(peer) = &mut self.peer else { return Ok(heard) };
         self.session.take_replies(&mut self.out);
-        let written = peer.write(&self.out);
+        let written = peer.write(&self.out)?;
         self.out.drain(..written);
         if peer.is_eof() || peer.error().is_some() {
             self.peer = None;
@@ -135,10 +137,8 @@ impl Link {
 
     /// Lets go of the socket, in order or with a reset.
     pub fn hang_up(&mut self, reset: bool) {
-        if let Some(peer) = self.peer.take()
-            && reset
-        {
-            peer.reset();
+        if let Some(peer) = self.peer.take() {
+            if reset { peer.reset() } else { peer.close() }
         }
     }
 

@@ -43,9 +43,15 @@ impl Class {
         match self {
             Self::Video { keyframe: true } => &[0x17, 1, 0, 0, 0],
             Self::Video { keyframe: false } => &[0x27, 1, 0, 0, 0],
-            Self::VideoHeader => &[0x17, 0, 0, 0, 0],
+            // An AVC decoder configuration of one SPS and one PPS, up to the length of the latter.
+            Self::VideoHeader => &[
+                0x17, 0, 0, 0, 0, 1, 0x42, 0xC0, 0x1E, 0xFF, 0xE1, 0, 10, 0x67, 0x42, 0xC0, 0x1E,
+                0xD9, 0, 0xA0, 0x47, 0xFE, 0xC8, 1,
+            ],
             Self::Audio => &[0xAF, 1],
-            Self::AudioHeader => &[0xAF, 0],
+            // AAC, 96 kHz: a frame lasts 10.7 ms, less than the shortest distance of two, so that sound
+            // counted in samples never runs away from its timestamps.
+            Self::AudioHeader => &[0xAF, 0, 0x10, 0x10],
             // onMetaData, then an array of one string named "sim" that is the rest.
             Self::Metadata => b"\x02\x00\x0aonMetaData\x08\x00\x00\x00\x01\x00\x03sim\x0c",
         }
@@ -148,8 +154,15 @@ fn noise() -> &'static [u8] {
 fn body(class: Class, mark: Mark, bytes: usize) -> Rc<[u8]> {
     let mut body = class.prefix().to_vec();
     let rest_bytes = bytes.saturating_sub(body.len() + 8);
-    if class == Class::Metadata {
-        body.extend_from_slice(&u32::try_from(8 + rest_bytes).expect("small").to_be_bytes());
+    let length = u32::try_from(8 + rest_bytes).expect("small");
+    match class {
+        Class::Metadata => body.extend_from_slice(&length.to_be_bytes()),
+        // The PPS: its length, its header, and the rest.
+        Class::VideoHeader => {
+            let [_, _, high, low] = (length + 1).to_be_bytes();
+            body.extend_from_slice(&[high, low, 0x68]);
+        }
+        _ => {}
     }
     body.extend_from_slice(&mark.session.to_be_bytes());
     body.extend_from_slice(&mark.index.to_be_bytes());
@@ -164,8 +177,10 @@ fn body(class: Class, mark: Mark, bytes: usize) -> Rc<[u8]> {
 /// What a body says of itself. `None` if it is not one of ours.
 pub fn mark_of(kind: u8, body: &[u8]) -> Option<Mark> {
     let at = match (kind, body) {
-        (VIDEO, [0x17 | 0x27, 0 | 1, ..]) => 5,
-        (AUDIO, [0xAF, 0 | 1, ..]) => 2,
+        (VIDEO, [0x17, 0, ..]) => Class::VideoHeader.prefix().len() + 3,
+        (VIDEO, [0x17 | 0x27, 1, ..]) => Class::Video { keyframe: true }.prefix().len(),
+        (AUDIO, [0xAF, 0, ..]) => Class::AudioHeader.prefix().len(),
+        (AUDIO, [0xAF, 1, ..]) => Class::Audio.prefix().len(),
         (DATA, _) if body.starts_with(Class::Metadata.prefix()) => {
             Class::Metadata.prefix().len() + 4
         }

@@ -4,11 +4,11 @@ use rtmp::Millis;
 use rtmp::chunk::{CSID_AUDIO, CSID_CONTROL, CSID_DATA, CSID_VIDEO, Framing};
 use rtmp::message::{MessageHeader, kind};
 use rtmp::session::{ClientConfig, ClientRole};
-use uring::sim::SimPeer;
 
 use super::dice::Dice;
 use super::link::{Heard, Link};
 use super::media::{AUDIO, Class, DATA, Log, VIDEO};
+use super::wire::Wire;
 
 /// Habits of one encoder.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub fn new(peer: SimPeer, path: usize, dice: &mut Dice, now_ms: u64) -> Self {
+    pub fn new(peer: Wire, path: usize, dice: &mut Dice, now_ms: u64) -> Self {
         let chunk_bytes = dice.pick(&[128, 128, 512, 4_096, 60_000]);
         let config = ClientConfig {
             tc_url: "rtmp://sim.test/live".to_owned(),
@@ -255,8 +255,10 @@ impl Publisher {
     }
 
     fn timestamp(&self, now_ms: u64) -> u32 {
+        // A picture has the time it was taken at, however late it is sent.
+        let taken_at_ms = now_ms.min(self.next_at_ms);
         // Wraps after 49.7 days, as the timestamps of encoders do.
-        let elapsed_ms = (now_ms - self.began_at_ms) & u64::from(u32::MAX);
+        let elapsed_ms = (taken_at_ms - self.began_at_ms) & u64::from(u32::MAX);
         self.offset.wrapping_add(u32::try_from(elapsed_ms).expect("32 bits"))
     }
 

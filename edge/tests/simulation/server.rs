@@ -8,16 +8,26 @@ use edge::access::Rules;
 use edge::command::{
     Command, ConnectionId, Events, InspectScope, Reply, Wake, WorkerHandle, worker_link,
 };
-use edge::config::{Config, DuplicatePublish, FlushPolicy};
+use edge::config::{Config, DuplicatePublish, FlushPolicy, HlsContainer, HlsStart};
+use edge::hls::packager::{Now, Packager};
+use edge::metrics::PackagingMetrics;
 use edge::metrics::openmetrics::Metric;
 use edge::shared::Shared;
+use edge::storage::StorageQueue;
 use edge::worker::{Clocks, EntranceUse, Flow, Worker};
 use uring::sim::{SimIo, SimNet};
 use uring::{Io, IoConfig, ListenOptions};
 
 use super::dice::Dice;
+use super::wire::secure;
 
 type SimWorker = Worker<SimIo<ring::Lease>>;
+
+/// Longest time between two turns of the packager, in milliseconds: its thread is woken for a new stream,
+/// which costs it less.
+const PACKAGER_MS_MAX: u64 = 50;
+/// Packaging ends when nobody has asked for so long, in milliseconds: longer than a reload is held.
+const HLS_IDLE_MS: u32 = 8_500;
 
 /// The wall clock of a run at its start, in seconds since 1970.
 const UNIX_S: u64 = 1_800_000_000;
@@ -74,6 +84,7 @@ pub fn make_scarce(config: &mut Config, dice: &mut Dice) {
     limits.reply_bytes_max = 16_384;
     limits.first_byte_ms_max = dice.pick(&[500, 10_000]);
     limits.handshake_ms_max = dice.pick(&[500, 10_000]);
+    limits.hls_bytes_max = dice.pick(&[1 << 20, 8 << 20, 64 << 20]);
     config.defaults.retention_bytes = dice.pick(&[1 << 20, 4 << 20]);
 }
 
@@ -93,6 +104,11 @@ pub struct Server {
     /// A worker is not given the processor before this.
     pub starved_until_ms: Vec<u64>,
     stopped: Vec<bool>,
+    /// In place of its thread.
+    packager: Packager,
+    packager_at_ms: u64,
+    /// It is not given the processor before this.
+    pub packager_starved_until_ms: u64,
     /// Connections of one worker, and streams: never more.
     limits: [u64; 2],
     _events: Events,
@@ -117,6 +133,14 @@ pub fn draw_config(dice: &mut Dice) -> Config {
         DuplicatePublish::Takeover,
         DuplicatePublish::Reject,
     ]);
+    vhost.hls_start = if dice.chance(250) { HlsStart::Always } else { HlsStart::Viewer };
+    vhost.hls_idle_ms = HLS_IDLE_MS;
+    vhost.hls_segment_ms = dice.pick(&[500, 1_000, 2_000]);
+    vhost.hls_part_ms = dice.pick(&[100, 200, 500]);
+    vhost.hls_window = dice.pick(&[3, 6, 14]);
+    vhost.hls_low_latency = !dice.chance(250);
+    vhost.hls_audio_only = dice.chance(300);
+    vhost.hls_container = dice.pick(&[HlsContainer::Auto, HlsContainer::Auto, HlsContainer::Ts]);
     config
 }
 
@@ -149,6 +173,9 @@ impl Server {
     ) -> Self {
         set_wall_clock(UNIX_S);
         let shared = Arc::new(Shared::new(workers));
+        shared.hls.set_bytes_max(config.limits.hls_bytes_max);
+        let metrics = Arc::new(PackagingMetrics::default());
+        let packager = Packager::new(Arc::clone(&shared), metrics, StorageQueue::default(), || 0);
         let (sink, events) = Events::channel();
         let mut addr: SocketAddr = "10.0.0.1:1935".parse().expect("an address");
         let mut server = Self {
@@ -158,6 +185,9 @@ impl Server {
             addr,
             starved_until_ms: vec![0; workers],
             stopped: vec![false; workers],
+            packager,
+            packager_at_ms: 0,
+            packager_starved_until_ms: 0,
             limits: [pools.connections_max.into(), config.limits.streams_max.into()],
             _events: events,
         };
@@ -180,6 +210,7 @@ impl Server {
             let rules = Arc::new(Rules::open(Arc::clone(&config)));
             let clocks = Clocks { cpu_nanos: || 0, unix_s: || WALL_CLOCK.get() };
             let mut worker = Worker::new(io, port, shared, config, rules, random, clocks);
+            worker.set_secure(secure());
             // Half of the workers read the first bytes as a port for TLS does.
             let listened = worker.listen(
                 addr,
@@ -208,6 +239,16 @@ impl Server {
             self.stopped[index] = flow == Flow::Stopped;
             worker.check_invariants();
         }
+        if now_ms >= self.packager_next_ms() {
+            let unix_ms = WALL_CLOCK.get() * 1_000;
+            let sleep_ms = self.packager.turn(Now { mono_ms: now_ms, unix_ms });
+            self.packager_at_ms = now_ms + sleep_ms.min(PACKAGER_MS_MAX);
+        }
+    }
+
+    /// When the packager has its next turn.
+    pub fn packager_next_ms(&self) -> u64 {
+        self.packager_at_ms.max(self.packager_starved_until_ms)
     }
 
     pub fn len(&self) -> usize {
@@ -288,6 +329,14 @@ impl Server {
         Sizes { connections, streams, entries: self.shared.registry.len(), ring_bytes }
     }
 
+    /// Bytes that the ring of a stream keeps, from its oldest message to its head.
+    pub fn ring_bytes(&self, path: usize) -> u64 {
+        let resolved = live::path::resolve("live", None, &format!("s{path}")).expect("a name");
+        let entry = self.shared.registry.find(&resolved.path);
+        let view = entry.and_then(|entry| Some(entry.ring()?.tap().refresh()));
+        view.map_or(0, |view| view.head.0 - view.tail.0)
+    }
+
     /// The connection of a peer with this address, by the server's own list.
     pub fn find_client(&mut self, peer: SocketAddr, now_ms: u64) -> Option<ConnectionId> {
         let mut answers = Vec::new();
@@ -326,6 +375,10 @@ impl Server {
                 "not all came home: {open} connections and {streams} streams counted, \
                  {ring_bytes} ring bytes, {entries} streams in the registry"
             ));
+        }
+        let (renditions, bytes) = (self.shared.hls.renditions().len(), self.shared.hls.bytes());
+        if renditions > 0 || bytes > 0 {
+            return Err(format!("not all came home: {renditions} renditions of {bytes} bytes"));
         }
         // The number of connections of a run is far below 2^53.
         #[allow(clippy::cast_precision_loss)]

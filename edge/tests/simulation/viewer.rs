@@ -2,14 +2,14 @@
 
 use rtmp::session::{ClientConfig, ClientRole};
 use rtmp::{Millis, amf0};
-use uring::sim::SimPeer;
 
 use super::dice::Dice;
 use super::judge::{Judge, Seen};
 use super::line::Line;
 use super::link::{Heard, Link, Received};
 use super::media::{Class, Log, VIDEO};
-use super::web::WebLink;
+use super::web::{Wanted, WebLink};
+use super::wire::Wire;
 
 /// A bug planted in a player's ears, to prove that the rules can be broken.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,30 @@ pub enum Sabotage {
     Tear,
     /// The last chunk or frame of an HTTP response is lost.
     HideEnd,
+    /// A fragment is lost.
+    LoseFragment,
+    /// Init segments are lost but for the first.
+    LoseInit,
+    /// The samples of a fragment lie elsewhere than its table says.
+    MisplaceSample,
+    /// A file of HLS is not what another viewer was given.
+    SpoilFile,
+    /// Of HLS a whole file is lost.
+    LoseSegment,
+    /// A playlist does not tell its discontinuities.
+    HideDiscontinuity,
+    /// A playlist's lines are malformed.
+    BreakPlaylist,
+    /// A playlist is an older one.
+    TurnBack,
+    /// A reload is not held until there is more.
+    AnswerEarly,
+    /// The packager stands still.
+    StopPackager,
+    /// A bit of a TLS record is turned over.
+    SpoilRecord,
+    /// TLS ends without a goodbye.
+    HideGoodbye,
     /// Everything comes seconds late.
     Late,
     /// Nothing is heard any more from some moment on.
@@ -120,7 +144,7 @@ pub struct Viewer {
 impl Viewer {
     /// A player.
     pub fn by_rtmp(
-        peer: SimPeer,
+        peer: Wire,
         path: usize,
         dice: &mut Dice,
         now_ms: u64,
@@ -140,17 +164,36 @@ impl Viewer {
 
     /// A viewer over HTTP.
     pub fn over_http(
-        peer: SimPeer,
+        peer: Wire,
         path: usize,
         dice: &mut Dice,
         now_ms: u64,
         sabotage: Sabotage,
     ) -> Self {
-        let all = (true, true);
-        let (audio, video) = dice.pick(&[all, all, all, all, (false, true), (true, false)]);
-        let link = WebLink::new(peer, path, (audio, video), dice, sabotage);
+        let whole = Wanted::Flv { audio: true, video: true };
+        let pictures = Wanted::Flv { audio: false, video: true };
+        let sound = Wanted::Flv { audio: true, video: false };
+        let fmp4 = Wanted::Fmp4;
+        let wanted = dice.pick(&[whole, whole, whole, pictures, sound, fmp4, fmp4, fmp4]);
+        Self::of_form(peer, path, wanted, dice, now_ms, sabotage)
+    }
+
+    /// A viewer over HTTP who wants just this.
+    pub fn of_form(
+        peer: Wire,
+        path: usize,
+        wanted: Wanted,
+        dice: &mut Dice,
+        now_ms: u64,
+        sabotage: Sabotage,
+    ) -> Self {
+        let link = WebLink::new(peer, path, wanted, dice, sabotage);
         let mut viewer = Self::new(Line::Web(Box::new(link)), path, dice, now_ms, sabotage);
-        (viewer.plays[0].wants_audio, viewer.plays[0].wants_video) = (audio, video);
+        let play = &mut viewer.plays[0];
+        match wanted {
+            Wanted::Flv { audio, video } => (play.wants_audio, play.wants_video) = (audio, video),
+            Wanted::Fmp4 => play.judge = Judge::of_fragments(path, play.judge.is_strict),
+        }
         viewer
     }
 
@@ -175,6 +218,18 @@ impl Viewer {
             transaction: 20.0,
             heard: 0,
         }
+    }
+
+    /// How it watches, for the story.
+    pub fn describe(&self) -> String {
+        let link = match &self.link {
+            Line::Rtmp(_) => "rtmp".to_owned(),
+            Line::Web(link) => {
+                let kind = if link.is_fragmented() { "fmp4" } else { "flv" };
+                format!("{kind} in {:?}", link.form())
+            }
+        };
+        format!("{:?}, {link}, from {:?}", self.pace, self.link.local_addr())
     }
 
     /// When it reads again; prompt players are woken by what arrives.
@@ -214,6 +269,7 @@ impl Viewer {
                 Heard::PlayStarted => self.has_started = true,
                 Heard::Status { msid, code } => self.on_status(msid, &code, &mut news),
                 Heard::Message(message) => self.on_message(log, message, now_ms, &mut news)?,
+                Heard::Init(headers) => self.plays[0].judge.learn(log, &headers)?,
                 Heard::Refused(_) => {
                     self.was_refused = true;
                     self.link.hang_up(false);

@@ -9,12 +9,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use rtmp::Millis;
-use uring::sim::SimPeer;
 
 use super::dice::Dice;
-use super::flv::{FlvReader, Form, Piece};
+use super::flv::FlvReader;
+use super::fmp4::Fmp4Reader;
 use super::link::Heard;
+use super::unwrap::{Form, Piece, unwrap};
 use super::viewer::Sabotage;
+use super::wire::Wire;
 
 /// A key of RFC 6455 §1.3, and its answer.
 const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -46,12 +48,36 @@ enum State {
     },
 }
 
+/// What the stream is made of, and its reader.
+#[derive(Debug)]
+enum Reader {
+    Flv(FlvReader),
+    Fmp4(Fmp4Reader),
+}
+
+impl Reader {
+    fn bare_bytes(&self, input: &[u8]) -> Option<usize> {
+        match self {
+            Self::Flv(reader) => reader.bare_bytes(input),
+            Self::Fmp4(_) => Fmp4Reader::bare_bytes(input),
+        }
+    }
+}
+
+/// What a viewer over HTTP asks for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Flv { audio: bool, video: bool },
+    Fmp4,
+}
+
 #[derive(Debug)]
 pub struct WebLink {
-    peer: Option<SimPeer>,
+    peer: Option<Wire>,
     dice: Dice,
     sabotage: Sabotage,
-    reader: FlvReader,
+    reader: Reader,
+    form: Form,
     state: State,
     /// Requests that were not yet written.
     requests: VecDeque<(Vec<u8>, Expected)>,
@@ -61,6 +87,8 @@ pub struct WebLink {
     out: Vec<u8>,
     input: Vec<u8>,
     heard_bytes: u64,
+    /// Init segments and fragments so far.
+    pieces: u64,
     has_asked: bool,
     /// Pings that were not answered.
     pings: VecDeque<Vec<u8>>,
@@ -76,9 +104,9 @@ pub struct WebLink {
 
 impl WebLink {
     pub fn new(
-        peer: SimPeer,
+        peer: Wire,
         path: usize,
-        wants: (bool, bool),
+        wanted: Wanted,
         dice: &mut Dice,
         sabotage: Sabotage,
     ) -> Self {
@@ -100,7 +128,7 @@ impl WebLink {
             let request = format!("HEAD /live/s{path}.{suffix} HTTP/1.1\r\nHost: sim.test\r\n\r\n");
             requests.push_back((request.into_bytes(), Expected::HeadAlone));
         }
-        let mut request = stream_request(form, path, wants, &mut dice).into_bytes();
+        let mut request = stream_request(form, path, wanted, &mut dice).into_bytes();
         if form != Form::Frames && dice.chance(300) {
             let bytes = dice.index(3_000);
             request.extend((0..bytes).map(|_| dice.next().to_be_bytes()[0]));
@@ -109,7 +137,11 @@ impl WebLink {
         Self {
             peer: Some(peer),
             sabotage,
-            reader: FlvReader::new(form, wants.0, wants.1),
+            reader: match wanted {
+                Wanted::Flv { audio, video } => Reader::Flv(FlvReader::new(audio, video)),
+                Wanted::Fmp4 => Reader::Fmp4(Fmp4Reader::default()),
+            },
+            form,
             state: State::Head,
             requests,
             expected: VecDeque::new(),
@@ -118,6 +150,7 @@ impl WebLink {
             out: Vec::new(),
             input: Vec::new(),
             heard_bytes: 0,
+            pieces: 0,
             has_asked: false,
             pings: VecDeque::new(),
             close_code: None,
@@ -130,7 +163,7 @@ impl WebLink {
 
     /// A drain can be told to it, even in the middle of its stream: it must not be cut off without.
     pub fn can_be_told_to_go(&self) -> bool {
-        self.reader.form == Form::Frames || self.state == State::Head
+        self.form == Form::Frames || self.state == State::Head
     }
 
     /// It asks for nothing before its stream.
@@ -139,7 +172,11 @@ impl WebLink {
     }
 
     pub fn form(&self) -> Form {
-        self.reader.form
+        self.form
+    }
+
+    pub fn is_fragmented(&self) -> bool {
+        matches!(self.reader, Reader::Fmp4(_))
     }
 
     pub fn is_open(&self) -> bool {
@@ -147,7 +184,7 @@ impl WebLink {
     }
 
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.peer.as_ref().map(SimPeer::local_addr)
+        self.peer.as_ref().map(Wire::local_addr)
     }
 
     pub fn is_over(&self) -> bool {
@@ -160,15 +197,18 @@ impl WebLink {
     }
 
     pub fn next_at_ms(&self, now_ms: u64) -> u64 {
-        if self.out.is_empty() || self.peer.is_none() { u64::MAX } else { now_ms + 7 }
+        let is_flushed = self.peer.as_ref().is_none_or(Wire::is_flushed);
+        if is_flushed && (self.out.is_empty() || self.peer.is_none()) {
+            u64::MAX
+        } else {
+            now_ms + 7
+        }
     }
 
     /// Lets go of the socket, in order or with a reset.
     pub fn hang_up(&mut self, reset: bool) {
-        if let Some(peer) = self.peer.take()
-            && reset
-        {
-            peer.reset();
+        if let Some(peer) = self.peer.take() {
+            if reset { peer.reset() } else { peer.close() }
         }
     }
 
@@ -182,7 +222,7 @@ impl WebLink {
             }
             return Ok(heard);
         }
-        let mut bytes = peer.read(read_bytes_max);
+        let mut bytes = peer.read(read_bytes_max)?;
         let heard_before = self.heard_bytes;
         self.heard_bytes += bytes.len() as u64;
         if self.sabotage == Sabotage::Tear && heard_before < 50_000 && self.heard_bytes >= 50_000 {
@@ -190,7 +230,7 @@ impl WebLink {
         }
         self.input.extend_from_slice(&bytes);
         self.read(now, &mut heard).map_err(|error| format!("HTTP cannot be read: {error}"))?;
-        self.write();
+        self.write()?;
         if !self.has_asked && self.requests.is_empty() && self.out.is_empty() {
             self.has_asked = true;
             heard.push(Heard::PlayStarted);
@@ -199,7 +239,7 @@ impl WebLink {
         Ok(heard)
     }
 
-    fn write(&mut self) {
+    fn write(&mut self) -> Result<(), String> {
         let may_ask = self.is_pipelining || self.expected.is_empty();
         if self.out.is_empty()
             && may_ask
@@ -209,10 +249,11 @@ impl WebLink {
             self.out = request;
             self.expected.push_back(expected);
         }
-        let Some(peer) = &mut self.peer else { return };
+        let Some(peer) = &mut self.peer else { return Ok(()) };
         let bytes_max = if self.is_dribbling { 1 + self.dice.index(60) } else { usize::MAX };
-        let written = peer.write(&self.out[..self.out.len().min(bytes_max)]);
+        let written = peer.write(&self.out[..self.out.len().min(bytes_max)])?;
         self.out.drain(..written);
+        Ok(())
     }
 
     fn look_for_end(&mut self, now: Millis, heard: &mut Vec<Heard>) -> Result<(), String> {
@@ -226,10 +267,14 @@ impl WebLink {
                 _ => Ok(()),
             };
         }
+        let is_whole = is_broken || !peer.is_truncated();
         self.peer = None;
+        if !is_whole && matches!(self.state, State::Over { .. }) && !self.is_leaving() {
+            return Err("TLS ends without a goodbye behind the end of a response".to_owned());
+        }
         if !is_broken && self.state == State::Stream && !self.is_leaving() {
-            match self.reader.form {
-                Form::Bare if self.input.is_empty() => heard.push(ended()),
+            match self.form {
+                Form::Bare if self.input.is_empty() && is_whole => heard.push(ended()),
                 _ => heard.push(Heard::CutOff),
             }
         } else if !is_broken && self.state == State::Head && self.has_asked {
@@ -283,7 +328,7 @@ impl WebLink {
             return Ok(false);
         }
         self.expected.pop_front();
-        let is_form = match self.reader.form {
+        let is_form = match self.form {
             Form::Chunks => status == 200 && field("Transfer-Encoding") == Some("chunked"),
             Form::Bare => status == 200 && field("Transfer-Encoding").is_none(),
             Form::Frames => {
@@ -319,11 +364,16 @@ impl WebLink {
         let input = std::mem::take(&mut self.input);
         let mut rest = input.as_slice();
         while self.state == State::Stream
-            && let Some((piece, bytes)) = self.reader.unwrap(rest)?
+            && let Some((piece, bytes)) =
+                unwrap(self.form, rest, |input| self.reader.bare_bytes(input))?
         {
             rest = &rest[bytes..];
             match piece {
-                Piece::Flv(piece) => heard.extend(self.reader.take(&piece)?.map(Heard::Message)),
+                Piece::Body(piece) => self.take_body(&piece, heard)?,
+                Piece::Text(text) => match &mut self.reader {
+                    Reader::Fmp4(reader) => reader.announce(text)?,
+                    Reader::Flv(_) => return Err(format!("a text frame {text}")),
+                },
                 Piece::Pong(payload) if self.pings.pop_front().as_ref() == Some(&payload) => {}
                 Piece::Pong(payload) => return Err(format!("no ping was {payload:x?}")),
                 // The planted bug: as if the server had not sent it.
@@ -340,6 +390,32 @@ impl WebLink {
         }
         self.input = rest.to_vec();
         Ok(matches!(self.state, State::Over { .. }) && !self.input.is_empty())
+    }
+
+    fn take_body(&mut self, piece: &[u8], heard: &mut Vec<Heard>) -> Result<(), String> {
+        let reader = match &mut self.reader {
+            Reader::Flv(reader) => {
+                heard.extend(reader.take(piece)?.map(Heard::Message));
+                return Ok(());
+            }
+            Reader::Fmp4(reader) => reader,
+        };
+        let is_init = piece.get(4..8) == Some(b"ftyp");
+        self.pieces += 1;
+        let is_late = self.pieces > 20;
+        let mut piece = piece.to_vec();
+        match self.sabotage {
+            Sabotage::LoseFragment if is_late && !is_init && self.pieces.is_multiple_of(50) => {
+                return Ok(());
+            }
+            Sabotage::MisplaceSample if is_late && !is_init => misplace(&mut piece),
+            _ => {}
+        }
+        let of_reader = reader.take(&piece, self.form == Form::Frames)?;
+        if !(self.sabotage == Sabotage::LoseInit && is_init && is_late) {
+            heard.extend(of_reader);
+        }
+        Ok(())
     }
 
     fn on_close(
@@ -386,7 +462,7 @@ impl WebLink {
 
     /// Bytes that mean nothing: ignored over plain HTTP, an end with a reason over a WebSocket.
     pub fn babble(&mut self) {
-        if self.reader.form == Form::Frames {
+        if self.form == Form::Frames {
             // Reserved bits, no mask.
             self.out.extend_from_slice(&[0xFF, 0x05, 1, 2, 3, 4, 5]);
             self.is_rude = true;
@@ -410,12 +486,23 @@ fn ended() -> Heard {
     Heard::Status { msid: 1, code: "NetStream.Play.UnpublishNotify".to_owned() }
 }
 
-fn stream_request(form: Form, path: usize, wants: (bool, bool), dice: &mut Dice) -> String {
-    let query = match wants {
-        (false, _) => "?audio=0",
-        (_, false) => "?video=0",
+/// The planted bug: the table of a fragment says that its samples begin one byte later.
+fn misplace(fragment: &mut [u8]) {
+    if let Some(at) = fragment.windows(4).position(|window| window == b"trun") {
+        // Type, version and flags, the count.
+        let offset = at + 4 + 4 + 4;
+        fragment[offset + 3] ^= 1;
+    }
+}
+
+fn stream_request(form: Form, path: usize, wanted: Wanted, dice: &mut Dice) -> String {
+    let query = match wanted {
+        Wanted::Flv { audio: false, .. } => "?audio=0",
+        Wanted::Flv { video: false, .. } => "?video=0",
+        // Of fragments nobody can choose.
         _ => dice.pick(&["", "", "?audio=1", "?audio=0&video=0", "?x=%20"]),
     };
+    let suffix = if wanted == Wanted::Fmp4 { "mp4" } else { "flv" };
     let version = if form == Form::Bare { "1.0" } else { "1.1" };
     let fields = match form {
         Form::Frames => format!(
@@ -424,5 +511,5 @@ fn stream_request(form: Form, path: usize, wants: (bool, bool), dice: &mut Dice)
         ),
         _ => dice.pick(&["", "Connection: close\r\n", "Connection: keep-alive\r\n"]).to_owned(),
     };
-    format!("GET /live/s{path}.flv{query} HTTP/{version}\r\nHost: sim.test\r\n{fields}\r\n")
+    format!("GET /live/s{path}.{suffix}{query} HTTP/{version}\r\nHost: sim.test\r\n{fields}\r\n")
 }

@@ -11,11 +11,15 @@ use uring::{Io, IoConfig, Nanos};
 
 use super::actions::{ACTIONS, FOR_EVER_MS};
 use super::dice::Dice;
-use super::media::{Class, Log};
+use super::files::Files;
+use super::hls::{Around, HlsViewer};
+use super::media::{Class, Log, Sent};
 use super::publisher::Publisher;
 use super::server::{Pools, Server, draw_config, make_scarce};
 use super::trace::Trace;
 use super::viewer::{News, Pace, Sabotage, Viewer};
+use super::web::Wanted;
+use super::wire::Wire;
 
 /// Stream names in a run.
 pub const PATHS: usize = 3;
@@ -24,6 +28,13 @@ pub const PATHS: usize = 3;
 const DELAY_MS_MAX: u64 = 900;
 /// A player that reads at once never lags by more than this, in milliseconds.
 pub const LAG_MS_FAIR: u32 = 4_000;
+/// Longest time in which a playlist does not go on, in milliseconds: a GOP beyond a segment, the poll of a
+/// plain player, and the rest before the check.
+const HLS_DELAY_MS_MAX: u64 = 9_000;
+/// Connections in TLS: some in each run.
+const TLS_PERMILLE: u64 = 120;
+/// Longest distance of keyframes, in milliseconds.
+const GOP_MS_MAX: u64 = 4_000;
 /// Time between two looks at the books, in milliseconds.
 const BALANCE_MS: u64 = 100;
 /// Time for everything to come to rest without faults: a keyframe wait, a lag, a GOP.
@@ -50,10 +61,16 @@ pub struct World {
     pub paths: [PathFacts; PATHS],
     pub publishers: Vec<Publisher>,
     pub viewers: Vec<Viewer>,
+    pub watchers: Vec<HlsViewer>,
+    files: Files,
     /// Publishers that will come (back): when and where.
     pub returns: Vec<(u64, usize)>,
     /// A run in which nobody who reads at once has a reason to miss anything.
     pub is_fair: bool,
+    /// A run in which everything runs out.
+    is_scarce: bool,
+    /// How many connections are made in TLS.
+    tls_permille: u64,
     /// How often each action was drawn.
     pub drawn: Vec<u32>,
     pub trace: Trace,
@@ -64,6 +81,10 @@ pub struct World {
     pub is_draining: bool,
     sabotage: Sabotage,
     pub heard: u64,
+    /// Samples that viewers of HLS were shown.
+    pub watched: u64,
+    /// Connections that were made in TLS.
+    pub secured: u64,
 }
 
 impl World {
@@ -86,7 +107,8 @@ impl World {
         let workers = 1 + dice.index(4);
         let server = Server::start(&net, &config, pools, workers, &mut dice);
         let mut world = Self::with(dice, net, config, server);
-        (world.is_fair, world.sabotage) = (is_fair, sabotage);
+        (world.is_fair, world.is_scarce, world.sabotage) = (is_fair, is_scarce, sabotage);
+        world.tls_permille = TLS_PERMILLE;
         let config = &world.config.defaults;
         let line = format!(
             "{workers} workers, {:?}, grace {}, lag {}, stall {}, wait {}, gop cache {}, {:?}, fair \
@@ -126,11 +148,15 @@ impl World {
             grace_ms_min: u64::from(config.defaults.grace_ms),
             config,
             is_fair: false,
+            is_scarce: false,
+            tls_permille: 0,
             drawn: Vec::new(),
             log: Log::default(),
             paths: [PathFacts::default(); PATHS],
             publishers: Vec::new(),
             viewers: Vec::new(),
+            watchers: Vec::new(),
+            files: Files::default(),
             returns: Vec::new(),
             trace: Trace::default(),
             starved_at_ms: 0,
@@ -139,6 +165,8 @@ impl World {
             is_draining: false,
             sabotage: Sabotage::None,
             heard: 0,
+            watched: 0,
+            secured: 0,
             dice,
         }
     }
@@ -176,6 +204,13 @@ impl World {
             viewer.stalled_until_ms = 0;
             viewer.pace = Pace::Prompt;
         }
+        for watcher in &mut self.watchers {
+            watcher.pace = Pace::Prompt;
+            watcher.stalled_until_ms = 0;
+        }
+        if self.sabotage == Sabotage::StopPackager {
+            self.server.packager_starved_until_ms = FOR_EVER_MS;
+        }
         for _ in 0..CATCH_UP_MS / 500 {
             self.live_until(self.now_ms() + 500)?;
             self.note("calm");
@@ -185,6 +220,7 @@ impl World {
         }
         self.live_until(self.now_ms() + 2_000)?;
         self.check_heads()?;
+        self.check_watchers()?;
         self.leave()
     }
 
@@ -231,6 +267,9 @@ impl World {
         for viewer in &mut self.viewers {
             viewer.link.hang_up(false);
         }
+        for watcher in &mut self.watchers {
+            watcher.leave(false);
+        }
         self.live_until(self.now_ms() + 12_000)?;
         self.server.check_all_home()?;
         for viewer in &self.viewers {
@@ -255,13 +294,17 @@ impl World {
             }
             self.turn_publishers(now_ms)?;
             self.turn_viewers(now_ms)?;
+            self.turn_watchers(now_ms)?;
             self.come_back(now_ms);
             let peers = self.publishers.iter().map(Publisher::next_at_ms);
             let players = self.viewers.iter().map(|viewer| viewer.next_at_ms(now_ms));
+            let watchers = self.watchers.iter().map(|watcher| watcher.next_at_ms(now_ms));
             let starved = self.server.starved_until_ms.iter().copied();
             let returns = self.returns.iter().map(|(at_ms, _)| *at_ms);
             let next_ms = peers
                 .chain(players)
+                .chain(watchers)
+                .chain([self.server.packager_next_ms()])
                 .chain(starved)
                 .chain(returns)
                 .filter(|at_ms| *at_ms > now_ms)
@@ -324,6 +367,33 @@ impl World {
         Ok(())
     }
 
+    fn turn_watchers(&mut self, now_ms: u64) -> Result<(), String> {
+        for (at, watcher) in self.watchers.iter_mut().enumerate() {
+            let (net, server, sabotage) = (&self.net, self.server.addr, self.sabotage);
+            let (dice, secured) = (&mut self.dice, &mut self.secured);
+            let mut around = Around {
+                connect: &mut |is_secure| {
+                    *secured += u64::from(is_secure);
+                    match is_secure {
+                        true => Wire::secure(net.connect(server), dice, sabotage),
+                        false => Wire::plain(net.connect(server)),
+                    }
+                },
+                log: &self.log,
+                files: &mut self.files,
+                now_ms,
+                is_draining: self.is_draining,
+            };
+            let seen = watcher.turn(&mut around);
+            for seen in seen.map_err(|error| format!("watcher {at}: {error}"))? {
+                self.watched += 1;
+                let mark = [seen.mark.session.to_be_bytes(), seen.mark.index.to_be_bytes()];
+                self.trace.count(now_ms, mark.as_flattened());
+            }
+        }
+        Ok(())
+    }
+
     fn on_news(&mut self, at: usize, news: News, now_ms: u64) -> Result<(), String> {
         match news {
             News::Ended { path } => {
@@ -340,6 +410,8 @@ impl World {
                 let viewer = &self.viewers[at];
                 let may_be_cut_off = !viewer.plays[0].judge.is_strict
                     || viewer.was_kicked
+                    // Over a limit it is closed before a byte is read.
+                    || self.is_scarce && viewer.plays[0].judge.media == 0
                     || self.is_draining && !self.must_be_told(at);
                 if may_be_cut_off { Ok(()) } else { Err("its stream was cut off".to_owned()) }
             }
@@ -376,6 +448,12 @@ impl World {
             && sent_at_ms > self.starved_at_ms.max(self.thin_until_ms) + 3_000;
         let keyframes = self.log.sessions[seen.mark.session as usize].keyframes;
         let joined_long_ago = viewer.plays[0].judge.media > 20;
+        // What a lost publisher sent last may be the beginning of a fragment, which then waits for its rest.
+        let is_last = viewer.link.is_fragmented()
+            && self.paths[viewer.plays[0].path].lost_at_ms.is_some_and(|lost_at_ms| {
+                sent_at_ms <= lost_at_ms && sent_at_ms + DELAY_MS_MAX > lost_at_ms
+            });
+        let is_bound = is_bound && !is_last;
         if is_bound && keyframes && joined_long_ago && seen.delay_ms > DELAY_MS_MAX {
             let (delay_ms, class): (u64, Class) = (seen.delay_ms, seen.class);
             return Err(format!("{class:?} {:?} took {delay_ms} ms", seen.mark));
@@ -419,6 +497,8 @@ impl World {
                     continue;
                 }
                 let sent = &self.log.sessions[session as usize].sent;
+                let is_fragmented = viewer.link.is_fragmented();
+                let sent = if is_fragmented { &sent[..fragments_end(sent)] } else { &sent[..] };
                 let wanted = |class: Class| match class {
                     Class::Video { .. } => play.wants_video,
                     Class::Audio => play.wants_audio,
@@ -429,10 +509,14 @@ impl World {
                 };
                 let kind = sent[newest].class.kind();
                 let last = play.judge.last(kind);
-                let is_there = last
-                    .is_some_and(|last| last.session == session && last.index as usize == newest);
-                if !is_there {
-                    let keyframes = self.log.sessions[session as usize].keyframes;
+                let is_there = last.is_some_and(|last| {
+                    let index = last.index as usize;
+                    last.session == session && (index == newest || is_fragmented && index > newest)
+                });
+                let keyframes = self.log.sessions[session as usize].keyframes;
+                // Another track begins another segment, at a keyframe, or after seconds without a change.
+                let may_miss = is_fragmented && (!keyframes || has_changed_lately(sent));
+                if !is_there && !may_miss {
                     let (pace, video, audio) = (viewer.pace, play.wants_video, play.wants_audio);
                     return Err(format!(
                         "viewer {at} stream {} path {} ({pace:?}, video {video}, audio {audio}): heard \
@@ -445,6 +529,32 @@ impl World {
                         live.is_some_and(|publisher| publisher.link.is_flushed())
                     ));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Without faults, who watches a stream by HLS is a segment or two behind it.
+    fn check_watchers(&self) -> Result<(), String> {
+        let now_ms = self.now_ms();
+        for (at, watcher) in self.watchers.iter().enumerate() {
+            let live = self.publishers.iter().find(|publisher| {
+                publisher.is_live() && publisher.path == watcher.path && !publisher.ends
+            });
+            let Some(session) = live.and_then(|publisher| publisher.session) else { continue };
+            let session = &self.log.sessions[session as usize];
+            // Without keyframes, a publisher that changes its tracks all the time leaves nothing to show.
+            let began_at_ms = session.sent.first().map_or(now_ms, |first| first.at_ms);
+            let is_old = began_at_ms + CATCH_UP_MS < now_ms && session.keyframes;
+            if watcher.is_over || self.is_scarce || !is_old {
+                continue;
+            }
+            let stood_ms = now_ms - watcher.moved_at_ms;
+            if stood_ms > HLS_DELAY_MS_MAX {
+                return Err(format!(
+                    "watcher {at} of path {}: its playlist stands still for {stood_ms} ms, {watcher}",
+                    watcher.path
+                ));
             }
         }
         Ok(())
@@ -466,8 +576,19 @@ impl World {
 
     // What actions are made of.
 
-    pub fn publish(&mut self, path: usize) {
+    /// A connection to the server, now and then in TLS: a handshake costs as much as seconds of a stream.
+    fn connect(&mut self) -> Wire {
+        let is_secure = self.dice.chance(self.tls_permille);
+        self.secured += u64::from(is_secure);
         let peer = self.net.connect(self.server.addr);
+        match is_secure {
+            true => Wire::secure(peer, &mut self.dice, self.sabotage),
+            false => Wire::plain(peer),
+        }
+    }
+
+    pub fn publish(&mut self, path: usize) {
+        let peer = self.connect();
         let now_ms = self.now_ms();
         let publisher = Publisher::new(peer, path, &mut self.dice, now_ms);
         self.publishers.push(publisher);
@@ -481,17 +602,45 @@ impl World {
 
     /// A viewer comes, over HTTP or by RTMP.
     pub fn join_as(&mut self, path: usize, is_web: bool) {
-        let peer = self.net.connect(self.server.addr);
+        let peer = self.connect();
         let now_ms = self.now_ms();
         let kind = if is_web { Viewer::over_http } else { Viewer::by_rtmp };
-        let mut viewer = kind(peer, path, &mut self.dice, now_ms, self.sabotage);
+        let viewer = kind(peer, path, &mut self.dice, now_ms, self.sabotage);
+        self.take_in(viewer, path);
+    }
+
+    /// A viewer of fragmented MP4 comes.
+    pub fn join_fragments(&mut self, path: usize) {
+        let peer = self.connect();
+        let (now_ms, sabotage) = (self.now_ms(), self.sabotage);
+        let viewer = Viewer::of_form(peer, path, Wanted::Fmp4, &mut self.dice, now_ms, sabotage);
+        self.take_in(viewer, path);
+    }
+
+    fn take_in(&mut self, mut viewer: Viewer, path: usize) {
+        let now_ms = self.now_ms();
         // A player of a small lag may skip although it reads at once: the way here is long.
         if self.config.defaults.lag_ms_max < LAG_MS_FAIR || self.thin_until_ms > now_ms {
             viewer.forgive_gaps();
         }
-        let pace = viewer.pace;
+        let how = viewer.describe();
         self.viewers.push(viewer);
-        self.note(&format!("viewer {} comes, path {path}, {pace:?}", self.viewers.len() - 1));
+        self.note(&format!("viewer {} comes, path {path}, {how}", self.viewers.len() - 1));
+    }
+
+    /// A viewer of HLS comes.
+    pub fn watch(&mut self, path: usize) {
+        let now_ms = self.now_ms();
+        let watcher = HlsViewer::new(
+            path,
+            &mut self.dice,
+            now_ms,
+            self.tls_permille,
+            self.is_scarce,
+            self.sabotage,
+        );
+        self.note(&format!("watcher {} comes, path {path}, {watcher}", self.watchers.len()));
+        self.watchers.push(watcher);
     }
 
     pub fn end_publisher(&mut self, at: usize) {
@@ -505,4 +654,27 @@ impl World {
             publisher.link.hang_up(false);
         }
     }
+}
+
+/// How many of a session's messages a viewer of fragments must have: a fragment ends in front of the next
+/// picture of another time, or of the next sound where there are no pictures.
+fn fragments_end(sent: &[Sent]) -> usize {
+    let has_video = sent.iter().any(|sent| matches!(sent.class, Class::Video { .. }));
+    let sets_pace = |sent: &Sent| match sent.class {
+        Class::Video { .. } => true,
+        Class::Audio => !has_video,
+        _ => false,
+    };
+    let Some(last) = sent.iter().rfind(|sent| sets_pace(sent)) else { return 0 };
+    let is_before = |sent: &Sent| sets_pace(sent) && sent.timestamp != last.timestamp;
+    let before = sent.iter().rposition(is_before).map_or(0, |before| before + 1);
+    before + sent[before..].iter().position(sets_pace).unwrap_or(0)
+}
+
+/// Tracks have changed in the last seconds of these messages: in less than a GOP.
+fn has_changed_lately(sent: &[Sent]) -> bool {
+    let newest_at_ms = sent.last().map_or(0, |sent| sent.at_ms);
+    let is_track = |sent: &&Sent| matches!(sent.class, Class::VideoHeader | Class::AudioHeader);
+    let last = sent.iter().rfind(is_track);
+    last.is_some_and(|last| last.at_ms + GOP_MS_MAX >= newest_at_ms)
 }

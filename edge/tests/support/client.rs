@@ -299,6 +299,11 @@ impl Net {
         self.open_at(host, ClientRole::Publish, name, None)
     }
 
+    /// A client that plays `live/NAME` of the domain `host`.
+    pub fn play_at(&mut self, host: &str, name: &str) -> usize {
+        self.open_at(host, ClientRole::Play, name, None)
+    }
+
     /// Opens a client; with a worker, tries connections until one lands there.
     pub fn open(&mut self, role: ClientRole, name: &str, worker: Option<u16>) -> usize {
         self.open_at(&self.addr.to_string(), role, name, worker)

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -155,9 +156,34 @@ impl Server {
         pids.map(|line| u32::try_from(line["pid"].as_u64().unwrap()).unwrap()).collect()
     }
 
+    /// Has the process hand over to a new one, which is the server then. Streams go on in `meanwhile`, which
+    /// is called until it is done.
+    pub fn upgrade(&mut self, mut meanwhile: impl FnMut()) {
+        let before = self.successors().len();
+        self.signal(Signal::QUIT);
+        wait_for("the hand-over", || {
+            meanwhile();
+            let told = self.events("upgrade");
+            assert!(told.iter().all(|line| line["level"] != "ERROR"), "{told:?}");
+            self.successors().len() > before
+        });
+        self.pid = self.successors()[before];
+        // Not judged: what is judged is that nobody misses anything.
+        let told = self.events("upgrade");
+        let last = told.iter().rev().find(|line| line["message"] == "handed over");
+        println!("still for {} ms", last.map_or(&Value::Null, |line| &line["still_ms"]));
+    }
+
     /// Whether the process has ended.
     pub fn try_exit(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
+    }
+
+    /// Whether the process that serves is there, as one that has ended and was not waited for is not.
+    pub fn is_running(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_some_and(|state| state != 'Z')
     }
 
     /// Status of the process that was started first, once it has ended.
@@ -257,6 +283,21 @@ impl Drop for Server {
             println!("log of the server:\n{text}");
         }
     }
+}
+
+/// A program in `dir` that is Ringcast with so many workers, whatever its arguments say of them.
+pub fn with_workers(dir: &Path, workers: u16) -> String {
+    let file = dir.join(format!("ringcast-{workers}"));
+    let script = format!(
+        "#!/usr/bin/env bash\narguments=()\nfor argument; do\n\
+         [[ $before == --workers ]] && argument={workers}\n\
+         arguments+=(\"$argument\")\nbefore=$argument\ndone\n\
+         exec {} \"${{arguments[@]}}\"\n",
+        env!("CARGO_BIN_EXE_ringcast")
+    );
+    fs::write(&file, script).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    file.to_str().unwrap().to_owned()
 }
 
 /// Polls a condition that another process makes true.

@@ -200,6 +200,36 @@ fn the_kernel_takes_a_whole_segment_for_a_peer_that_has_not_read_yet() {
     }
 }
 
+/// The kernel refers to the segment's pages when it sends: who reads late, when the segment has left the
+/// window and its memory was given back, gets its bytes all the same.
+#[test]
+fn a_large_segment_is_sent_without_a_copy_and_whole_to_who_reads_it_when_it_is_gone() {
+    for how in matrix(&[1]) {
+        let settings = "[defaults]\nhls_window = 3\n";
+        let mut rig = Rig::start(how, settings, Source { frame_bytes: 4_000, ..Source::new(3) });
+        let (address, length) = rig.large_segment(600_000);
+        let whole = rig.get_still(&address).body;
+        assert_eq!(whole.len(), length);
+        let slow = ask_slowly(&rig.server, &address, 4_096);
+        let mut reader = BufReader::new(&slow);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            reader.read_until(b'\n', &mut head).unwrap();
+        }
+        let mut looks = 0;
+        rig.until("the segment to be gone", |server| {
+            looks += 1;
+            let ask = || Viewer::ask(server.http, "GET", &address, "h", "Connection: close\r\n");
+            looks % 100 == 0 && ask().wait_response().status == 410
+        });
+        let is_from_file = |server: &Server| server.metric("ringcast_io_file_sends", "") > 0;
+        rig.until("sends from the file to be counted", is_from_file);
+        let mut late = vec![0; length];
+        reader.read_exact(&mut late).unwrap();
+        assert!(late == whole, "bytes differ");
+    }
+}
+
 #[test]
 fn a_viewer_that_takes_files_and_then_a_live_stream_is_one_like_any_other() {
     let settings = "[defaults]\nlag_ms_max = 1000\nstall_ms_max = 2000\n";
@@ -221,6 +251,87 @@ fn a_viewer_that_takes_files_and_then_a_live_stream_is_one_like_any_other() {
     let close = closes.iter().find(|line| line["reason"] == "stalled").unwrap();
     let live_bytes = close["bytes_out"].as_u64().unwrap() - length as u64;
     assert!(live_bytes < 600_000, "{live_bytes}");
+}
+
+/// Number of a playlist's first segment, and how many it lists.
+fn place_of(text: &str) -> (u64, u64) {
+    let value = |tag: &str| text.lines().find_map(|line| line.strip_prefix(tag));
+    let first = value("#EXT-X-MEDIA-SEQUENCE:").unwrap().parse().unwrap();
+    (first, text.matches("#EXTINF:").count() as u64)
+}
+
+#[test]
+fn a_playlist_goes_on_behind_a_discontinuity_in_the_process_after_an_upgrade() {
+    for how in matrix(&[1, 2]) {
+        let settings = "[defaults]\nhls_segment_ms = 500\n";
+        let source = Source { step_ms: 5, ..Source::new(3) };
+        let mut rig = Rig::start(how, settings, source);
+        let variants = rig.get("/live/cam.m3u8");
+        let path = addresses(variants.text()).remove(0);
+        let mut next = 0;
+        let mut discontinuities = 0;
+        for round in 0..3 {
+            let mut text = rig.get(&path).text().to_owned();
+            for _ in 0..200 {
+                if place_of(&text).1 >= 3 {
+                    break;
+                }
+                text = rig.get(&path).text().to_owned();
+            }
+            let (first, count) = place_of(&text);
+            assert!(count >= 3 && first + count >= next, "{next} in {text}");
+            assert_eq!(validate::media(&text), [], "{text}");
+            let told = text.matches("#EXT-X-DISCONTINUITY\n").count();
+            if round > 0 {
+                assert!(first >= next, "numbers never go back: {next} in {text}");
+                let tag = "#EXT-X-DISCONTINUITY-SEQUENCE:";
+                let gone = text.lines().find_map(|line| line.strip_prefix(tag));
+                let all = gone.map_or(0, |gone| gone.parse().unwrap()) + told;
+                assert!(all > discontinuities, "the seam is told: {text}");
+                discontinuities = all;
+            }
+            // What is listed is there, once the packager has caught up with what was sent.
+            rig.net.until("the newest segment", |_| {
+                let ask = |path: &str| {
+                    let viewer = Viewer::get(rig.server.http, path);
+                    viewer.wait_response()
+                };
+                let listed = ask(&path);
+                let newest = addresses(listed.text()).pop();
+                newest.is_some_and(|newest| ask(&newest).status == 200)
+            });
+            next = first + count;
+            let Rig { server, net, publisher, source, .. } = &mut rig;
+            server.upgrade(|| {
+                net.send_frames(*publisher, source, 1);
+                net.turn();
+            });
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_being_sent_is_sent_to_its_end_by_the_old_process() {
+    for how in matrix(&[1]) {
+        let settings = "[shutdown]\ndrain_ms = 30000\n";
+        let mut rig = Rig::start(how, settings, Source { frame_bytes: 20_000, ..Source::new(3) });
+        let (address, length) = rig.large_segment(3_000_000);
+        let mut slow = ask_slowly(&rig.server, &address, 32_768);
+        let mut body = vec![0; 65_536];
+        let begun = slow.read(&mut body).unwrap();
+        rig.server.upgrade(|| rig.net.turn());
+        // Whoever comes now is served by the other one.
+        let late: Vec<Viewer> = (0..20).map(|_| Viewer::get(rig.server.http, "/nothing")).collect();
+        rig.net.until("answers", |_| late.iter().all(|viewer| viewer.response().is_some()));
+        // Longer than last words may take.
+        rig.net.during(Duration::from_millis(5_500));
+        let mut rest = Vec::new();
+        slow.read_to_end(&mut rest).unwrap();
+        body.truncate(begun);
+        body.append(&mut rest);
+        let head = body.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        assert_eq!(body.len() - head, length);
+    }
 }
 
 #[test]

@@ -6,4 +6,5 @@ mod support;
 mod hls;
 mod live;
 mod requests;
+mod upgrade;
 mod viewer;

@@ -111,6 +111,11 @@ impl Viewer {
         self.received.lock().unwrap().bytes.clone()
     }
 
+    /// Forgets what has come.
+    pub(crate) fn forget(&mut self) {
+        self.received.lock().unwrap().bytes.clear();
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.received.lock().unwrap().has_ended
     }
@@ -162,6 +167,11 @@ impl Viewer {
             }
             status => panic!("status {status}: {}", response.head),
         }
+    }
+
+    /// What the chunks so far carry.
+    pub(crate) fn unchunked_body(&self) -> Vec<u8> {
+        self.response().map_or_else(Vec::new, |response| unchunked(&response.body))
     }
 
     /// The frames of a WebSocket.

@@ -17,7 +17,7 @@ use crate::timeline::Timeline;
 /// No stream comes near: a gigabyte a second for a hundred years.
 const POSITION_MAX: u64 = 1 << 62;
 
-/// A message of the ring; its bytes are in [`PublisherRecord::image`].
+/// A message of the ring; its bytes are in [`RingRecord::image`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageRecord {
     /// As in [`MessageMeta`].
@@ -76,11 +76,9 @@ pub struct OpenRecord {
     pub complete: bool,
 }
 
-/// A stream's writing side.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PublisherRecord {
-    /// Chunk size of the wire image.
-    pub chunk_bytes: u32,
+/// A part of a ring, up to its head.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingRecord {
     /// Position of the first message.
     pub start: u64,
     /// Messages from there to the head.
@@ -96,6 +94,15 @@ pub struct PublisherRecord {
     pub preamble: Option<PreambleRecord>,
     /// Its version.
     pub preamble_version: u64,
+}
+
+/// A stream's writing side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PublisherRecord {
+    /// Chunk size of the wire image.
+    pub chunk_bytes: u32,
+    /// The ring.
+    pub ring: RingRecord,
     /// The table it is made of.
     pub entries: Vec<EntryRecord>,
     /// The timeline.
@@ -207,95 +214,99 @@ pub(crate) fn kind_of(number: u8) -> Result<MessageKind, BadRecord> {
     }
 }
 
-/// What the ring holds from `from` on (a message's start, the join position or before it).
-pub(crate) fn note_ring(tap: &Tap, from: Position, record: &mut PublisherRecord) {
-    let head = tap.view().head;
-    record.start = from.0;
-    for message in tap.messages_from(from) {
-        let meta = message.meta;
-        record.messages.push(MessageRecord {
-            timestamp: meta.timestamp,
-            kind: kind_number(meta.kind),
-            flags: meta.flags.bits(),
-            header_bytes: meta.header_bytes,
-            body_bytes: meta.body_bytes,
-            wire_bytes: u32::try_from(message.wire_bytes()).unwrap_or(u32::MAX),
-        });
-    }
-    let mut at = from;
-    while at < head
-        && let Some(lease) = tap.lease(at, usize::MAX)
-    {
-        record.image.extend_from_slice(&lease);
-        at = at.after(lease.len() as u64);
-    }
-    let kept = |preamble: ring::Preamble| PreambleRecord {
-        valid_from: preamble.valid_from.0,
-        blob: preamble.bytes.to_vec(),
-    };
-    let newest = tap.preamble();
-    let version = newest.as_ref().map_or(0, |preamble| preamble.version);
-    record.preamble_version = version;
-    record.preamble = newest.map(kept);
-    if let Some(join) = tap.join_point() {
-        record.join = Some(join.position.0);
-        let other = join.preamble.filter(|preamble| preamble.version != version);
-        record.join_preamble = other.map(kept);
-    }
-}
-
-/// Fills an unused ring with what a record holds.
-pub(crate) fn fill_ring(
-    writer: &mut Writer,
-    arena: &mut Arena,
-    record: &PublisherRecord,
-) -> Result<(), BadRecord> {
-    let preambles = [&record.join_preamble, &record.preamble];
-    let announced = preambles.into_iter().flatten().count() as u64;
-    let Some(version) = record.preamble_version.checked_sub(announced) else {
-        return Err(BadRecord::Inconsistent);
-    };
-    let is_beyond = record.start > POSITION_MAX || record.preamble_version > POSITION_MAX;
-    if is_beyond || record.join.is_some_and(|join| join < record.start) {
-        return Err(BadRecord::Inconsistent);
-    }
-    writer.begin_at(Position(record.start), version);
-    let mut due = preambles.map(Option::as_ref);
-    let mut image = record.image.as_slice();
-    for message in &record.messages {
-        announce(writer, arena, &mut due)?;
-        let bytes = usize::try_from(message.wire_bytes).map_err(|_| BadRecord::Inconsistent)?;
-        let used = u64::from(message.header_bytes) + u64::from(message.body_bytes);
-        if bytes == 0 || used > u64::from(message.wire_bytes) {
-            return Err(BadRecord::Inconsistent);
+impl RingRecord {
+    /// What the ring holds from `from` on: a message's start, the join position or before it. `tap` was
+    /// looked at after the last commit.
+    pub fn of(tap: &Tap, from: Position) -> Self {
+        let head = tap.view().head;
+        let mut record = Self { start: from.0, ..Self::default() };
+        for message in tap.messages_from(from) {
+            let meta = message.meta;
+            record.messages.push(MessageRecord {
+                timestamp: meta.timestamp,
+                kind: kind_number(meta.kind),
+                flags: meta.flags.bits(),
+                header_bytes: meta.header_bytes,
+                body_bytes: meta.body_bytes,
+                wire_bytes: u32::try_from(message.wire_bytes()).unwrap_or(u32::MAX),
+            });
         }
-        let Some((wire, rest)) = image.split_at_checked(bytes) else {
+        let mut at = from;
+        while at < head
+            && let Some(lease) = tap.lease(at, usize::MAX)
+        {
+            record.image.extend_from_slice(&lease);
+            at = at.after(lease.len() as u64);
+        }
+        let kept = |preamble: ring::Preamble| PreambleRecord {
+            valid_from: preamble.valid_from.0,
+            blob: preamble.bytes.to_vec(),
+        };
+        let newest = tap.preamble();
+        let version = newest.as_ref().map_or(0, |preamble| preamble.version);
+        record.preamble_version = version;
+        record.preamble = newest.map(kept);
+        if let Some(join) = tap.join_point() {
+            record.join = Some(join.position.0);
+            let other = join.preamble.filter(|preamble| preamble.version != version);
+            record.join_preamble = other.map(kept);
+        }
+        record
+    }
+
+    /// Fills an unused ring.
+    ///
+    /// # Errors
+    /// [`BadRecord`].
+    pub fn fill(&self, writer: &mut Writer, arena: &mut Arena) -> Result<(), BadRecord> {
+        let record = self;
+        let preambles = [&record.join_preamble, &record.preamble];
+        let announced = preambles.into_iter().flatten().count() as u64;
+        let Some(version) = record.preamble_version.checked_sub(announced) else {
             return Err(BadRecord::Inconsistent);
         };
-        image = rest;
-        writer.reserve(arena, bytes)?;
-        writer.reserved_mut().copy_from_slice(wire);
-        let kind = kind_of(message.kind)?;
-        let at = writer.commit(MessageMeta {
-            timestamp: message.timestamp,
-            kind,
-            flags: MessageFlags::from_bits(message.flags),
-            header_bytes: message.header_bytes,
-            body_bytes: message.body_bytes,
-        });
-        if kind == MessageKind::Video {
-            writer.mark_video_end();
+        let is_beyond = record.start > POSITION_MAX || record.preamble_version > POSITION_MAX;
+        if is_beyond || record.join.is_some_and(|join| join < record.start) {
+            return Err(BadRecord::Inconsistent);
         }
-        if record.join == Some(at.0) {
-            writer.set_join(Some(at));
+        writer.begin_at(Position(record.start), version);
+        let mut due = preambles.map(Option::as_ref);
+        let mut image = record.image.as_slice();
+        for message in &record.messages {
+            announce(writer, arena, &mut due)?;
+            let bytes = usize::try_from(message.wire_bytes).map_err(|_| BadRecord::Inconsistent)?;
+            let used = u64::from(message.header_bytes) + u64::from(message.body_bytes);
+            if bytes == 0 || used > u64::from(message.wire_bytes) {
+                return Err(BadRecord::Inconsistent);
+            }
+            let Some((wire, rest)) = image.split_at_checked(bytes) else {
+                return Err(BadRecord::Inconsistent);
+            };
+            image = rest;
+            writer.reserve(arena, bytes)?;
+            writer.reserved_mut().copy_from_slice(wire);
+            let kind = kind_of(message.kind)?;
+            let at = writer.commit(MessageMeta {
+                timestamp: message.timestamp,
+                kind,
+                flags: MessageFlags::from_bits(message.flags),
+                header_bytes: message.header_bytes,
+                body_bytes: message.body_bytes,
+            });
+            if kind == MessageKind::Video {
+                writer.mark_video_end();
+            }
+            if record.join == Some(at.0) {
+                writer.set_join(Some(at));
+            }
         }
-    }
-    announce(writer, arena, &mut due)?;
-    let is_whole = image.is_empty() && due.iter().all(Option::is_none);
-    if is_whole && writer.join().map(|join| join.0) == record.join {
-        Ok(())
-    } else {
-        Err(BadRecord::Inconsistent)
+        announce(writer, arena, &mut due)?;
+        let is_whole = image.is_empty() && due.iter().all(Option::is_none);
+        if is_whole && writer.join().map(|join| join.0) == record.join {
+            Ok(())
+        } else {
+            Err(BadRecord::Inconsistent)
+        }
     }
 }
 
@@ -324,7 +335,7 @@ impl Publisher {
     /// `with_partials` what has come of messages in part is left out.
     pub fn to_record(&self, tap: &Tap, from: Position, with_partials: bool) -> PublisherRecord {
         let mut record = self.state_record(with_partials);
-        note_ring(tap, from, &mut record);
+        record.ring = RingRecord::of(tap, from);
         record
     }
 
@@ -344,7 +355,7 @@ impl Publisher {
             return Err(BadRecord::Inconsistent);
         }
         let mut writer = writer;
-        fill_ring(&mut writer, arena, record)?;
+        record.ring.fill(&mut writer, arena)?;
         let mut publisher = Box::new(Self::new(config, writer));
         publisher.restore(arena, record, now)?;
         Ok(publisher)

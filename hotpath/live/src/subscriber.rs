@@ -154,6 +154,8 @@ pub struct Subscriber {
     is_in_flight: bool,
     /// Nothing has been sent since it was given its place.
     is_joining: bool,
+    /// The head when it last looked for a place.
+    head_seen: Position,
     last_progress: Millis,
     /// When it last had taken everything.
     behind_since: Millis,
@@ -177,6 +179,7 @@ impl Subscriber {
             held: None,
             is_in_flight: false,
             is_joining: false,
+            head_seen: Position(0),
             last_progress: now,
             behind_since: now,
             overruns: 0,
@@ -233,7 +236,12 @@ impl Subscriber {
             .join_point()
             .filter(|join| join.position >= not_before && (config.gop_cache || not_before.0 > 0));
         let mut since = since.unwrap_or(Wait::begin(now));
-        let is_over = since.is_over(now, config.keyframe_wait_ms_max);
+        let has_news = core::mem::replace(&mut self.head_seen, head.head) != head.head;
+        let is_over = match has_news {
+            true => since.is_over(now, config.keyframe_wait_ms_max),
+            // A stream that stands still shows nothing, and no lack of keyframes either.
+            false => since.pass(now),
+        };
         self.state = State::Waiting { since: Some(since), not_before };
         let start = match keyframe {
             Some(join) => join,
@@ -581,6 +589,7 @@ impl Subscriber {
             held: None,
             is_in_flight: false,
             is_joining: record.is_joining,
+            head_seen: Position(0),
             last_progress: record.last_progress,
             behind_since: record.behind_since,
             overruns: record.overruns,

@@ -1,4 +1,4 @@
-//! A wait that only counts time in which somebody was looking.
+//! A wait that only counts time in which somebody was looking and there was something to see.
 //!
 //! A stream that shows no keyframe for some seconds is shown without one. But a worker that had no
 //! processor for those seconds, or a machine that slept, has seen nothing of the stream: the keyframe may
@@ -31,6 +31,12 @@ impl Wait {
     #[cfg(feature = "serde")]
     pub(crate) fn of_numbers((looked_at, waited_ms): (Millis, u64)) -> Self {
         Self { looked_at, waited_ms }
+    }
+
+    /// Looks where there is nothing new: the time since the last look does not count. False.
+    pub(crate) fn pass(&mut self, now: Millis) -> bool {
+        self.looked_at = now;
+        false
     }
 
     /// Looks once more; true once `ms_max` milliseconds have been waited.

@@ -89,11 +89,17 @@ fn a_stream_without_keyframes_is_joined_at_its_head_after_the_wait() {
     rig.publish(MediaKind::Video, 0, &video(false, 100));
     let mut viewer = Viewer::new(&rig, SubscriberConfig::default());
     assert!(!viewer.try_join(Millis(60_000), true), "a wait for a publisher does not count");
+    rig.publish(MediaKind::Video, 40, &video(false, 100));
     assert!(!viewer.try_join(Millis(120_000), true), "nor does time in which nobody looked");
-    for now_ms in (120_050..124_000).step_by(50) {
+    for (now_ms, timestamp) in (120_050..124_000).step_by(50).zip((90..).step_by(50)) {
+        rig.publish(MediaKind::Video, timestamp, &video(false, 100));
         assert!(!viewer.try_join(Millis(now_ms), true), "at {now_ms} ms");
     }
-    assert!(viewer.try_join(Millis(124_000), true));
+    for now_ms in (124_000..180_000).step_by(1_000) {
+        assert!(!viewer.try_join(Millis(now_ms), true), "nor does time in which nothing came");
+    }
+    rig.publish(MediaKind::Video, 4_100, &video(false, 100));
+    assert!(viewer.try_join(Millis(179_050), true));
 }
 
 #[test]

@@ -19,6 +19,7 @@ const FINAL_BINARY: u8 = 0x82;
 
 /// The kinds of wrapping.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Wrap {
     /// None: the body ends with the connection.
     #[default]

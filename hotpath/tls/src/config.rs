@@ -196,6 +196,12 @@ pub(crate) fn cipher_of(suite: CipherSuite) -> Option<Cipher> {
     }
 }
 
+/// The suite of this registered name.
+pub(crate) fn suite_named(name: &str) -> Option<SupportedCipherSuite> {
+    let mut suites = aws_lc_rs::ALL_CIPHER_SUITES.iter();
+    suites.find(|suite| suite.suite().as_str() == Some(name)).copied()
+}
+
 fn provider(ciphers: &[Cipher]) -> Result<Arc<CryptoProvider>> {
     if ciphers.is_empty() {
         return Err(TlsError::configuration("no cipher is allowed"));

@@ -26,6 +26,14 @@ use crate::error::{ErrorKind, Result, TlsError};
 
 /// Largest of the structures.
 const CRYPTO_INFO_BYTES_MAX: usize = 56;
+/// Version and cipher.
+const HEAD_BYTES: usize = 4;
+/// The number of a record.
+const NUMBER_BYTES: usize = 8;
+/// Salt of a GCM suite.
+const SALT_BYTES: usize = 4;
+/// A nonce of any of the ciphers (RFC 5116 §3.2, RFC 8439 §2.8).
+pub(crate) const NONCE_BYTES: usize = 12;
 
 /// How far from the library's nonces the kernel starts its own (TLS 1.2 GCM, sending).
 const EXPLICIT_IV_DISTANCE: u64 = 1 << 62;
@@ -93,6 +101,14 @@ impl Cipher {
             Self::Aes128Gcm => "aes-128-gcm",
             Self::Aes256Gcm => "aes-256-gcm",
             Self::Chacha20Poly1305 => "chacha20-poly1305",
+        }
+    }
+
+    /// Length of its key.
+    pub(crate) fn key_bytes(self) -> usize {
+        match self {
+            Self::Aes128Gcm => 16,
+            Self::Aes256Gcm | Self::Chacha20Poly1305 => 32,
         }
     }
 
@@ -171,6 +187,69 @@ impl CryptoInfo {
         }
         info.put(&record_number.to_be_bytes());
         Ok(info)
+    }
+
+    /// The structure as somebody has written it down.
+    ///
+    /// # Errors
+    /// `Internal`: no version and cipher of ours, or not as long as theirs.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let Some((&[v0, v1, c0, c1], _)) = bytes.split_first_chunk() else {
+            return Err(foreign_secrets());
+        };
+        let number = u16::from_ne_bytes([v0, v1]);
+        let version = [Version::Tls12, Version::Tls13].into_iter().find(|v| v.number() == number);
+        let number = u16::from_ne_bytes([c0, c1]);
+        let cipher = Cipher::ALL.into_iter().find(|cipher| cipher.kernel_number() == number);
+        let (Some(version), Some(cipher)) = (version, cipher) else {
+            return Err(foreign_secrets());
+        };
+        // All but the key is as long for each: version, cipher, IV with its salt, number.
+        if bytes.len() != HEAD_BYTES + NONCE_BYTES + cipher.key_bytes() + NUMBER_BYTES {
+            return Err(foreign_secrets());
+        }
+        let mut info = Self { bytes: [0; CRYPTO_INFO_BYTES_MAX], bytes_used: 0, version, cipher };
+        info.put(bytes);
+        Ok(info)
+    }
+
+    /// The same keys for records from `number` on.
+    pub(crate) fn at_record(&self, number: u64) -> Self {
+        let mut info = Self { bytes: self.bytes, ..*self };
+        info.bytes_used -= NUMBER_BYTES;
+        info.put(&number.to_be_bytes());
+        info
+    }
+
+    /// Number of the next record.
+    pub(crate) fn record_number(&self) -> u64 {
+        self.as_bytes().last_chunk().map_or(0, |number| u64::from_be_bytes(*number))
+    }
+
+    /// The key.
+    pub(crate) fn key(&self) -> &[u8] {
+        let start = HEAD_BYTES + self.iv_bytes();
+        self.bytes.get(start..start + self.cipher.key_bytes()).unwrap_or_default()
+    }
+
+    /// The IV as RFC 8446 §5.3 counts records into it: of a GCM suite salt and explicit part.
+    pub(crate) fn iv(&self) -> [u8; NONCE_BYTES] {
+        let iv = self.bytes.get(HEAD_BYTES..HEAD_BYTES + self.iv_bytes()).unwrap_or_default();
+        let salt_at = HEAD_BYTES + self.iv_bytes() + self.cipher.key_bytes();
+        let salt_end = self.bytes_used.saturating_sub(NUMBER_BYTES);
+        let salt = self.bytes.get(salt_at..salt_end).unwrap_or_default();
+        let mut nonce = [0; NONCE_BYTES];
+        for (to, from) in nonce.iter_mut().zip(salt.iter().chain(iv)) {
+            *to = *from;
+        }
+        nonce
+    }
+
+    fn iv_bytes(&self) -> usize {
+        match self.cipher {
+            Cipher::Chacha20Poly1305 => NONCE_BYTES,
+            Cipher::Aes128Gcm | Cipher::Aes256Gcm => NONCE_BYTES - SALT_BYTES,
+        }
     }
 
     fn put(&mut self, part: &[u8]) {

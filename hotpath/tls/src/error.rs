@@ -9,7 +9,7 @@
 //! | `Certificate` | the server's certificate is refused (client side) | by the library |
 //! | `AlertReceived` | the peer gave up | none |
 //! | `Truncated` | the connection ended without `close_notify` | none |
-//! | `KeysExhausted` | no more records under these keys | `close_notify` |
+//! | `KeysExhausted` | no more records under these keys, and no others to be had | `close_notify` |
 //! | `NotReady`, `Configuration`, `Internal` | ours, not the peer's | none or internal error |
 
 use std::fmt;
@@ -53,7 +53,8 @@ pub enum ErrorKind {
     AlertReceived(u8),
     /// End of stream without `close_notify`: what came last may be missing.
     Truncated,
-    /// TLS 1.2 keys have encrypted as many records as they may.
+    /// The keys have encrypted as many records as they may, and there are no others: TLS 1.2 has none; in
+    /// another process than the handshake only so many were derived ahead.
     KeysExhausted,
     /// A call that this state of the session does not allow.
     NotReady(&'static str),

@@ -16,6 +16,7 @@
 //!
 //! Never sends, never calls the kernel; secrets leave it as [`CryptoInfo`] only.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
@@ -26,12 +27,15 @@ use rustls::{
     SupportedCipherSuite,
 };
 
+use crate::config::suite_named;
 use crate::crypto_info::{CryptoInfo, Direction, Version};
 use crate::error::{ErrorKind, Result, TlsError};
 use crate::limits::{
     KERNEL_EVENTS_MAX, KERNEL_MESSAGE_BYTES_MAX, KEY_UPDATE_EARNED_BYTES, KEY_UPDATES_MAX,
-    RECORD_PLAIN_BYTES_MAX,
+    KEYS_AHEAD, RECORD_PLAIN_BYTES_MAX,
 };
+use crate::portable::{ControlRecord, Secret};
+use crate::session::Facts;
 
 const RECORD_ALERT: u8 = 21;
 const RECORD_HANDSHAKE: u8 = 22;
@@ -85,6 +89,16 @@ pub struct KernelSession {
 enum Connection {
     Server(Box<KernelConnection<ServerConnectionData>>),
     Client(Box<KernelConnection<ClientConnectionData>>),
+    /// In another process than the handshake: the secrets that keys are derived from stayed there.
+    Passed(Box<KeyList>),
+}
+
+/// The next keys of both directions, as far as they were derived ahead.
+#[derive(Debug)]
+struct KeyList {
+    is_client: bool,
+    send: VecDeque<CryptoInfo>,
+    receive: VecDeque<CryptoInfo>,
 }
 
 pub(crate) fn from_server(connection: UnbufferedServerConnection) -> Result<KernelHandover> {
@@ -110,10 +124,7 @@ fn hand_over(
     };
     let (sent, send) = &secrets.tx;
     let (received, receive) = &secrets.rx;
-    let records_max = match suite {
-        SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
-        SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
-    };
+    let records_max = records_max(suite);
     Ok(KernelHandover {
         send: CryptoInfo::new(version, Direction::Send, *sent, send)?,
         receive: CryptoInfo::new(version, Direction::Receive, *received, receive)?,
@@ -128,6 +139,14 @@ fn hand_over(
             records_max,
         },
     })
+}
+
+/// Records that may be sent under one key.
+fn records_max(suite: SupportedCipherSuite) -> u64 {
+    match suite {
+        SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
+        SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
+    }
 }
 
 impl KernelSession {
@@ -261,6 +280,10 @@ impl KernelSession {
             (MESSAGE_KEY_UPDATE, ..) => {
                 Err(malformed("KeyUpdate").with_alert(AlertDescription::IllegalParameter))
             }
+            // Where the tickets are kept is another process.
+            (MESSAGE_NEW_SESSION_TICKET, _, Connection::Passed(list)) if list.is_client => {
+                self.ignore()
+            }
             (MESSAGE_NEW_SESSION_TICKET, body, Connection::Client(connection)) => {
                 connection.handle_new_session_ticket(body).map_err(|error| {
                     TlsError::from(error).with_alert(AlertDescription::DecodeError)
@@ -287,9 +310,93 @@ impl KernelSession {
         }
     }
 
+    /// Derives the next keys ahead and lets go of the secrets they come from, so that what is left can be
+    /// written down. TLS 1.2 has no next keys.
+    ///
+    /// # Errors
+    /// The library's.
+    fn list_keys(&mut self) -> Result<()> {
+        let is_client = match &self.connection {
+            Connection::Passed(_) => return Ok(()),
+            Connection::Client(_) => true,
+            Connection::Server(_) => false,
+        };
+        let (mut send, mut receive) = (VecDeque::new(), VecDeque::new());
+        if self.version == Version::Tls13 {
+            for _ in 0..KEYS_AHEAD {
+                send.push_back(self.next_keys(Direction::Send)?);
+                receive.push_back(self.next_keys(Direction::Receive)?);
+            }
+        }
+        self.connection = Connection::Passed(Box::new(KeyList { is_client, send, receive }));
+        Ok(())
+    }
+
+    /// What goes to another process. This session goes on as before, but for the number of times it can
+    /// change its keys.
+    ///
+    /// # Errors
+    /// The library's, while it derives keys.
+    pub fn to_record(&mut self) -> Result<ControlRecord> {
+        self.list_keys()?;
+        let secrets = |keys: &VecDeque<CryptoInfo>| keys.iter().map(Secret::of).collect();
+        let (is_client, next_send, next_receive) = match &self.connection {
+            Connection::Passed(list) => {
+                (list.is_client, secrets(&list.send), secrets(&list.receive))
+            }
+            Connection::Client(_) | Connection::Server(_) => (false, Vec::new(), Vec::new()),
+        };
+        Ok(ControlRecord {
+            is_client,
+            message: self.message.clone(),
+            key_updates_left: self.key_updates_left,
+            events_left: self.events_left,
+            received_bytes: self.received_bytes,
+            records_sent: self.records_sent,
+            next_send,
+            next_receive,
+        })
+    }
+
+    /// The session of a record, of the handshake that `facts` tell of.
+    ///
+    /// # Errors
+    /// `Internal`: keys of another cipher, or more of them than are ever written down.
+    pub fn from_record(record: &ControlRecord, facts: &Facts) -> Result<Self> {
+        let keys = |secrets: &[Secret]| {
+            let keys = secrets.iter().take(KEYS_AHEAD).map(|secret| secret.keys_of(facts));
+            keys.collect::<Result<VecDeque<_>>>()
+        };
+        let list = KeyList {
+            is_client: record.is_client,
+            send: keys(&record.next_send)?,
+            receive: keys(&record.next_receive)?,
+        };
+        if record.message.len() > KERNEL_MESSAGE_BYTES_MAX + MESSAGE_HEADER_BYTES {
+            return Err(TlsError::new(ErrorKind::Internal("a message longer than any".into())));
+        }
+        Ok(Self {
+            connection: Connection::Passed(Box::new(list)),
+            version: facts.version,
+            message: record.message.clone(),
+            key_updates_left: record.key_updates_left.min(KEY_UPDATES_MAX),
+            events_left: record.events_left.min(KERNEL_EVENTS_MAX),
+            received_bytes: record.received_bytes,
+            records_sent: record.records_sent,
+            records_max: suite_named(facts.suite).map_or(0, records_max),
+        })
+    }
+
     fn next_keys(&mut self, direction: Direction) -> Result<CryptoInfo> {
         let (number, secrets): (u64, ConnectionTrafficSecrets) =
             match (&mut self.connection, direction) {
+                (Connection::Passed(list), direction) => {
+                    let keys = match direction {
+                        Direction::Send => &mut list.send,
+                        Direction::Receive => &mut list.receive,
+                    };
+                    return keys.pop_front().ok_or(TlsError::new(ErrorKind::KeysExhausted));
+                }
                 (Connection::Server(c), Direction::Send) => c.update_tx_secret(),
                 (Connection::Server(c), Direction::Receive) => c.update_rx_secret(),
                 (Connection::Client(c), Direction::Send) => c.update_tx_secret(),

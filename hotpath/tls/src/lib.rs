@@ -11,6 +11,7 @@
 //!   established, on a record boundary, out sent:
 //!   into_kernel ──► CryptoInfo send + receive ──► setsockopt      (the kernel does the records from here)
 //!                └► KernelSession ◄── control records ── the socket
+//!   into_record ──► SessionRecord ──► from_record     (another process goes on; so does this one)
 //! ```
 //!
 //! Called by the worker of the edge and by the load tools; each session belongs to one thread.
@@ -22,7 +23,8 @@
 //! | a peer holds at most [`Session::HELD_BYTES_MAX`], an idle one about a kilobyte | `limits.rs` |
 //! | peer bytes never panic; each error has a metric label and, where one is due, an alert | [`TlsError`] |
 //! | no nonce is used twice across the hand-over | [`CryptoInfo`] |
-//! | secrets are wiped and never printed | [`CryptoInfo`] |
+//! | a session goes on in another process to the byte, over its keys alone | [`SessionRecord`] |
+//! | secrets are wiped and never printed | [`CryptoInfo`], [`Secret`] |
 //!
 //! Specifications: RFC 8446 (TLS 1.3), RFC 5246, 5288, 7905 (TLS 1.2 and its AEAD suites), RFC 6066 (SNI),
 //! RFC 7301 (ALPN), RFC 5077 (tickets); for the kernel, `include/uapi/linux/tls.h`.
@@ -36,6 +38,9 @@ pub mod fuzz;
 mod hello;
 mod kernel;
 mod limits;
+mod passed;
+mod portable;
+mod protection;
 mod record;
 mod session;
 #[cfg(feature = "testing")]
@@ -56,4 +61,5 @@ pub use limits::{
     HELLO_BYTES_MAX, RECORD_HEADER_BYTES, RECORD_OVERHEAD_BYTES_MAX, RECORD_PLAIN_BYTES_MAX,
     RECORD_WIRE_BYTES_MAX,
 };
+pub use portable::{ControlRecord, FactsRecord, Secret, SessionRecord};
 pub use session::{Facts, Progress, Session};

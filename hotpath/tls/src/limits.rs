@@ -26,6 +26,11 @@ pub(crate) const IDLE_BYTES_MAX: usize = 1024;
 /// `KeyUpdate` messages a peer may send ahead of its data when the kernel has the records.
 pub(crate) const KEY_UPDATES_MAX: u32 = 32;
 
+/// Keys of each direction that are derived ahead when a session goes to another process: so many times it can
+/// change them there and in all later ones. With AES-GCM a key is good for 2^24 records, two days at a
+/// hundred a second. Each costs 72 bytes of memory.
+pub(crate) const KEYS_AHEAD: usize = 16;
+
 /// Data received that earns a peer one more `KeyUpdate`.
 pub(crate) const KEY_UPDATE_EARNED_BYTES: u64 = 16 * 1024;
 

@@ -46,6 +46,18 @@ impl RecordCursor {
         self.header_bytes == 0 && self.payload_bytes_left == 0
     }
 
+    /// Bytes of the record that has begun and not ended.
+    pub(crate) fn torn_bytes(&self) -> usize {
+        match self.payload_bytes_left {
+            0 => self.header_bytes,
+            left => {
+                let [_, _, _, high, low] = self.header;
+                let payload_bytes = usize::from(u16::from_be_bytes([high, low]));
+                RECORD_HEADER_BYTES + payload_bytes.saturating_sub(left)
+            }
+        }
+    }
+
     /// Counts `input`. Stops at an absurd header: the stream has no further meaning.
     pub(crate) fn advance(&mut self, mut input: &[u8]) -> Advance {
         let all_bytes = input.len();
@@ -103,6 +115,8 @@ mod tests {
         for cut in 0..=bytes.len() {
             let mut cursor = RecordCursor::default();
             let first = cursor.advance(&bytes[..cut]);
+            let torn = [0, 8, 13, bytes.len()].into_iter().filter(|end| *end <= cut).max().unwrap();
+            assert_eq!(cursor.torn_bytes(), cut - torn, "cut at {cut}");
             let second = cursor.advance(&bytes[cut..]);
             assert_eq!(first.records + second.records, 3, "cut at {cut}");
             assert!(cursor.is_at_boundary(), "cut at {cut}");

@@ -140,6 +140,8 @@ pub struct IoCounters {
     pub tls_records: u64,
     /// Sends handed to the kernel.
     pub sends: u64,
+    /// Those of them that were not copied: `sendfile` from a [`MemFile`](crate::MemFile).
+    pub sends_from_file: u64,
     /// Bytes the kernel took from sends.
     pub sent_bytes: u64,
     /// Sends that came back short or found the socket full.

@@ -47,18 +47,17 @@
 //! A pause holds back what streaming or a bounded receive would deliver, and its end goes on where
 //! it began; where receiving rests there is nothing to pause.
 
-use bytes::Bytes;
-
 use crate::config::{Batching, IoCounters, ListenOptions};
 use crate::probe::Features;
 use crate::recv_pool::RecvBuf;
+use crate::shared_bytes::SharedBytes;
 use crate::waker::Waker;
 use stable_deref_trait::StableDeref;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Nanoseconds of the monotonic clock; in the simulation, of the virtual clock.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -122,8 +121,9 @@ pub enum SendBuf<L> {
     Lease(L),
     /// Bytes of this connection alone; the allocation returns with the completion.
     Owned(Vec<u8>),
-    /// Bytes many connections send that are no ring's: segments and playlists.
-    Shared(Bytes),
+    /// Bytes many connections send that are no ring's: segments and playlists. Those that lie in a
+    /// [`MemFile`](crate::MemFile) are not copied into the kernel, where it is not the one to encrypt them.
+    Shared(SharedBytes),
 }
 
 impl<L: Deref<Target = [u8]>> SendBuf<L> {
@@ -133,6 +133,14 @@ impl<L: Deref<Target = [u8]>> SendBuf<L> {
             SendBuf::Lease(lease) => lease,
             SendBuf::Owned(bytes) => bytes,
             SendBuf::Shared(bytes) => bytes,
+        }
+    }
+
+    /// The file the bytes lie in, and where they begin there.
+    pub(crate) fn in_file(&self) -> Option<(BorrowedFd<'_>, u64)> {
+        match self {
+            SendBuf::Shared(bytes) => bytes.in_file(),
+            SendBuf::Lease(_) | SendBuf::Owned(_) => None,
         }
     }
 }
@@ -370,6 +378,14 @@ pub trait Io {
     /// When a send is already in flight on `conn`, or `buf` is empty: both are bugs of the caller.
     fn send(&mut self, conn: ConnId, buf: SendBuf<Self::Lease>);
 
+    /// [`Io::send`] of bytes that others follow at once: the kernel may keep back those that fill no packet,
+    /// for up to 200 ms, and send them with what follows (`MSG_MORE`). It saves a packet, and the peer a
+    /// wake-up for it. The simulation keeps nothing back.
+    ///
+    /// # Panics
+    /// As [`Io::send`].
+    fn send_more(&mut self, conn: ConnId, buf: SendBuf<Self::Lease>);
+
     /// Delivers neither `Received` nor `ReceiveEnded` nor `TlsRecord` for `conn` until
     /// [`Io::resume_receive`] (completions already handed out excepted). The peer then feels the
     /// back-pressure of TCP. No effect where receiving rests.
@@ -466,7 +482,8 @@ pub trait Io {
     /// As [`Io::duplicate`].
     fn duplicate_listener(&mut self, listener: ListenerId) -> io::Result<OwnedFd>;
 
-    /// Takes a connected socket in, which receives as an accepted one would. Only while frozen.
+    /// Takes a connected socket in, which receives as an accepted one would. Keys it has in the kernel go on
+    /// being used, in both directions. Only while frozen.
     ///
     /// # Errors
     /// The descriptor is no connected TCP socket, or `connections_max` is reached (`EMFILE`); `Unsupported`

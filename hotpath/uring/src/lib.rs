@@ -28,6 +28,7 @@
 //! | `receive_bundles` | 6.10 | not used: no gain, out-of-order buffers on 6.13 | - |
 //! | `zero_copy_send` | 6.0 | not used: no gain below 15 KB per send | - |
 //! | `registered_files` | 5.1 | not used: no gain for sends | - |
+//! | `sendfile`, no operation of io_uring | 2.6.33 (to sockets, from memory files 3.17) | bytes of a [`MemFile`] | copied as all others |
 //!
 //! The kernel to aim at is 6.1. [`Features`] says at run time how each stands, and why. TLS by the
 //! kernel is no matter of the backend: [`probe_kernel_tls`] tells what there is of it.
@@ -37,6 +38,7 @@
 //! | Where | What must hold | Why it holds | What would notice |
 //! |---|---|---|---|
 //! | `pages.rs`: map, offset, unmap | inside the mapping; unmapped once, last | asserted; one owner | every test (fault) |
+//! | `shared_bytes.rs`: slice of a region | mapped, and nobody writes | held by the slice's owner; written once, before it is mapped | `memory_is_given_back_with_the_last_part`, suite |
 //! | `recv_pool.rs`: slices of a buffer | one owner at a time: pool, kernel or `RecvBuf` | owner table checked at each hand-over | `a_buffer_named_twice_is_a_panic`, suite |
 //! | `uring_io/buf_ring.rs`: register, entries, tail, release | memory outlives the registration | `ManuallyDrop`, freed only by `release` | `dropping_everything_with_work_in_flight_is_clean` |
 //! | `uring_io/submit.rs`, `mod.rs`: `push` | memory an entry names stays until its completion | send buffer and address live in the connection's entry, which stays until nothing is in flight | `closing_while_receiving_and_sending…`, `tiny_ring` |
@@ -62,6 +64,7 @@ mod pages;
 mod probe;
 mod receiving;
 mod recv_pool;
+mod shared_bytes;
 pub mod sim;
 mod slots;
 mod socket;
@@ -79,6 +82,7 @@ pub use kernel_tls::{
 pub use open::{IoChoice, Opened, open};
 pub use probe::{Backend, Feature, FeatureState, Features, OpenError};
 pub use recv_pool::RecvBuf;
+pub use shared_bytes::{MemFile, SharedBytes};
 pub use stable_deref_trait::StableDeref;
 pub use uring_io::Uring;
 pub use waker::Waker;

@@ -1,15 +1,21 @@
-//! Anonymous, zeroed, page-aligned memory with an owner: for receive buffers and the buffer ring,
-//! which the kernel writes to and which must start on a page.
+//! Page-aligned memory with an owner: anonymous and zeroed, for receive buffers and the buffer ring, which
+//! the kernel writes to and which must start on a page; or the pages of a file, to be read.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
-/// A private mapping; unmapped on drop.
+/// A mapping; unmapped on drop.
 #[derive(Debug)]
 pub(crate) struct Pages {
     start: NonNull<u8>,
     bytes: usize,
 }
+
+// SAFETY: `Pages` owns its mapping and hands out nothing but raw pointers into it.
+unsafe impl Send for Pages {}
+// SAFETY: as above; whoever reads or writes through the pointers answers for it.
+unsafe impl Sync for Pages {}
 
 impl Pages {
     /// Maps `bytes` (not zero) of zeroed memory; pages cost nothing until first touched.
@@ -26,6 +32,27 @@ impl Pages {
                 0,
             )
         };
+        Self::own(start, bytes)
+    }
+
+    /// Maps `bytes` (not zero) of a file from `offset` on (a multiple of the page size), for reading.
+    pub(crate) fn map_file(file: BorrowedFd<'_>, offset: u64, bytes: usize) -> io::Result<Pages> {
+        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+        // SAFETY: as above; the descriptor is open for the call, and the mapping keeps the file itself.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                bytes,
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                offset,
+            )
+        };
+        Self::own(start, bytes)
+    }
+
+    fn own(start: *mut libc::c_void, bytes: usize) -> io::Result<Pages> {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -44,7 +71,7 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: start and bytes are those of the mapping made in `map`; this owner is the last
+        // SAFETY: start and bytes are those of the mapping this was made of; this owner is the last
         // user, the kernel's use having ended with the ring (see `uring_io::teardown`).
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// The monotonic clock.
@@ -143,6 +143,58 @@ pub(crate) fn acknowledge_now(socket: &impl AsFd) {
 /// Bounds what waits unsent in the kernel. A failure costs time or memory, nothing else.
 pub(crate) fn set_unsent_max(socket: &impl AsRawFd, bytes_max: u32) {
     let _ = set_u32(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes_max.max(1));
+}
+
+/// What became of an attempt to send from a file.
+pub(crate) enum SentFile {
+    /// So many bytes were taken, or the errno of the connection.
+    Done(Result<u32, i32>),
+    /// The kernel, or a filter of system calls, does not do that: copy instead.
+    Unsupported,
+}
+
+/// Sends up to `bytes` of `file` from `offset` on, without waiting: the socket must be non-blocking. Of a
+/// peer that is gone `SIGPIPE` tells, too, which every Rust program ignores.
+pub(crate) fn send_file(
+    socket: &impl AsRawFd,
+    (file, offset): (BorrowedFd<'_>, u64),
+    bytes: usize,
+) -> SentFile {
+    let Ok(mut offset) = libc::off_t::try_from(offset) else { return SentFile::Unsupported };
+    // SAFETY: the kernel reads and writes the offset, a local that outlives the call.
+    let sent =
+        unsafe { libc::sendfile(socket.as_raw_fd(), file.as_raw_fd(), &raw mut offset, bytes) };
+    match u32::try_from(sent) {
+        Ok(sent) => SentFile::Done(Ok(sent)),
+        Err(_) => match io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) {
+            libc::EINVAL | libc::ENOSYS | libc::EPERM | libc::EACCES => SentFile::Unsupported,
+            libc::EAGAIN | libc::EINTR => SentFile::Done(Ok(0)),
+            errno => SentFile::Done(Err(errno)),
+        },
+    }
+}
+
+/// [`send_file`] on a socket that is blocking before and after, as io_uring wants it.
+pub(crate) fn send_file_blocking(
+    socket: &impl AsRawFd,
+    file: (BorrowedFd<'_>, u64),
+    bytes: usize,
+) -> SentFile {
+    if set_blocking(socket, false).is_err() {
+        return SentFile::Unsupported;
+    }
+    let sent = send_file(socket, file, bytes);
+    // It worked the other way round.
+    let _ = set_blocking(socket, true);
+    sent
+}
+
+/// [`set_nonblocking`] in one call, since it is made for each send.
+fn set_blocking(socket: &impl AsRawFd, is_blocking: bool) -> io::Result<()> {
+    let mut value = libc::c_int::from(!is_blocking);
+    // SAFETY: the kernel reads one int from a local that outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONBIO, &raw mut value) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sends FIN. A socket that is not connected any more needs none.

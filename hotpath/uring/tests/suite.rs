@@ -10,7 +10,7 @@ use common::{
     read_exactly, write_all,
 };
 use std::rc::Rc;
-use uring::{Batching, Io, IoConfig, ListenOptions, Nanos, ReceiveEnd, SendBuf};
+use uring::{Batching, Io, IoConfig, ListenOptions, MemFile, Nanos, ReceiveEnd, SendBuf};
 
 macro_rules! on_each {
     ($($case:ident),* $(,)?) => {
@@ -30,6 +30,8 @@ on_each!(
     a_larger_bound_of_unsent_bytes_takes_more_at_once,
     closing_while_receiving_and_sending_delivers_nothing_more,
     a_send_before_close_in_the_same_turn_arrives,
+    what_more_follows_is_sent_with_it_or_soon,
+    bytes_of_a_file_stay_as_they_were_when_they_were_sent,
     the_peers_half_close_leaves_the_other_half_open,
     our_half_close_leaves_the_other_half_open,
     half_closing_behind_a_send_cuts_nothing_off,
@@ -233,6 +235,47 @@ fn a_send_before_close_in_the_same_turn_arrives<W: World>() {
     });
     assert!(b"good-bye".starts_with(&words) && !peer.is_reset());
     assert!(!words.is_empty(), "seed 7 does not block this send");
+}
+
+fn what_more_follows_is_sent_with_it_or_soon<W: World>() {
+    let Some(mut server) = server::<W>() else { return };
+    let addr = server.listen();
+    let (mut peer, conn) = server.pair(addr);
+    server.send_more(conn, SendBuf::Owned(b"head, ".to_vec()));
+    server.until("the head", |server| server.seen(conn).in_flight == 0);
+    if !W::IS_SIMULATED {
+        let mut early = Vec::new();
+        (0..5).for_each(|_| server.turn());
+        peer.read_into(&mut early);
+        assert!(early.is_empty(), "sent by itself: {early:?}");
+    }
+    server.queue(conn, b"body");
+    assert_eq!(read_exactly(&mut server, &mut peer, 10), b"head, body");
+    // Nothing follows: it is not kept for ever.
+    server.send_more(conn, SendBuf::Owned(b"last words".to_vec()));
+    assert_eq!(read_exactly(&mut server, &mut peer, 10), b"last words");
+}
+
+/// Memory that was given up while the kernel refers to it, and memory taken since: the peer, who reads
+/// late, gets what was sent.
+fn bytes_of_a_file_stay_as_they_were_when_they_were_sent<W: World>() {
+    let Some(mut server) = server::<W>() else { return };
+    let addr = server.listen();
+    let (mut peer, conn) = server.pair(addr);
+    let file = MemFile::new().unwrap();
+    let bytes = Chance(4).bytes(1 << 20);
+    server.world.io().set_unsent_max(conn, 1 << 20);
+    let sent = file.put(&bytes).unwrap();
+    server.send(conn, SendBuf::Shared(sent));
+    server.until("the send", |server| server.seen(conn).in_flight == 0);
+    // The rest is not sent, and the last reference came back with the completion.
+    server.conns.get_mut(&conn).unwrap().to_send.clear();
+    let count = server.seen(conn).sent_bytes;
+    let others: Vec<_> = (0..8).map(|_| file.put(&[0xee; 1 << 20]).unwrap()).collect();
+    assert!(read_exactly(&mut server, &mut peer, count) == bytes[..count], "bytes differ");
+    assert!(others.iter().all(|other| other.iter().all(|&byte| byte == 0xee)));
+    let from_file = server.world.io().counters().sends_from_file;
+    assert_eq!(from_file, u64::from(!W::IS_SIMULATED));
 }
 
 fn the_peers_half_close_leaves_the_other_half_open<W: World>() {

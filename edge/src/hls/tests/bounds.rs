@@ -77,7 +77,7 @@ fn what_all_streams_hold_is_bounded_even_by_ending_some() {
         .collect();
     let renditions: Vec<_> = streams.iter().map(|stream| bench.open(stream, &settings())).collect();
     // The second is watched; of the others the last is the first to go.
-    renditions[1].note_viewer(1, UNIX_MS + bench.now_ms, None);
+    renditions[1].note_viewer(1, bench.now_ms, None);
     bench.turn();
     // One segment of each is more than this.
     bench.shared.hls.set_bytes_max(3 << 20);
@@ -86,7 +86,7 @@ fn what_all_streams_hold_is_bounded_even_by_ending_some() {
             stream.frame(&bench);
         }
         bench.wait(40);
-        renditions[1].note_viewer(1, UNIX_MS + bench.now_ms, None);
+        renditions[1].note_viewer(1, bench.now_ms, None);
         assert!(bench.shared.hls.bytes() <= 3 << 20, "{}", bench.shared.hls.bytes());
     }
     assert!(bench.metrics.shed.value() > 0);
@@ -175,10 +175,10 @@ fn viewers_are_counted_and_forgotten_after_three_targets() {
     stream.headers(&bench);
     let rendition = bench.open(&stream, &settings());
     stream.play(&mut bench, 4000);
-    assert!(rendition.note_viewer(1, UNIX_MS + bench.now_ms, None));
-    assert!(rendition.note_viewer(2, UNIX_MS + bench.now_ms, None));
+    assert!(rendition.note_viewer(1, bench.now_ms, None));
+    assert!(rendition.note_viewer(2, bench.now_ms, None));
     stream.play(&mut bench, 4000);
-    assert!(!rendition.note_viewer(2, UNIX_MS + bench.now_ms, None));
+    assert!(!rendition.note_viewer(2, bench.now_ms, None));
     assert_eq!((rendition.viewers(), bench.metrics.viewers.value()), (2, 2));
     stream.play(&mut bench, 4000);
     assert_eq!((rendition.viewers(), bench.metrics.viewers.value()), (1, 1));

@@ -236,3 +236,25 @@ fn a_clock_set_back_or_forward_leaves_playlists_valid_and_segments_there() {
         assert!(!segment(&rendition, sequence).is_empty());
     }
 }
+
+#[test]
+fn a_clock_that_is_set_makes_no_viewer_leave_and_none_stay() {
+    const HOUR_MS: u64 = 3_600_000;
+    for forward in [true, false] {
+        let mut bench = Bench::new();
+        let mut stream = Stream::start(&bench, "cam", 0);
+        stream.headers(&bench);
+        let rendition = bench.open(&stream, &settings());
+        stream.play(&mut bench, 3_000);
+        assert!(rendition.note_viewer(1, bench.now_ms, None));
+        if forward {
+            bench.unix_ms += HOUR_MS;
+        } else {
+            bench.unix_ms -= HOUR_MS;
+        }
+        stream.play(&mut bench, 2_000);
+        assert!(rendition.knows_viewer(1), "forward {forward}");
+        stream.play(&mut bench, 30_000);
+        assert!(!rendition.knows_viewer(1), "forward {forward}: who has gone is forgotten");
+    }
+}

@@ -225,8 +225,8 @@ fn a_viewer_of_both_is_one_viewer() {
     let rendition = bench.open(&stream, &offered());
     stream.play(&mut bench, 4000);
     let sound = rendition.sound().unwrap();
-    assert!(rendition.note_viewer(1, UNIX_MS + bench.now_ms, None));
-    assert!(!sound.note_viewer(1, UNIX_MS + bench.now_ms, None));
-    assert!(sound.note_viewer(2, UNIX_MS + bench.now_ms, None));
+    assert!(rendition.note_viewer(1, bench.now_ms, None));
+    assert!(!sound.note_viewer(1, bench.now_ms, None));
+    assert!(sound.note_viewer(2, bench.now_ms, None));
     assert_eq!((rendition.viewers(), sound.knows_viewer(1)), (2, true));
 }

@@ -5,7 +5,7 @@
 // Each scenario is a function below; JSON is what it needs. Prints a line per step, `done` at the end, and
 // fails with the page's own errors.
 
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import assert from 'node:assert/strict';
 import { launch } from '../browser.mjs';
 
@@ -204,6 +204,29 @@ const scenarios = {
     assert.ok(text.includes(wanted.reason), text);
     await shot(page, 'expired');
     step('an expired one says why it is refused');
+  },
+
+  // The level of the memory budget, what that means, and which steps are in force.
+  async memory() {
+    const page = await open('#/limits');
+    const steps = page.getByRole('list', { name: 'Steps of shedding memory' });
+    await page.locator('main').getByText(`Level ${wanted.level} of 5:`, { exact: false }).waitFor();
+    await steps.getByText('shed', { exact: true }).nth(wanted.level - 1).waitFor();
+    assert.equal(await steps.getByText('shed', { exact: true }).count(), wanted.level);
+    assert.equal(await steps.getByText('not yet', { exact: true }).count(), 5 - wanted.level);
+    const reason = page.locator('#health').getByText(`memory runs short, level ${wanted.level} of 5`, { exact: false });
+    await reason.first().waitFor();
+    assert.match(await reason.first().textContent(), /new viewers are refused/);
+    await shot(page, 'memory');
+    step('shed');
+    // The budget is raised, as an operator would who reads this.
+    writeFileSync(wanted.file, '');
+    const status = await page.evaluate(async () => (await fetch('api/v1/reload', { method: 'POST' })).status);
+    assert.equal(status, 200);
+    await page.locator('main').getByText('Level 0 of 5:', { exact: false }).waitFor();
+    assert.equal(await steps.getByText('shed', { exact: true }).count(), 0);
+    await reason.first().waitFor({ state: 'detached' });
+    step('nothing is shed any more');
   },
 
   // The token is asked for, a wrong one is refused, the right one is kept for this tab.

@@ -67,7 +67,8 @@ test('what is wrong with the server comes worst first', () => {
     ],
   };
   const limit = (used) => ({ name: 'connections', used, max: 100, unit: 'count', setting: null });
-  const server = { limits: [limit(79), limit(80), limit(96)], findings: [{ what: 'small backlog', fix: 'sysctl' }] };
+  const memory = { used_bytes: 1, budget_bytes: 9, level: 0, shed: [] };
+  const server = { memory, limits: [limit(79), limit(80), limit(96)], findings: [{ what: 'small backlog', fix: 'sysctl' }] };
   const grown = { ringcast_messages_dropped_total: 4, ringcast_access_denied_total: 2 };
   const reasons = health.ofServer({ ...nothing, status, server, lastMinute: (name) => grown[name] ?? 0 });
   assert.deepEqual(texts(reasons), [
@@ -78,6 +79,15 @@ test('what is wrong with the server comes worst first', () => {
   ]);
   assert.equal(reasons.at(-1).fix, 'sysctl');
   assert.deepEqual(health.ofServer(nothing), []);
+});
+
+test('what is shed for want of memory is said in the order it came, and is bad once more than newcomers lose', () => {
+  const at = (...shed) => texts(health.ofMemory({ used_bytes: 1, budget_bytes: 1, level: shed.length, shed }));
+  assert.deepEqual(at(), []);
+  assert.deepEqual(health.ofMemory(null), []);
+  assert.deepEqual(at('subscribers'), ['warn: memory runs short, level 1 of 5: new viewers are refused']);
+  assert.deepEqual(at('subscribers', 'publishers', 'retention'), ['bad: memory runs short, level 3 of 5: new viewers ' +
+    'are refused, new streams are refused, rings keep their present GOP only']);
 });
 
 test('a certificate is told of two weeks before its end, and when it cannot be used', () => {

@@ -10,7 +10,9 @@ use super::aside::Aside;
 use super::facts::gather_body;
 use super::{Placed, Publisher};
 use crate::preamble::EntryKey;
-use crate::record::{BadRecord, EntryRecord, OpenRecord, PublisherRecord, kind_number, kind_of};
+use crate::record::{
+    BadRecord, EntryRecord, OpenRecord, PublisherRecord, RingRecord, kind_number, kind_of,
+};
 use crate::wait::Wait;
 
 impl Publisher {
@@ -19,13 +21,7 @@ impl Publisher {
         let aside = self.aside.iter().filter(|_| with_partials);
         PublisherRecord {
             chunk_bytes: self.framing.chunk_bytes,
-            start: 0,
-            messages: Vec::new(),
-            image: Vec::new(),
-            join: None,
-            join_preamble: None,
-            preamble: None,
-            preamble_version: 0,
+            ring: RingRecord::default(),
             entries: self
                 .preamble
                 .entries()
@@ -86,7 +82,7 @@ impl Publisher {
         }
         self.timeline = record.timeline.clone();
         self.meter.begin_session(now.0);
-        self.newest_keyframe = record.join.map(Position);
+        self.newest_keyframe = record.ring.join.map(Position);
         self.newest_timestamp = record.newest_timestamp;
         self.hold_video_since = record.hold_video_since.map(Wait::of_numbers);
         self.broken = record.broken;

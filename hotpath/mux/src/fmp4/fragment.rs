@@ -22,6 +22,7 @@ const PICTURE_DEFAULT: u32 = VIDEO_TIMESCALE / 25;
 
 /// One sample's line in the table.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Entry {
     duration: u32,
     bytes: u32,
@@ -31,6 +32,7 @@ struct Entry {
 
 /// Consecutive samples of one track.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Run {
     entries: Vec<Entry>,
     data: Vec<u8>,
@@ -50,6 +52,7 @@ impl Run {
 
 /// A fragment that is being collected.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Fragment {
     sequence: u32,
     video: Run,

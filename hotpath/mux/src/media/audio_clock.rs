@@ -11,6 +11,7 @@ pub const SMOOTHING_MS: u64 = 40;
 
 /// Counts the samples of one audio track.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct AudioClock {
     rate_hz: u32,
     next: Option<u64>,

@@ -130,6 +130,7 @@ fn read_audio(timestamp: u32, body: &[u8]) -> Media<'_> {
 /// A timestamp is taken for the one nearest to the previous one, so small disorder goes back a
 /// little and a wrap goes on; nothing goes below 0.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Clock {
     last_ms: Option<u64>,
 }

@@ -10,6 +10,7 @@ pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
 
 /// A video track.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct VideoTrack {
     /// AVC, HEVC, AV1 or VP9.
     pub codec: VideoCodec,
@@ -51,6 +52,7 @@ impl VideoTrack {
 
 /// An audio track.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct AudioTrack {
     /// AAC, MP3, Opus or FLAC.
     pub codec: AudioCodec,
@@ -123,6 +125,7 @@ impl AudioTrack {
 
 /// The video and audio track of a stream.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tracks {
     /// Pictures, if any.
     pub video: Option<VideoTrack>,

@@ -51,6 +51,7 @@ pub const DATE_DRIFT_MS: u64 = 1000;
 
 /// What a segment is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Container {
     /// MPEG-TS: H.264, H.265; AAC, MP3.
     Ts,
@@ -60,6 +61,7 @@ pub enum Container {
 
 /// Lengths, all in milliseconds of the stream's timeline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Settings {
     /// What is written.
     pub container: Container,
@@ -186,6 +188,7 @@ impl Output {
 
 /// What was left out or forced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Counters {
     /// Messages of codecs, or configurations, that the container cannot carry.
     pub unsupported: u64,
@@ -197,6 +200,7 @@ pub struct Counters {
 
 /// Cuts one stream.
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Segmenter {
     settings: Settings,
     clock: Clock,

@@ -8,6 +8,7 @@ const FRAME_DEFAULT_MS: u64 = 40;
 
 /// Facts of the open segment and its open part.
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Open {
     pub(super) sequence: u64,
     pub(super) start_ms: u64,

@@ -8,13 +8,18 @@ use crate::media::{AudioTrack, Kind, Sample, Tracks, VideoTrack};
 use crate::{fmp4, ts};
 
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Inner {
-    Ts(Box<ts::Muxer>),
     Fmp4(Box<fmp4::Fragment>),
+    // Made in one process only: viewers of it hold files, not a place in them. Last, since formats that
+    // number variants count those they leave out on one side only.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    Ts(Box<ts::Muxer>),
 }
 
 /// Collects one part.
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Packer {
     inner: Inner,
     samples: usize,

@@ -14,6 +14,7 @@ const FREE_BOX: [u8; 8] = [0, 0, 0, 8, b'f', b'r', b'e', b'e'];
 
 /// Writes the second rendition.
 #[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Sound {
     container: Container,
     packer: Packer,

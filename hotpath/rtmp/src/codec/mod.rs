@@ -24,6 +24,7 @@ use crate::tag::{AudioCodec, VideoCodec};
 
 /// What a video configuration says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct VideoConfig {
     /// Width in pixels after cropping; 0 if not told.
     pub width: u32,

@@ -16,6 +16,7 @@ const FORMAT_ENHANCED: u8 = 9;
 
 /// An audio codec.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum AudioCodec {
     /// Linear PCM, formats 0 (byte order of the sender) and 3 (little-endian).

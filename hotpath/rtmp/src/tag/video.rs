@@ -28,6 +28,7 @@ const SNIFFED_NALS_MAX: u32 = 8;
 
 /// A video codec.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum VideoCodec {
     /// Sorenson H.263, codec id 2.

@@ -16,6 +16,7 @@
 //!
 //! Called by one thread; never reads a clock of its own, never touches a socket.
 
+mod passing;
 mod steps;
 
 use std::fmt;
@@ -36,6 +37,7 @@ use crate::limits::{
     HELLO_BYTES_MAX, IDLE_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX, RECORD_PLAIN_BYTES_MAX,
     RECORD_WIRE_BYTES_MAX, SERVER_FLIGHT_BYTES_MAX,
 };
+use crate::passed::Passed;
 use crate::record::RecordCursor;
 use steps::{Attempt, Next, append, encrypt_once, push_key_update, turn};
 
@@ -100,13 +102,15 @@ enum Connection {
     Hello(Arc<rustls::ServerConfig>),
     Server(Box<UnbufferedServerConnection>),
     Client(Box<UnbufferedClientConnection>),
+    /// Established in another process, or about to go to one: the library is out of it.
+    Passed(Box<Passed>),
 }
 
 /// Runs `$body` with `$status` being what the library says to `$bytes`, whichever side it is.
 macro_rules! with_status {
     ($session:expr, $bytes:expr, |$status:ident| $body:expr, hello: $hello:expr) => {
         match &mut $session.connection {
-            Connection::Hello(_) => $hello,
+            Connection::Hello(_) | Connection::Passed(_) => $hello,
             Connection::Server(connection) => {
                 let $status = connection.process_tls_records($bytes);
                 $body
@@ -242,6 +246,10 @@ impl Session {
     /// up (TLS 1.3 changes them by itself): `out` then ends with `close_notify` instead.
     pub fn encrypt(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
         self.check_can_send()?;
+        if let Connection::Passed(passed) = &mut self.connection {
+            let outcome = passed.encrypt(plain, out);
+            return self.settle(outcome);
+        }
         let at = out.len();
         out.resize(at + Self::encrypted_bytes(plain.len()), 0);
         let mut written = at;
@@ -281,6 +289,10 @@ impl Session {
     /// `NotReady` unless established; `Internal` with TLS 1.2, which cannot.
     pub fn update_keys(&mut self, out: &mut Vec<u8>) -> Result<()> {
         self.check_can_send()?;
+        if let Connection::Passed(passed) = &mut self.connection {
+            let outcome = passed.update_keys(out);
+            return self.settle(outcome);
+        }
         let outcome = with_status!(self, &mut self.incoming, |status| match status.state {
             Ok(ConnectionState::WriteTraffic(traffic)) => traffic.refresh_traffic_keys(),
             _ => Ok(()),
@@ -297,6 +309,10 @@ impl Session {
             return;
         }
         self.is_close_sent = true;
+        if let Connection::Passed(passed) = &mut self.connection {
+            passed.close_notify(out);
+            return;
+        }
         let at = out.len();
         out.resize(at + QUEUED_BYTES, 0);
         let bytes = with_status!(self, &mut self.incoming, |status| match status.state {
@@ -319,6 +335,7 @@ impl Session {
     pub fn held_bytes(&self) -> usize {
         let connection_bytes = match &self.connection {
             Connection::Hello(_) => 0,
+            Connection::Passed(passed) => size_of_val(&**passed),
             Connection::Server(connection) => size_of_val(&**connection),
             Connection::Client(connection) => size_of_val(&**connection),
         };
@@ -341,6 +358,7 @@ impl Session {
         }
         match self.connection {
             Connection::Hello(_) => Err(refused("hand-over before the client hello")),
+            Connection::Passed(passed) => Ok(passed.into_kernel()),
             Connection::Server(connection) => kernel::from_server(*connection),
             Connection::Client(connection) => kernel::from_client(*connection),
         }
@@ -374,6 +392,9 @@ impl Session {
         let seen = self.cursor.advance(input);
         // Nothing behind an absurd header has a meaning, so the outcome does not depend on segmentation.
         self.incoming.extend_from_slice(&input[..seen.bytes]);
+        if matches!(self.connection, Connection::Passed(_)) {
+            return self.take_passed(seen.is_absurd, out, plain);
+        }
         if let Connection::Hello(config) = &self.connection {
             let config = Arc::clone(config);
             if !self.open_server(config, out)? {
@@ -393,10 +414,14 @@ impl Session {
         if self.incoming.len() > bytes_max {
             return Err(TlsError::new(ErrorKind::HeldTooLarge { bytes_max }));
         }
+        self.give_room_back();
+        Ok(())
+    }
+
+    fn give_room_back(&mut self) {
         if self.incoming.is_empty() && self.incoming.capacity() > IDLE_BYTES_MAX {
             self.incoming = Vec::new();
         }
-        Ok(())
     }
 
     /// A server expects a handshake record; a client also takes the alert of a server that refuses it.
@@ -541,7 +566,7 @@ impl Session {
     /// What both sides have in common; none before a server has seen the client hello.
     fn common(&self) -> Option<&rustls::CommonState> {
         match &self.connection {
-            Connection::Hello(_) => None,
+            Connection::Hello(_) | Connection::Passed(_) => None,
             Connection::Server(connection) => Some(connection),
             Connection::Client(connection) => Some(connection),
         }
@@ -557,6 +582,7 @@ impl fmt::Debug for Session {
         let side = match self.connection {
             Connection::Hello(_) | Connection::Server(_) => "server",
             Connection::Client(_) => "client",
+            Connection::Passed(_) => "passed",
         };
         f.debug_struct("Session")
             .field("side", &side)

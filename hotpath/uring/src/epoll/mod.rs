@@ -22,7 +22,7 @@ use crate::probe::{Backend, FeatureState, Features, OpenError};
 use crate::receiving::Receiving;
 use crate::recv_pool::RecvPool;
 use crate::slots::Slots;
-use crate::socket;
+use crate::socket::{self, SentFile};
 use crate::token::{INDEX_MAX, Kind, Token};
 use crate::waker::{WakeSignal, Waker};
 use socket2::{SockAddr, SockRef};
@@ -188,6 +188,24 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
         }
         self.counters.opened += 1;
         Ok(name)
+    }
+
+    fn send_with(&mut self, conn: ConnId, buf: SendBuf<L>, flags: i32) {
+        assert!(!buf.bytes().is_empty(), "an empty send has no completion");
+        let Some(found) = self.find(conn) else { return };
+        assert!(found.sent.is_none(), "a send is in flight on {conn:?}");
+        let file = buf.in_file().filter(|_| !found.tls.attached);
+        let sent = file.map(|file| socket::send_file(&found.fd, file, buf.bytes().len()));
+        let is_from_file = matches!(sent, Some(SentFile::Done(_)));
+        let outcome = match sent {
+            Some(SentFile::Done(outcome)) => outcome.map(|bytes| bytes as usize),
+            Some(SentFile::Unsupported) | None => send_copy(&found.fd, buf.bytes(), flags),
+        };
+        found.writable_owed |= outcome.is_ok_and(|bytes| bytes < buf.bytes().len());
+        found.sent = Some((buf, outcome));
+        self.counters.sends += 1;
+        self.counters.sends_from_file += u64::from(is_from_file);
+        self.outcomes.push_back((conn.index, conn.generation));
     }
 
     fn queue_if_ready(&mut self, name: (u32, u32)) {
@@ -373,6 +391,18 @@ fn create() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// How many bytes the socket took, none if it is full.
+fn send_copy(socket: &OwnedFd, bytes: &[u8], flags: i32) -> Result<usize, i32> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | flags;
+    match SockRef::from(socket).send_with_flags(bytes, flags) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) => match error.raw_os_error().unwrap_or(libc::EIO) {
+            libc::EAGAIN | libc::EINTR => Ok(0),
+            errno => Err(errno),
+        },
+    }
+}
+
 fn accept_one(listener: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: null for the address says that none is wanted, so the kernel writes no memory.
@@ -450,21 +480,11 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
     }
 
     fn send(&mut self, conn: ConnId, buf: SendBuf<L>) {
-        assert!(!buf.bytes().is_empty(), "an empty send has no completion");
-        let Some(found) = self.find(conn) else { return };
-        assert!(found.sent.is_none(), "a send is in flight on {conn:?}");
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let outcome = match SockRef::from(&found.fd).send_with_flags(buf.bytes(), flags) {
-            Ok(bytes) => Ok(bytes),
-            Err(error) => match error.raw_os_error().unwrap_or(libc::EIO) {
-                libc::EAGAIN | libc::EINTR => Ok(0),
-                errno => Err(errno),
-            },
-        };
-        found.writable_owed |= outcome.is_ok_and(|bytes| bytes < buf.bytes().len());
-        found.sent = Some((buf, outcome));
-        self.counters.sends += 1;
-        self.outcomes.push_back((conn.index, conn.generation));
+        self.send_with(conn, buf, 0);
+    }
+
+    fn send_more(&mut self, conn: ConnId, buf: SendBuf<L>) {
+        self.send_with(conn, buf, libc::MSG_MORE);
     }
 
     fn pause_receive(&mut self, conn: ConnId) {
@@ -578,7 +598,12 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
     ) -> io::Result<ConnId> {
         socket::peer_addr(&socket)?;
         socket::set_nonblocking(&socket, true)?;
-        Ok(id(self.insert(socket, Receiving::begin(first_receive_bytes_max), false)?))
+        let tls = Tls::of(&socket);
+        let name = self.insert(socket, Receiving::begin(first_receive_bytes_max), false)?;
+        if let Some(conn) = self.conns.find(name.0, name.1) {
+            conn.tls = tls;
+        }
+        Ok(id(name))
     }
 
     fn release(&mut self, conn: ConnId) {

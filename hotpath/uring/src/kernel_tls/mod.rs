@@ -54,6 +54,12 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
+    /// What somebody else has attached to a socket, keys included: they travel with it.
+    pub(crate) fn of(socket: &impl AsRawFd) -> Self {
+        let attached = is_attached(socket);
+        Self { attached, can_send: attached, awaits_key: false }
+    }
+
     pub(crate) fn attach(&mut self, socket: &(impl AsFd + AsRawFd)) -> io::Result<()> {
         attach(socket)?;
         self.attached = true;
@@ -139,6 +145,24 @@ pub(crate) fn receive_record(socket: &impl AsFd) -> io::Result<Taken> {
 
 fn attach(socket: &impl AsRawFd) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls")
+}
+
+fn is_attached(socket: &impl AsRawFd) -> bool {
+    const NAME: &[u8] = b"tls";
+    let mut name = [0; NAME.len()];
+    let mut length = libc::socklen_t::try_from(name.len()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `length` bytes to `name` and the number of them to `length`, both
+    // borrowed until the call returns.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_ULP,
+            name.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    result == 0 && name == NAME
 }
 
 fn set_keys(socket: &impl AsRawFd, direction: TlsDirection, crypto_info: &[u8]) -> io::Result<()> {

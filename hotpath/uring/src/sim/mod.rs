@@ -408,6 +408,10 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
         self.net.borrow_mut().ports[self.port].ready = true;
     }
 
+    fn send_more(&mut self, conn: ConnId, buf: SendBuf<L>) {
+        self.send(conn, buf);
+    }
+
     fn pause_receive(&mut self, conn: ConnId) {
         if let Some(found) = self.find(conn) {
             found.paused = found.receiving != Receiving::Resting;

@@ -314,6 +314,22 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         }
     }
 
+    /// Tells of sends from a file, which were over at once.
+    pub(super) fn deliver_sent_files(
+        &mut self,
+        completions: &mut Vec<Completion<L>>,
+        limit: usize,
+    ) {
+        while completions.len() < limit
+            && let Some((name, result)) = self.sent_files.pop_front()
+        {
+            match self.conns.find(name.0, name.1) {
+                Some(conn) if !conn.closing => completions.extend(self.on_send(name, result)),
+                _ => self.counters.stale_completions += 1,
+            }
+        }
+    }
+
     fn on_accept(
         &mut self,
         name: (u32, u32),

@@ -10,7 +10,8 @@
 //! - Receive is multishot from a buffer ring: an idle connection holds no memory and no system call.
 //!   A bounded receive is one-shot, with its bound as the length, from the same ring.
 //! - Send is tried inline (`MSG_DONTWAIT`): the kernel never reads a buffer after the enter that
-//!   submitted it. A full socket is waited for with a one-shot poll.
+//!   submitted it. A full socket is waited for with a one-shot poll. Bytes that lie in a file are sent
+//!   by `sendfile` when they are given, for which io_uring has no operation that does not need a thread.
 //! - A connection's entry owns its descriptor and its buffers until the kernel has answered for
 //!   every operation (`conn.rs`); the descriptor is closed only then, because a `close` with a
 //!   receive in flight would send no FIN.
@@ -27,11 +28,11 @@ mod tls;
 
 use crate::config::{Batching, IoConfig, IoCounters, ListenOptions};
 use crate::io::{Completion, ConnId, Io, ListenerId, Nanos, SendBuf, TlsDirection};
-use crate::kernel_tls::closed;
+use crate::kernel_tls::{Tls, closed};
 use crate::probe::{Features, OpenError};
 use crate::receiving::Receiving;
 use crate::slots::Slots;
-use crate::socket;
+use crate::socket::{self, SentFile};
 use crate::token::{Kind, Token};
 use crate::waker::{WakeSignal, Waker};
 use buf_ring::BufRing;
@@ -71,6 +72,8 @@ pub struct Uring<L> {
     starved: VecDeque<(u32, u32)>,
     /// Connections resumed with bytes held back during their pause.
     resumed: VecDeque<(u32, u32)>,
+    /// Sends from a file that are over, and not told of yet.
+    sent_files: VecDeque<((u32, u32), Result<u32, i32>)>,
     signal: WakeSignal,
     wake_armed: bool,
     /// Nothing more is taken from the kernel.
@@ -102,6 +105,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             staged: VecDeque::with_capacity(cq_entries),
             starved: VecDeque::new(),
             resumed: VecDeque::new(),
+            sent_files: VecDeque::new(),
             signal,
             wake_armed: false,
             frozen: false,
@@ -178,6 +182,36 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         // SAFETY: the receive writes to buffers of the ring's group only; `self.buffers` keeps them
         // mapped until `drop` has cancelled every receive.
         unsafe { self.push(entry, Token::new(Kind::Receive, name)) };
+    }
+
+    fn send_with(&mut self, conn: ConnId, buf: SendBuf<L>, flags: i32) {
+        assert!(!buf.bytes().is_empty(), "an empty send has no completion");
+        let Some(found) = self.find(conn) else { return };
+        assert!(found.send.is_none(), "a send is in flight on {conn:?}");
+        let number = found.fd.as_raw_fd();
+        if let Some(file) = buf.in_file()
+            && !found.tls.attached
+            && let SentFile::Done(result) =
+                socket::send_file_blocking(&found.fd, file, buf.bytes().len())
+        {
+            found.send = Some(buf);
+            self.counters.sends += 1;
+            self.counters.sends_from_file += 1;
+            self.sent_files.push_back(((conn.index, conn.generation), result));
+            return;
+        }
+        found.in_flight += 1;
+        let bytes = found.send.insert(buf).bytes();
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(SEND_BYTES_MAX);
+        let entry = opcode::Send::new(Fd(number), bytes.as_ptr(), length)
+            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | flags)
+            .build();
+        self.counters.sends += 1;
+        let token = Token::new(Kind::Send, (conn.index, conn.generation));
+        // SAFETY: the bytes stay where they are (StableDeref, a Vec nobody touches, or shared Bytes)
+        // while the buffer is in `send` of the connection's entry, which it leaves only in `on_send`, at the
+        // completion; the entry itself stays until nothing is in flight.
+        unsafe { self.push(entry, token) };
     }
 
     /// Takes an armed receive back from the kernel; its last completion tells when that is done.
@@ -368,22 +402,11 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
     }
 
     fn send(&mut self, conn: ConnId, buf: SendBuf<L>) {
-        assert!(!buf.bytes().is_empty(), "an empty send has no completion");
-        let Some(found) = self.find(conn) else { return };
-        assert!(found.send.is_none(), "a send is in flight on {conn:?}");
-        let number = found.fd.as_raw_fd();
-        found.in_flight += 1;
-        let bytes = found.send.insert(buf).bytes();
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(SEND_BYTES_MAX);
-        let entry = opcode::Send::new(Fd(number), bytes.as_ptr(), length)
-            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-            .build();
-        self.counters.sends += 1;
-        let token = Token::new(Kind::Send, (conn.index, conn.generation));
-        // SAFETY: the bytes stay where they are (StableDeref, a Vec nobody touches, or shared Bytes)
-        // while the buffer is in `send` of the connection's entry, which it leaves only in `on_send`, at the
-        // completion; the entry itself stays until nothing is in flight.
-        unsafe { self.push(entry, token) };
+        self.send_with(conn, buf, 0);
+    }
+
+    fn send_more(&mut self, conn: ConnId, buf: SendBuf<L>) {
+        self.send_with(conn, buf, libc::MSG_MORE);
     }
 
     fn pause_receive(&mut self, conn: ConnId) {
@@ -559,7 +582,8 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
     ) -> io::Result<ConnId> {
         socket::peer_addr(&socket)?;
         socket::set_nonblocking(&socket, false)?;
-        let conn = Conn::new(socket, Receiving::begin(first_receive_bytes_max));
+        let tls = Tls::of(&socket);
+        let conn = Conn { tls, ..Conn::new(socket, Receiving::begin(first_receive_bytes_max)) };
         let name =
             self.conns.insert(conn).map_err(|_| io::Error::from_raw_os_error(libc::EMFILE))?;
         self.counters.opened += 1;
@@ -593,6 +617,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
         self.retry_listeners();
         self.arm_wake();
         self.deliver_held(completions, limit);
+        self.deliver_sent_files(completions, limit);
         let at_hand = completions.len() > before || self.has_completions();
         self.enter(deadline, at_hand)?;
         self.now = socket::clock();

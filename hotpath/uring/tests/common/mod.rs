@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
+use std::sync::Arc;
 use uring::sim::{Faults, SimListener, SimNet, SimPeer};
 use uring::{
-    Completion, ConnId, Epoll, Io, IoConfig, ListenOptions, Nanos, ReceiveEnd, SendBuf, Uring,
+    Completion, ConnId, Epoll, Io, IoConfig, ListenOptions, MemFile, Nanos, ReceiveEnd, SendBuf,
+    Uring,
 };
 
 pub(crate) type Lease = Rc<[u8]>;
@@ -318,6 +320,9 @@ pub(crate) struct Server<W: World> {
     /// Bytes per send at most.
     pub(crate) send_bytes_max: usize,
     pub(crate) completions_last: usize,
+    /// Where every third send lies.
+    file: Arc<MemFile>,
+    sends: usize,
     completions: Vec<Completion<Lease>>,
 }
 
@@ -337,6 +342,8 @@ impl<W: World> Server<W> {
             first_bytes_max: None,
             send_bytes_max: 16 * 1024,
             completions_last: 0,
+            file: MemFile::new().unwrap(),
+            sends: 0,
             completions: Vec::new(),
         }
     }
@@ -396,7 +403,26 @@ impl<W: World> Server<W> {
         &self.conns[&conn]
     }
 
-    /// Submits what is to be sent, alternating owned buffers and leases.
+    /// Sends `buf`; nothing is queued.
+    pub(crate) fn send(&mut self, conn: ConnId, buf: SendBuf<Lease>) {
+        self.note_send(conn, &buf);
+        self.world.io().send(conn, buf);
+    }
+
+    /// Sends `buf`, which more follows; nothing is queued.
+    pub(crate) fn send_more(&mut self, conn: ConnId, buf: SendBuf<Lease>) {
+        self.note_send(conn, &buf);
+        self.world.io().send_more(conn, buf);
+    }
+
+    fn note_send(&mut self, conn: ConnId, buf: &SendBuf<Lease>) {
+        let seen = self.conns.get_mut(&conn).unwrap();
+        assert!(seen.to_send.is_empty() && seen.in_flight == 0);
+        seen.to_send.extend(buf.bytes());
+        seen.in_flight = buf.bytes().len();
+    }
+
+    /// Submits what is to be sent: owned buffers, leases and bytes of a file in turn.
     pub(crate) fn pump(&mut self) {
         for (&conn, seen) in &mut self.conns {
             if seen.in_flight > 0 || seen.blocked || seen.to_send.is_empty() {
@@ -405,10 +431,11 @@ impl<W: World> Server<W> {
             let count = seen.to_send.len().min(self.send_bytes_max);
             let bytes = seen.to_send.make_contiguous()[..count].to_vec();
             seen.in_flight = bytes.len();
-            let buf = if count % 2 == 0 {
-                SendBuf::Owned(bytes)
-            } else {
-                SendBuf::Lease(Rc::from(bytes))
+            self.sends += 1;
+            let buf = match self.sends % 3 {
+                0 => SendBuf::Owned(bytes),
+                1 => SendBuf::Lease(Rc::from(bytes)),
+                _ => SendBuf::Shared(self.file.put(&bytes).unwrap()),
             };
             self.world.io().send(conn, buf);
         }

@@ -1,0 +1,312 @@
+//! The change of process under viewers: live ones in every form notice nothing, connections between two
+//! requests go on.
+
+use rtmp::session::MediaKind;
+
+use crate::support::client::Net;
+use crate::support::media::{Item, Source};
+use crate::support::server::{How, Server, matrix, wait_for, with_workers};
+use crate::viewer::Viewer;
+
+const TIMESCALE_AUDIO: u64 = 44_100;
+
+/// One stream and its publisher.
+struct Show {
+    server: Server,
+    net: Net,
+    publisher: usize,
+    source: Source,
+}
+
+impl Show {
+    fn start(how: How, settings: &str) -> Self {
+        let server = Server::start(how, settings);
+        let mut net = Net::new(server.rtmp);
+        let publisher = net.publish("cam");
+        net.until_started(&[publisher]);
+        // Slower than the clock, so that waiting for the new process makes nobody late.
+        let source = Source { step_ms: 2, ..Source::new(7) };
+        net.send_headers(publisher, &source);
+        let mut show = Self { server, net, publisher, source };
+        show.send(12);
+        show
+    }
+
+    fn send(&mut self, count: u32) {
+        self.net.send_frames(self.publisher, &mut self.source, count);
+        let publisher = self.publisher;
+        self.net.until("the frames to be sent", |net| net.clients[publisher].is_flushed());
+    }
+
+    fn upgrade(&mut self) {
+        let Self { server, net, publisher, source } = self;
+        server.upgrade(|| {
+            net.send_frames(*publisher, source, 1);
+            net.turn();
+        });
+    }
+}
+
+fn has_all(viewer: &Viewer, source: &Source) -> bool {
+    let place = |item: &Item| (item.tag, item.sequence);
+    viewer.tags().items.last().map(place) == source.sent.last().map(place)
+}
+
+fn assert_whole(viewer: &Viewer, source: &Source) {
+    let tags = viewer.tags();
+    let got: Vec<Item> = tags.items.iter().filter(|item| item.is_frame()).copied().collect();
+    let from = source.sent.iter().position(|sent| sent == got.first().expect("a frame")).unwrap();
+    assert_eq!(got, source.sent[from..], "every frame, once, in order, intact");
+    assert_eq!(tags.items.len() - got.len(), 2, "headers once");
+}
+
+#[test]
+fn flv_viewers_in_every_dress_notice_nothing_of_two_upgrades() {
+    for how in matrix(&[1, 2]) {
+        println!("{how:?}");
+        let mut show = Show::start(how, "");
+        let addr = show.server.http;
+        let mut viewers: Vec<Viewer> = (0..4)
+            .flat_map(|_| {
+                [
+                    Viewer::get(addr, "/live/cam.flv"),
+                    Viewer::send(addr, b"GET /live/cam.flv HTTP/1.0\r\n\r\n"),
+                    Viewer::websocket(addr, "/live/cam.flv", "127.0.0.1"),
+                ]
+            })
+            .collect();
+        // Nobody publishes what this one waits for yet.
+        let patient = Viewer::get(addr, "/live/later.flv");
+        for viewer in &viewers {
+            wait_for("the first tag", || !viewer.tags().items.is_empty());
+        }
+        wait_for("the patient one", || show.server.events("play").len() > viewers.len());
+        for _ in 0..2 {
+            show.send(30);
+            show.upgrade();
+            show.send(30);
+            for viewer in &viewers {
+                show.net.until("the last frame", |_| has_all(viewer, &show.source));
+                assert_whole(viewer, &show.source);
+            }
+            let subscribers = show.server.metric("ringcast_connections", "role=\"subscriber\"");
+            assert_eq!(subscribers, 13);
+        }
+        // A WebSocket still answers.
+        viewers[2].write(&[0x89, 0x82, 0, 0, 0, 0, b'h', b'i']);
+        wait_for("the pong", || viewers[2].frames().contains(&(10, b"hi".to_vec())));
+        let later = show.net.publish("later");
+        show.net.until_started(&[later]);
+        let mut source = Source::new(9);
+        show.net.send_headers(later, &source);
+        show.net.send_frames(later, &mut source, 5);
+        show.net.until("what it waited for", |_| has_all(&patient, &source));
+        show.net.unpublish(show.publisher);
+        for viewer in &viewers {
+            show.net.until("the end", |_| viewer.has_ended());
+            let response = viewer.response().unwrap();
+            let is_chunked = response.field("transfer-encoding").is_some();
+            assert!(!is_chunked || response.body.ends_with(b"\r\n0\r\n\r\n"), "the last chunk");
+        }
+    }
+}
+
+/// A sample of a fragment.
+struct Sample {
+    track: u32,
+    start: u64,
+    duration: u32,
+    payload: Vec<u8>,
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+/// Boxes of one level: type and content.
+fn boxes(bytes: &[u8]) -> Vec<([u8; 4], &[u8])> {
+    let (mut boxes, mut rest) = (Vec::new(), bytes);
+    while rest.len() >= 8 {
+        let length = usize::try_from(word(rest, 0)).unwrap();
+        let Some(content) = rest.get(8..length) else { break };
+        boxes.push((rest[4..8].try_into().unwrap(), content));
+        rest = &rest[length..];
+    }
+    boxes
+}
+
+/// Samples of whole fragments; numbers of fragments follow each other, and so do times of decoding.
+fn samples(file: &[u8]) -> Vec<Sample> {
+    let mut samples: Vec<Sample> = Vec::new();
+    let mut number = None;
+    let all = boxes(file);
+    for (at, (kind, moof)) in all.iter().enumerate().filter(|(_, (kind, _))| kind == b"moof") {
+        assert_eq!(kind, b"moof");
+        let Some((b"mdat", mdat)) = all.get(at + 1).map(|(kind, content)| (kind, content)) else {
+            break;
+        };
+        let mut data = *mdat;
+        for (kind, content) in boxes(moof) {
+            match &kind {
+                b"mfhd" => {
+                    let next = word(content, 4);
+                    assert!(number.is_none_or(|before: u32| next == before + 1), "{number:?}");
+                    number = Some(next);
+                }
+                b"traf" => {
+                    let parts = boxes(content);
+                    let part =
+                        |wanted: &[u8; 4]| parts.iter().find(|(kind, _)| kind == wanted).unwrap().1;
+                    let track = word(part(b"tfhd"), 4);
+                    let tfdt = part(b"tfdt");
+                    let mut start = u64::from_be_bytes(tfdt[4..12].try_into().unwrap());
+                    let trun = part(b"trun");
+                    for entry in trun[12..].chunks_exact(16) {
+                        let bytes = usize::try_from(word(entry, 4)).unwrap();
+                        let (payload, rest) = data.split_at(bytes);
+                        data = rest;
+                        let duration = word(entry, 0);
+                        let payload = payload.to_vec();
+                        samples.push(Sample { track, start, duration, payload });
+                        start += u64::from(duration);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    samples
+}
+
+/// Numbers of the source's frames in the file, in order; one track's times leave no hole.
+fn frames_of(file: &[u8]) -> Vec<u32> {
+    let samples = samples(file);
+    for track in [1, 2] {
+        let of_track: Vec<&Sample> = samples.iter().filter(|s| s.track == track).collect();
+        for pair in of_track.windows(2) {
+            let end = pair[0].start + u64::from(pair[0].duration);
+            // Sound is counted in samples while the source's clock is not that of AAC.
+            let is_close = end.abs_diff(pair[1].start) <= TIMESCALE_AUDIO / 20;
+            assert!(pair[1].start > pair[0].start && is_close, "track {track}: a hole at {end}");
+        }
+    }
+    let mut numbers: Vec<u32> = samples
+        .iter()
+        .map(|sample| {
+            let media = if sample.track == 1 { MediaKind::Video } else { MediaKind::Audio };
+            let head: &[u8] = if sample.track == 1 { &[0x27, 1, 0, 0, 0] } else { &[0xaf, 1] };
+            let item = Item::parse(media, 0, &[head, &sample.payload].concat());
+            assert!(item.intact);
+            item.sequence
+        })
+        .collect();
+    // A fragment holds its pictures before its sound.
+    numbers.sort_unstable();
+    numbers
+}
+
+/// What a viewer has of a file in chunks or in frames.
+fn file_of(viewer: &Viewer) -> Vec<u8> {
+    let Some(response) = viewer.response() else { return Vec::new() };
+    match response.status {
+        101 => {
+            let frames = viewer.frames();
+            let binary = frames.into_iter().filter(|(opcode, _)| *opcode == 2);
+            binary.flat_map(|(_, payload)| payload).collect()
+        }
+        _ => viewer.unchunked_body(),
+    }
+}
+
+#[test]
+fn mp4_viewers_get_fragments_that_follow_each_other_over_two_upgrades() {
+    for how in matrix(&[1, 2]) {
+        println!("{how:?}");
+        let mut show = Show::start(how, "");
+        let addr = show.server.http;
+        let viewers: Vec<Viewer> = (0..3)
+            .flat_map(|_| {
+                [
+                    Viewer::get(addr, "/live/cam.mp4"),
+                    Viewer::websocket(addr, "/live/cam.mp4", "127.0.0.1"),
+                ]
+            })
+            .collect();
+        for viewer in &viewers {
+            show.net.until("the first fragment", |net| {
+                net.send_frames(show.publisher, &mut show.source, 1);
+                !frames_of(&file_of(viewer)).is_empty()
+            });
+        }
+        for _ in 0..2 {
+            show.send(30);
+            show.upgrade();
+            show.send(30);
+            // The newest frames wait for those that end their fragment.
+            let wanted = u32::try_from(show.source.sent.len()).unwrap() - 8;
+            for viewer in &viewers {
+                show.net.until("the fragments", |_| {
+                    frames_of(&file_of(viewer)).last().is_some_and(|&last| last >= wanted)
+                });
+                let numbers = frames_of(&file_of(viewer));
+                let is_whole = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
+                assert!(is_whole, "every frame once: {numbers:?}");
+                let file = file_of(viewer);
+                let inits = boxes(&file).iter().filter(|(kind, _)| kind == b"moov").count();
+                assert_eq!(inits, 1, "one description");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_between_two_requests_goes_on() {
+    for how in matrix(&[1, 2]) {
+        let mut show = Show::start(how, "");
+        let mut idle = Viewer::get(show.server.http, "/nothing");
+        wait_for("the answer", || idle.response().is_some());
+        for _ in 0..2 {
+            show.upgrade();
+            let before = idle.bytes().len();
+            idle.write(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
+            wait_for("another answer", || idle.bytes().len() == 2 * before || idle.has_ended());
+            assert!(!idle.has_ended(), "the same connection");
+            idle.forget();
+            idle.write(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
+            wait_for("another answer", || idle.bytes().len() == before);
+        }
+    }
+}
+
+#[test]
+fn viewers_go_on_where_the_new_process_has_more_workers_or_fewer() {
+    let dir = tempfile::tempdir().unwrap();
+    for how in matrix(&[1, 3]) {
+        for workers in [1, 2, 4] {
+            println!("{how:?} then {workers}");
+            let path = with_workers(dir.path(), workers);
+            let settings = format!("[shutdown]\nupgrade_program = \"{path}\"\n");
+            let mut show = Show::start(how, &settings);
+            let viewers: Vec<Viewer> =
+                (0..12).map(|_| Viewer::get(show.server.http, "/live/cam.flv")).collect();
+            for viewer in &viewers {
+                wait_for("the first tag", || !viewer.tags().items.is_empty());
+            }
+            for _ in 0..2 {
+                show.send(30);
+                show.upgrade();
+                show.send(30);
+                for viewer in &viewers {
+                    show.net.until("the last frame", |_| has_all(viewer, &show.source));
+                    assert_whole(viewer, &show.source);
+                }
+            }
+            // Who comes later and who leaves find their places.
+            let late = Viewer::get(show.server.http, "/live/cam.flv");
+            wait_for("a tag for who comes later", || !late.tags().items.is_empty());
+            drop(viewers);
+            show.send(10);
+            show.net.until("the last frame", |_| has_all(&late, &show.source));
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Bytes that many connections send: in memory, or in a file of memory the kernel can send from.
+//!
+//! A send copies what it is given into the kernel, once for every connection. Bytes that lie in the pages
+//! of a file need not be copied: `sendfile` puts references to the pages into the socket. So what many ask
+//! for in large pieces, the segments of a stream, is put into a [`MemFile`], which is no file of a disk but
+//! memory with a descriptor (memfd_create(2), Linux 3.17).
+//!
+//! ```text
+//!   MemFile   │ region 0       │ region 1       │ a hole         │ region 3       │ …
+//!             0                REGION_ALIGN     2 ×              3 ×
+//!             ▲ pwrite, once: a region never changes          ▲ its pages went with its last reference
+//! ```
+//!
+//! The kernel may refer to a page for long after the call, as long as the peer has not acknowledged it. A
+//! region is therefore never written twice: a new one lies behind all others, where the file has no pages
+//! yet, and a region given up is punched out of the file, which lets go of its pages but does not touch
+//! what is in them. For that no page of the file, huge ones included, may belong to two regions: hence the
+//! distance between them, which costs addresses of a file of 2^63 bytes and nothing else.
+
+use bytes::{Buf as _, Bytes};
+use std::io;
+use std::ops::{Deref, Range};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::pages::Pages;
+
+/// Where regions begin: multiples of the largest page a file of memory is made of (x86-64, and arm64 with
+/// pages of 4 KiB).
+const REGION_ALIGN: u64 = 2 << 20;
+/// Each region is a mapping, of which a process has 65,530 by default (`vm.max_map_count`), the allocator's
+/// included.
+const REGIONS_MAX: u32 = 16 * 1024;
+
+/// Immutable bytes, shared by counting.
+#[derive(Clone, Debug, Default)]
+pub struct SharedBytes {
+    bytes: Bytes,
+    /// The region `bytes` is a part of.
+    region: Option<Arc<Region>>,
+}
+
+impl SharedBytes {
+    /// A part of these bytes.
+    ///
+    /// # Panics
+    /// When `range` ends outside.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        Self { bytes: self.bytes.slice(range), region: self.region.clone() }
+    }
+
+    /// Leaves out the first `count` bytes.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+
+    /// The same bytes, wherever they lie.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The file these bytes lie in, and where they begin there.
+    pub(crate) fn in_file(&self) -> Option<(BorrowedFd<'_>, u64)> {
+        let region = self.region.as_ref()?;
+        let within = self.bytes.as_ptr().addr() - region.pages.at(0).addr();
+        Some((region.file.fd.as_fd(), region.offset + within as u64))
+    }
+}
+
+impl Deref for SharedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for SharedBytes {
+    fn from(bytes: T) -> Self {
+        Self { bytes: bytes.into(), region: None }
+    }
+}
+
+impl PartialEq for SharedBytes {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for SharedBytes {}
+
+/// A file of memory, for [`SharedBytes`] of at least some tens of kilobytes. See the module.
+#[derive(Debug)]
+pub struct MemFile {
+    fd: OwnedFd,
+    /// Where the next region begins.
+    next: AtomicU64,
+    regions: AtomicU32,
+}
+
+impl MemFile {
+    /// Makes one, empty.
+    ///
+    /// # Errors
+    /// No descriptor to be had; a filter of system calls forbids what it takes; or the process may write
+    /// files of a limited size only (`RLIMIT_FSIZE`), which the place of a region would soon exceed.
+    pub fn new() -> io::Result<Arc<Self>> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel writes one rlimit to a local that outlives the call.
+        check(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) })?;
+        if limit.rlim_cur != libc::RLIM_INFINITY {
+            return Err(io::Error::from_raw_os_error(libc::EFBIG));
+        }
+        // SAFETY: the name is a literal that ends with a zero.
+        let fd = unsafe { libc::memfd_create(c"segments".as_ptr(), libc::MFD_CLOEXEC) };
+        check(fd)?;
+        // SAFETY: just opened, and nobody else's.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let file = Self { fd, next: AtomicU64::new(0), regions: AtomicU32::new(0) };
+        // Memory that could not be given back is better not taken.
+        file.punch(0, REGION_ALIGN)?;
+        Ok(Arc::new(file))
+    }
+
+    /// A copy of `bytes` (at least one) in this file.
+    ///
+    /// # Errors
+    /// No memory, or there are more regions than mappings can be spared for: 16,384.
+    pub fn put(self: &Arc<Self>, bytes: &[u8]) -> io::Result<SharedBytes> {
+        let span = (bytes.len() as u64).next_multiple_of(REGION_ALIGN);
+        if span == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        if self.regions.fetch_add(1, Ordering::Relaxed) >= REGIONS_MAX {
+            self.regions.fetch_sub(1, Ordering::Relaxed);
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        let offset = self.next.fetch_add(span, Ordering::Relaxed);
+        let mapped = self
+            .write(bytes, offset)
+            .and_then(|()| Pages::map_file(self.fd.as_fd(), offset, bytes.len()));
+        let pages = mapped.inspect_err(|_| self.give_back(offset, span))?;
+        let region =
+            Arc::new(Region { pages, bytes: bytes.len(), offset, span, file: Arc::clone(self) });
+        Ok(SharedBytes {
+            bytes: Bytes::from_owner(Owner(Arc::clone(&region))),
+            region: Some(region),
+        })
+    }
+
+    fn write(&self, mut bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut at = offset;
+        while !bytes.is_empty() {
+            let position = libc::off_t::try_from(at).map_err(io::Error::other)?;
+            // SAFETY: the kernel reads the slice, which is borrowed for the call.
+            let written = unsafe {
+                libc::pwrite(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), position)
+            };
+            match usize::try_from(written) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    at += count as u64;
+                }
+                Err(_) => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, offset: u64, span: u64) {
+        // It worked when the file was made; whole pages of such a file always can be punched out.
+        let _ = self.punch(offset, span);
+        self.regions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn punch(&self, offset: u64, span: u64) -> io::Result<()> {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+        let span = libc::off_t::try_from(span).map_err(io::Error::other)?;
+        // SAFETY: a plain call without pointers.
+        check(unsafe { libc::fallocate(self.fd.as_raw_fd(), mode, offset, span) })
+    }
+}
+
+/// A part of the file that was written once and is read by whoever holds it.
+#[derive(Debug)]
+struct Region {
+    pages: Pages,
+    bytes: usize,
+    offset: u64,
+    span: u64,
+    file: Arc<MemFile>,
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        self.file.give_back(self.offset, self.span);
+    }
+}
+
+/// Keeps the region for `Bytes`.
+struct Owner(Arc<Region>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the mapping is at least `bytes` long, stays until the region is dropped, and nobody
+        // writes to a region of the file again once it is mapped.
+        unsafe { std::slice::from_raw_parts(self.0.pages.at(0), self.0.bytes) }
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resident(file: &MemFile) -> u64 {
+        let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
+        // SAFETY: the kernel writes one stat to a local that outlives the call.
+        check(unsafe { libc::fstat(file.fd.as_raw_fd(), stat.as_mut_ptr()) }).unwrap();
+        // SAFETY: zeroed, and then written by the kernel.
+        let blocks = unsafe { stat.assume_init() }.st_blocks;
+        blocks.unsigned_abs() * 512
+    }
+
+    #[test]
+    fn what_is_put_is_read_back_and_found_in_the_file() {
+        let file = MemFile::new().unwrap();
+        let first: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let (one, two) = (file.put(&first).unwrap(), file.put(b"second").unwrap());
+        assert_eq!(&one[..], first);
+        assert_eq!(&two[..], b"second");
+        assert_eq!(one.in_file().unwrap().1, 0);
+        assert_eq!(two.in_file().unwrap().1, REGION_ALIGN);
+        let mut part = one.slice(1_000..5_000);
+        part.advance(24);
+        assert_eq!(&part[..], &first[1_024..5_000]);
+        assert_eq!(part.in_file().unwrap().1, 1_024);
+        let through_file = {
+            let mut bytes = vec![0; part.len()];
+            let (fd, offset) = part.in_file().unwrap();
+            // SAFETY: the kernel writes at most as many bytes as the vector has.
+            let count = unsafe {
+                libc::pread(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), offset as i64)
+            };
+            assert_eq!(count, part.len() as isize);
+            bytes
+        };
+        assert_eq!(through_file, &part[..]);
+    }
+
+    #[test]
+    fn memory_is_given_back_with_the_last_part() {
+        let file = MemFile::new().unwrap();
+        let whole = file.put(&vec![7; 3 << 20]).unwrap();
+        assert_eq!(resident(&file), 3 << 20);
+        let part = whole.slice(10..20);
+        let bytes = part.as_bytes().clone();
+        drop((whole, part));
+        assert_eq!(resident(&file), 3 << 20, "some bytes of it are still held");
+        assert_eq!(&bytes[..], [7; 10]);
+        drop(bytes);
+        assert_eq!(resident(&file), 0);
+        assert_eq!(file.regions.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn regions_are_bounded() {
+        let file = MemFile::new().unwrap();
+        file.regions.store(REGIONS_MAX, Ordering::Relaxed);
+        assert_eq!(file.put(b"x").unwrap_err().raw_os_error(), Some(libc::ENOMEM));
+        assert_eq!(file.regions.load(Ordering::Relaxed), REGIONS_MAX);
+        assert_eq!(file.put(b"").unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn bytes_in_memory_lie_in_no_file() {
+        let bytes = SharedBytes::from("text");
+        assert!(bytes.in_file().is_none());
+        assert_eq!(&bytes[..], b"text");
+    }
+}
