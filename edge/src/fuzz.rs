@@ -28,6 +28,7 @@ use crate::access::secret::SecretText;
 use crate::certs::pem;
 use crate::config::load;
 use crate::front::{FIRST_BYTES, FrontDoor, PROXY_BYTES_MAX, Step};
+use crate::hand_over::record::SpokenRecord;
 use crate::hand_over::wire;
 
 /// Now, in Unix seconds.
@@ -253,8 +254,10 @@ pub fn hand_over(data: &[u8]) {
             let _ = Publisher::from_record(config, writer, record, &mut arena, Millis(0));
         }
         for live in worker.connections.iter().filter_map(|connection| connection.live.as_ref()) {
-            let session = postcard::from_bytes::<ServerSession>(&live.session);
-            let _ = session.map(|session| session.is_portable());
+            if let SpokenRecord::Rtmp(session) = &live.spoken {
+                let session = postcard::from_bytes::<ServerSession>(session);
+                let _ = session.map(|session| session.is_portable());
+            }
             for play in &live.plays {
                 let _ = Subscriber::from_record(&play.subscriber);
             }
