@@ -16,7 +16,7 @@
 //! ```
 //!
 //! A worker that has panicked leaves a writer nobody may trust. Its stream ends and its entry is retired:
-//! out of the table, with no right to publish to be had. Who wants the stream from then on gets another entry.
+//! out of the table, with no right to publish to be had. Who wants the stream then gets another entry.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -420,8 +420,8 @@ impl StreamEntry {
         GraceEnd::Ended
     }
 
-    /// Ends the stream at its ring's head, for good, if `worker` has the writer, or has watched over the grace
-    /// period of session `grace`. What is half written there lies behind the head, where nobody reads.
+    /// Ends the stream at its ring's head, for good, if `worker` has the writer, or has watched over the
+    /// grace period of session `grace`. What is half written there lies behind the head, where nobody reads.
     fn retire(&self, worker: u16, grace: Option<u64>) -> bool {
         let mut slot = self.lock();
         let is_owned = slot.owner.is_some_and(|owner| owner.worker == worker);

@@ -8,8 +8,8 @@
 //!
 //! What the panicking turn left half done is not gone on with: no writer is parked, no session is spoken
 //! to, nothing is sent. So a publisher's stream ends at the last message its ring's head covers, for
-//! everybody, and its entry is retired ([`Registry::retire`](crate::registry::Registry::retire)). Each step is
-//! taken even if one before it panics too.
+//! everybody, and its entry is retired ([`Registry::retire`](crate::registry::Registry::retire)). Each step
+//! is taken even if one before it panics too.
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
