@@ -214,6 +214,9 @@ impl Publisher {
             return self.handle_first(arena, part, now);
         }
         if let Some(at_tail) = self.at_tail.as_mut().filter(|m| m.message.csid == part.csid) {
+            if !fits(part, at_tail.framed.body_remaining() as usize) {
+                return Ok(self.drop_misfit(arena, part, now));
+            }
             at_tail.framed.push(self.writer.reserved_mut(), part.body);
             self.counters.copied_bytes += part.body.len() as u64;
             if part.last {
@@ -223,7 +226,10 @@ impl Publisher {
             }
             return Ok(Progress::Partial);
         }
-        if self.aside.iter().any(|m| m.csid == part.csid && !m.complete) {
+        if let Some(aside) = self.aside.iter().find(|m| m.csid == part.csid && !m.complete) {
+            if !fits(part, aside.length.saturating_sub(aside.body.len())) {
+                return Ok(self.drop_misfit(arena, part, now));
+            }
             return self.handle_aside(arena, part, now);
         }
         Ok(self.skip_dropped(part))
@@ -594,6 +600,16 @@ impl Publisher {
         Progress::Partial
     }
 
+    /// Gives up a message that does not end where it was announced to.
+    fn drop_misfit(&mut self, arena: &mut Arena, part: &MediaPart<'_>, now: Millis) -> Progress {
+        self.forget_partial(part.csid);
+        if !part.last {
+            self.dropping.push(part.csid);
+        }
+        self.drain_aside(arena, now);
+        Progress::Dropped
+    }
+
     fn forget_partial(&mut self, csid: u32) {
         if self.at_tail.as_ref().is_some_and(|at_tail| at_tail.message.csid == csid) {
             self.at_tail = None;
@@ -612,6 +628,12 @@ impl Publisher {
         self.forget_aside(|_| true);
         self.dropping.clear();
     }
+}
+
+/// Whether a further part ends where its message does, of which so many bytes are `left`. The reader sees to
+/// that; but after a hand-over it goes by one record and the publisher by another.
+fn fits(part: &MediaPart<'_>, left: usize) -> bool {
+    part.body.len() <= left && part.last == (part.body.len() == left)
 }
 
 fn media_of(part: &MediaPart<'_>) -> MessageKind {

@@ -73,6 +73,29 @@ fn a_torn_message_is_never_published() {
     assert_eq!(rig.publisher.counters().torn, 3);
 }
 
+/// Reader and publisher go by two records after a hand-over, of which one may have been changed on its way.
+#[test]
+fn a_message_that_ends_elsewhere_than_it_said_is_given_up() {
+    let (said, longer, shorter) = (video(true, 1_000), video(true, 3_000), video(true, 500));
+    let sound = audio(100);
+    for other in [&longer, &shorter] {
+        let mut rig = Rig::new(PublisherConfig::default());
+        rig.headers(0);
+        let end = other.len().min(2_000);
+        // The message at the tail; then one that waits aside.
+        rig.part(MediaKind::Video, 6, 10, &said, 0..400).unwrap();
+        assert_eq!(rig.part(MediaKind::Video, 6, 10, other, 400..end), Ok(Progress::Dropped));
+        rig.part(MediaKind::Video, 7, 20, &sound, 0..50).unwrap();
+        rig.part(MediaKind::Video, 6, 20, &said, 0..400).unwrap();
+        assert_eq!(rig.part(MediaKind::Video, 6, 20, other, 400..end), Ok(Progress::Dropped));
+        rig.part(MediaKind::Video, 7, 20, &sound, 50..102).unwrap();
+        assert_eq!(rig.part(MediaKind::Video, 6, 30, &said, 0..1_005), Ok(Progress::Committed));
+        let bodies: Vec<_> = whole_ring(&rig, 65_536).into_iter().map(|m| m.body).collect();
+        assert_eq!(bodies[2..], [sound.clone(), said.clone()]);
+        assert_eq!(rig.publisher.counters().torn, 2);
+    }
+}
+
 #[test]
 fn memory_for_interleaving_is_bounded() {
     let config = PublisherConfig { aside_bytes_max: 10_000, ..PublisherConfig::default() };
