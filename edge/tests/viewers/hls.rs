@@ -72,7 +72,8 @@ impl Rig {
         let variants = self.get("/live/cam.m3u8");
         let path = addresses(variants.text()).remove(0);
         let mut found = None;
-        for _ in 0..20 {
+        let patience = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < patience {
             let playlist = self.get(&path);
             for address in addresses(playlist.text()).into_iter().rev() {
                 let length = self.get_still(&address).body.len();
@@ -222,7 +223,7 @@ fn a_large_segment_is_sent_without_a_copy_and_whole_to_who_reads_it_when_it_is_g
             let ask = || Viewer::ask(server.http, "GET", &address, "h", "Connection: close\r\n");
             looks % 100 == 0 && ask().wait_response().status == 410
         });
-        let is_from_file = |server: &Server| server.metric("ringcast_io_file_sends", "") > 0;
+        let is_from_file = |server: &Server| server.metric("ringcast_io_file_sends_total", "") > 0;
         rig.until("sends from the file to be counted", is_from_file);
         let mut late = vec![0; length];
         reader.read_exact(&mut late).unwrap();
