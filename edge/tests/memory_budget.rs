@@ -26,7 +26,9 @@ const MIB: u64 = 1024 * 1024;
 
 /// Makes what is used now so many percent of the budget.
 fn set_share(server: &Server, percent: u64) {
-    let budget = server.resident_bytes() * 100 / percent;
+    // Rings count as a whole, and are resident as far as they were written to.
+    let accounted = server.metric("ringcast_memory_accounted_bytes", "");
+    let budget = server.resident_bytes().max(accounted) * 100 / percent;
     let settings = format!("{SETTINGS}[limits]\nmemory_bytes_max = {budget}\n");
     fs::write(server.config_file(), settings).unwrap();
     server.signal(Signal::HUP);

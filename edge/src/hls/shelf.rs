@@ -118,7 +118,7 @@ impl Shelf {
     ) {
         let init = copy(buffer.get(range.clone()).unwrap_or_default());
         if let Some(archive) = self.archive.as_mut().filter(|_| !init.is_empty()) {
-            archive.put(Name::Init { generation }, init.as_bytes());
+            archive.put(Name::Init { generation }, &init.to_bytes());
         }
         self.inits.push((generation, init));
         self.facts.codecs = codecs.into();
@@ -162,7 +162,7 @@ impl Shelf {
         let rate = bytes.len() as u64 * BITS_PER_BYTE_MS / u64::from(duration_ms.max(1));
         self.facts.bandwidth = self.facts.bandwidth.max(rate);
         if let Some(archive) = &mut self.archive {
-            archive.put(Name::Segment { sequence }, bytes.as_bytes());
+            archive.put(Name::Segment { sequence }, &bytes.to_bytes());
         }
         self.segments.push_back(Arc::new(Stored { sequence, bytes, parts }));
     }

@@ -34,11 +34,14 @@ const REGION_ALIGN: u64 = 2 << 20;
 const REGIONS_MAX: u32 = 16 * 1024;
 
 /// Immutable bytes, shared by counting.
-#[derive(Clone, Debug, Default)]
-pub struct SharedBytes {
-    bytes: Bytes,
-    /// The region `bytes` is a part of.
-    region: Option<Arc<Region>>,
+#[derive(Clone, Debug)]
+pub struct SharedBytes(Place);
+
+/// As large as the first alone: each connection has room for one.
+#[derive(Clone, Debug)]
+enum Place {
+    Memory(Bytes),
+    File { region: Arc<Region>, start: usize, count: usize },
 }
 
 impl SharedBytes {
@@ -48,27 +51,55 @@ impl SharedBytes {
     /// When `range` ends outside.
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
-        Self { bytes: self.bytes.slice(range), region: self.region.clone() }
+        assert!(range.start <= range.end && range.end <= self.len(), "{range:?} is not inside");
+        Self(match &self.0 {
+            Place::Memory(bytes) => Place::Memory(bytes.slice(range)),
+            Place::File { region, start, .. } => {
+                let region = Arc::clone(region);
+                Place::File { region, start: start + range.start, count: range.len() }
+            }
+        })
     }
 
-    /// Leaves out the first `count` bytes.
+    /// Leaves out the first `bytes` bytes.
     ///
     /// # Panics
     /// When there are fewer.
-    pub fn advance(&mut self, count: usize) {
-        self.bytes.advance(count);
+    pub fn advance(&mut self, bytes: usize) {
+        assert!(bytes <= self.len(), "{bytes} of {}", self.len());
+        match &mut self.0 {
+            Place::Memory(memory) => memory.advance(bytes),
+            Place::File { start, count, .. } => {
+                *start += bytes;
+                *count -= bytes;
+            }
+        }
     }
 
     /// The same bytes, wherever they lie.
-    pub fn as_bytes(&self) -> &Bytes {
-        &self.bytes
+    pub fn to_bytes(&self) -> Bytes {
+        match &self.0 {
+            Place::Memory(bytes) => bytes.clone(),
+            Place::File { .. } => Bytes::from_owner(self.clone()),
+        }
     }
 
     /// The file these bytes lie in, and where they begin there.
     pub(crate) fn in_file(&self) -> Option<(BorrowedFd<'_>, u64)> {
-        let region = self.region.as_ref()?;
-        let within = self.bytes.as_ptr().addr() - region.pages.at(0).addr();
-        Some((region.file.fd.as_fd(), region.offset + within as u64))
+        let Place::File { region, start, .. } = &self.0 else { return None };
+        Some((region.file.fd.as_fd(), region.offset + *start as u64))
+    }
+}
+
+impl Default for SharedBytes {
+    fn default() -> Self {
+        Self(Place::Memory(Bytes::new()))
+    }
+}
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 
@@ -76,19 +107,24 @@ impl Deref for SharedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.0 {
+            Place::Memory(bytes) => bytes,
+            Place::File { region, start, count } => {
+                region.bytes().get(*start..*start + *count).unwrap_or_default()
+            }
+        }
     }
 }
 
 impl<T: Into<Bytes>> From<T> for SharedBytes {
     fn from(bytes: T) -> Self {
-        Self { bytes: bytes.into(), region: None }
+        Self(Place::Memory(bytes.into()))
     }
 }
 
 impl PartialEq for SharedBytes {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self[..] == other[..]
     }
 }
 
@@ -145,12 +181,9 @@ impl MemFile {
             .write(bytes, offset)
             .and_then(|()| Pages::map_file(self.fd.as_fd(), offset, bytes.len()));
         let pages = mapped.inspect_err(|_| self.give_back(offset, span))?;
-        let region =
-            Arc::new(Region { pages, bytes: bytes.len(), offset, span, file: Arc::clone(self) });
-        Ok(SharedBytes {
-            bytes: Bytes::from_owner(Owner(Arc::clone(&region))),
-            region: Some(region),
-        })
+        let (count, file) = (bytes.len(), Arc::clone(self));
+        let region = Arc::new(Region { pages, count, offset, span, file });
+        Ok(SharedBytes(Place::File { region, start: 0, count }))
     }
 
     fn write(&self, mut bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -195,26 +228,23 @@ impl MemFile {
 #[derive(Debug)]
 struct Region {
     pages: Pages,
-    bytes: usize,
+    count: usize,
     offset: u64,
     span: u64,
     file: Arc<MemFile>,
 }
 
-impl Drop for Region {
-    fn drop(&mut self) {
-        self.file.give_back(self.offset, self.span);
+impl Region {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is at least `count` long, stays until the region is dropped, and nobody
+        // writes to a region of the file again once it is mapped.
+        unsafe { std::slice::from_raw_parts(self.pages.at(0), self.count) }
     }
 }
 
-/// Keeps the region for `Bytes`.
-struct Owner(Arc<Region>);
-
-impl AsRef<[u8]> for Owner {
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: the mapping is at least `bytes` long, stays until the region is dropped, and nobody
-        // writes to a region of the file again once it is mapped.
-        unsafe { std::slice::from_raw_parts(self.0.pages.at(0), self.0.bytes) }
+impl Drop for Region {
+    fn drop(&mut self) {
+        self.file.give_back(self.offset, self.span);
     }
 }
 
@@ -267,13 +297,18 @@ mod tests {
         let whole = file.put(&vec![7; 3 << 20]).unwrap();
         assert_eq!(resident(&file), 3 << 20);
         let part = whole.slice(10..20);
-        let bytes = part.as_bytes().clone();
+        let bytes = part.to_bytes();
         drop((whole, part));
         assert_eq!(resident(&file), 3 << 20, "some bytes of it are still held");
         assert_eq!(&bytes[..], [7; 10]);
         drop(bytes);
         assert_eq!(resident(&file), 0);
         assert_eq!(file.regions.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn bytes_of_a_file_take_no_more_room_than_others() {
+        assert_eq!(size_of::<SharedBytes>(), size_of::<Bytes>());
     }
 
     #[test]

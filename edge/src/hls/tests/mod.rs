@@ -239,7 +239,7 @@ pub(super) fn address<'a>(name: &'a str, query: &'a str) -> Address<'a> {
 
 pub(super) fn body(reply: Reply) -> Bytes {
     match reply {
-        Reply::Ready { body, .. } => body.as_bytes().clone(),
+        Reply::Ready { body, .. } => body.to_bytes(),
         other => panic!("no body: {other:?}"),
     }
 }
