@@ -9,12 +9,13 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::{Context, Filter, Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -167,7 +168,43 @@ pub mod event {
     }
 }
 
-/// Controls the running log. Dropping it writes what is still queued.
+/// Longest time in which the last lines are written when the process ends. A reader that is slow or gets no
+/// CPU has that long.
+pub const LAST_LINES_MAX: Duration = Duration::from_secs(5);
+
+/// Writes what is still queued when it is dropped, in at most [`LAST_LINES_MAX`]. Whoever ends the process
+/// owns it: were it shared with threads, one of them might still have it then, and the lines were lost.
+#[derive(Debug)]
+#[must_use = "the last lines are written when it is dropped"]
+pub struct LogGuard {
+    lines: Arc<LineCounts>,
+    dropped: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + LAST_LINES_MAX;
+        let queued = self.lines.logged.load(Ordering::Acquire);
+        let taken =
+            || self.lines.written.load(Ordering::Acquire) + self.dropped.dropped_lines() as u64;
+        // The library's own guard waits for a second and not in a full queue.
+        while taken() < queued && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Lines on their way through the queue.
+#[derive(Debug, Default)]
+struct LineCounts {
+    /// Given to the queue, which may have dropped them.
+    logged: AtomicU64,
+    /// Taken from it and written, or lost in that.
+    written: AtomicU64,
+}
+
+/// Controls the running log.
 #[derive(Debug, Default)]
 pub struct LogHandle {
     classes: Option<Arc<EventRates>>,
@@ -175,8 +212,6 @@ pub struct LogHandle {
     dropped: Option<ErrorCounter>,
     /// Lines that could not be written.
     unwritten: Arc<AtomicU64>,
-    /// Writes the rest of the queue when it is dropped.
-    _guard: Option<WorkerGuard>,
 }
 
 impl LogHandle {
@@ -208,20 +243,21 @@ impl LogHandle {
 }
 
 /// Starts logging to standard error. Call once, before any other thread exists.
-pub fn start(config: &Log) -> LogHandle {
-    let (subscriber, handle) = build(config, io::stderr(), io::stderr().is_terminal());
+pub fn start(config: &Log) -> (LogHandle, LogGuard) {
+    let (subscriber, handle, guard) = build(config, io::stderr(), io::stderr().is_terminal());
     // A second start in one process, as in tests, keeps the first log.
     drop(subscriber.try_init());
-    handle
+    (handle, guard)
 }
 
-/// The subscriber that writes to `writer`, and its handle.
+/// The subscriber that writes to `writer`, its handle, and what writes the last lines.
 fn build(
     config: &Log,
     writer: impl io::Write + Send + 'static,
     terminal: bool,
-) -> (impl Subscriber + Send + Sync + 'static, LogHandle) {
+) -> (impl Subscriber + Send + Sync + 'static, LogHandle, LogGuard) {
     let unwritten = Arc::new(AtomicU64::new(0));
+    let counts = Arc::new(LineCounts::default());
     let lines_max = usize::try_from(config.queue_lines_max).unwrap_or(usize::MAX);
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
@@ -230,16 +266,18 @@ fn build(
         .finish(CountingWriter {
             inner: writer,
             unwritten: Arc::clone(&unwritten),
+            lines: Arc::clone(&counts),
             is_torn: false,
         });
     let dropped = writer.error_counter();
+    let queue = LineQueue { queue: writer, lines: Arc::clone(&counts) };
     let (filter, level) = reload::Layer::new(level_filter(config.level));
     let json = match config.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !terminal,
     };
-    let lines = fmt::layer().with_writer(writer).with_target(false);
+    let lines = fmt::layer().with_writer(move || queue.clone()).with_target(false);
     let lines = if json {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     } else {
@@ -251,11 +289,28 @@ fn build(
     let handle = LogHandle {
         classes: Some(classes),
         level: Some(level),
-        dropped: Some(dropped),
+        dropped: Some(dropped.clone()),
         unwritten,
-        _guard: Some(guard),
     };
-    (subscriber, handle)
+    (subscriber, handle, LogGuard { lines: counts, dropped, _writer: guard })
+}
+
+/// The queue, which counts what it is given.
+#[derive(Clone)]
+struct LineQueue {
+    queue: NonBlocking,
+    lines: Arc<LineCounts>,
+}
+
+impl io::Write for LineQueue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.lines.logged.fetch_add(1, Ordering::Release);
+        self.queue.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.queue.flush()
+    }
 }
 
 /// Writes lines; one that cannot be written (a full disk, a reader that is gone) is lost and counted, and
@@ -263,6 +318,7 @@ fn build(
 struct CountingWriter<W> {
     inner: W,
     unwritten: Arc<AtomicU64>,
+    lines: Arc<LineCounts>,
     /// A line stands there without its end.
     is_torn: bool,
 }
@@ -295,6 +351,7 @@ impl<W: io::Write> io::Write for CountingWriter<W> {
         if self.write_line(line).is_err() {
             self.unwritten.fetch_add(1, Ordering::Relaxed);
         }
+        self.lines.written.fetch_add(1, Ordering::Release);
         Ok(line.len())
     }
 
@@ -520,7 +577,7 @@ mod tests {
         let config = Log { queue_lines_max: 128, ..Log::default() };
         let (lines, read) = channel();
         let (go, go_on) = channel();
-        let (subscriber, handle) = build(&config, SlowReader { lines, go_on }, false);
+        let (subscriber, handle, guard) = build(&config, SlowReader { lines, go_on }, false);
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(event = event::CONNECT, peer = "127.0.0.1:1", "first");
             let first: serde_json::Value = serde_json::from_str(&read.recv().unwrap()).unwrap();
@@ -537,6 +594,28 @@ mod tests {
             assert_eq!(handle.dropped_lines(), 200 - 128 + 1);
         });
         drop(go);
+        drop(guard);
+    }
+
+    #[test]
+    fn the_last_lines_are_written_however_late_their_reader_is() {
+        let (lines, read) = channel();
+        let (go, go_on) = channel();
+        let (subscriber, handle, guard) =
+            build(&Log::default(), SlowReader { lines, go_on }, false);
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..3 {
+                tracing::info!(event = event::STOP, "one of the last");
+            }
+        });
+        // The library's guard alone gives up before that.
+        let late = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(1_500));
+            drop(go);
+        });
+        drop(guard);
+        assert_eq!((read.try_iter().count(), handle.dropped_lines()), (3, 0));
+        late.join().unwrap();
     }
 
     #[test]
@@ -545,7 +624,7 @@ mod tests {
         let (lines, read) = channel();
         let (go, go_on) = channel::<()>();
         drop(go);
-        let (subscriber, handle) = build(&config, SlowReader { lines, go_on }, false);
+        let (subscriber, handle, guard) = build(&config, SlowReader { lines, go_on }, false);
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..1_000 {
                 tracing::warn!(event = event::CLOSE, "of a storm");
@@ -557,8 +636,8 @@ mod tests {
         let [(code, suppressed)] = codes[..] else { panic!("{codes:?}") };
         assert_eq!((code, total), (event::CLOSE, suppressed));
         assert_eq!(handle.take_suppressed(), (Vec::new(), total));
-        drop(handle);
-        let written: Vec<String> = read.iter().collect();
+        drop(guard);
+        let written: Vec<String> = read.try_iter().collect();
         let count = |code: &str| written.iter().filter(|line| line.contains(code)).count() as u64;
         assert_eq!(count("\"close\""), 1_000 - suppressed, "written or counted");
         // The loop may run over the turn of some seconds, never of hundreds.

@@ -59,7 +59,8 @@ fn serve(args: &ServeArgs) -> Result<(), StartError> {
         Predecessor::from_env().map_err(|error| StartError::Failed(error.to_string()))?;
     let source = args.source();
     let loaded = source.load().map_err(refused)?;
-    let log = log::start(&loaded.config.log);
+    // To the end of the process: what is logged last is written when this is dropped.
+    let (log, _last_lines) = log::start(&loaded.config.log);
     let notifier = Notifier::from_env();
     // Without it only the change of process is not to be had.
     let program = Program::of_this_process().ok();

@@ -41,7 +41,7 @@ fn the_server_of_these_tests() {
     }
     let source = Cli::parse_from(FLAGS).serve.source();
     let loaded = source.load().unwrap();
-    let log = log::start(&loaded.config.log);
+    let (log, _last_lines) = log::start(&loaded.config.log);
     let notifier = Notifier::new("", None);
     let (inherited, predecessor, program) = (Inherited::default(), None, None);
     let setup = Setup { source, loaded, log, inherited, notifier, predecessor, program };
