@@ -532,13 +532,20 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         z ^ (z >> 31)
     }
 
+    /// An empty buffer.
     fn spare_buffer(&mut self) -> Vec<u8> {
+        let mut buffer = self.spare_room();
+        buffer.clear();
+        buffer
+    }
+
+    /// A buffer with old bytes in it, to be written over.
+    fn spare_room(&mut self) -> Vec<u8> {
         self.spare.pop().unwrap_or_default()
     }
 
-    fn recycle_buffer(&mut self, mut buffer: Vec<u8>) {
+    fn recycle_buffer(&mut self, buffer: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            buffer.clear();
             self.spare.push(buffer);
         }
     }

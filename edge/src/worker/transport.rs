@@ -476,7 +476,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Hands application bytes to the socket, sealed if they must be. The caller has set `sending`.
     pub(super) fn transmit(&mut self, index: usize, buf: SendBuf<ring::Lease>) -> bool {
         let mut sealed = match self.connection(index).map(|c| &c.transport) {
-            Some(Transport::Records(_)) => self.spare_buffer(),
+            Some(Transport::Records(_)) => self.spare_room(),
             _ => Vec::new(),
         };
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
@@ -494,7 +494,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             return true;
         };
         let bytes = buf.bytes().len().min(SEAL_BYTES_MAX);
-        let result = session.encrypt(buf.bytes().get(..bytes).unwrap_or_default(), &mut sealed);
+        let plain = buf.bytes().get(..bytes).unwrap_or_default();
+        let result = session.encrypt_over(plain, &mut sealed);
         if let Err(error) = result {
             connection.output.sending = Sending::Nothing;
             self.port.metrics().tls_errors.increment(error.label());

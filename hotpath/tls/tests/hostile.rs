@@ -300,6 +300,32 @@ fn encrypting_is_in_full_records_of_any_length_and_appends() {
 }
 
 #[test]
+fn encrypting_over_old_bytes_leaves_nothing_of_them() {
+    for version in [Version::Tls12, Version::Tls13] {
+        let mut pair = Pair::established(version, Cipher::Aes128Gcm);
+        for is_passed in [false, true] {
+            let mut room = vec![0xee; 50_000];
+            for bytes in [60_000, 100, 0, 16 * 1024 + 1, 200_000, 1] {
+                let plain: Vec<u8> = (0..bytes).map(|at| (at % 251).try_into().unwrap()).collect();
+                pair.server.encrypt_over(&plain, &mut room).unwrap();
+                assert!(room.len() <= Session::encrypted_bytes(bytes), "{bytes}: {}", room.len());
+                pair.to_client.extend_from_slice(&room);
+                pair.client_plain.clear();
+                pair.drive(|all| all).unwrap();
+                assert!(pair.client_plain == plain, "{bytes}");
+            }
+            if !is_passed {
+                pair.server = pair.server.into_record().unwrap().0;
+            }
+        }
+        pair.server.close_notify(&mut Vec::new());
+        let mut room = b"old".to_vec();
+        assert_eq!(pair.server.encrypt_over(b"x", &mut room).unwrap_err().label(), "not_ready");
+        assert!(room.is_empty(), "nobody sends what was not sealed now");
+    }
+}
+
+#[test]
 fn an_encryption_that_finds_an_answer_waiting_sends_both() {
     // The KeyUpdate of the client arrives with data, so it is answered in the same call; then the next
     // record must already be under the new keys, whatever was sent before.

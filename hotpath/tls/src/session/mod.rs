@@ -245,13 +245,30 @@ impl Session {
     /// `NotReady` unless established and not closed by us; `KeysExhausted` when TLS 1.2 has used its keys
     /// up (TLS 1.3 changes them by itself): `out` then ends with `close_notify` instead.
     pub fn encrypt(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        self.check_can_send()?;
+        self.encrypt_at(out.len(), plain, out)
+    }
+
+    /// As [`encrypt`](Self::encrypt), over what `room` holds instead of behind it. Whoever seals much hands
+    /// in what was sent before: filling it with zeros first was a fourteenth of what a viewer costs.
+    ///
+    /// # Errors
+    /// As [`encrypt`](Self::encrypt).
+    pub fn encrypt_over(&mut self, plain: &[u8], room: &mut Vec<u8>) -> Result<()> {
+        self.encrypt_at(0, plain, room)
+    }
+
+    /// Records of `plain` from `at` on in `out`, which ends with them.
+    fn encrypt_at(&mut self, at: usize, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        if let Err(error) = self.check_can_send() {
+            out.truncate(at);
+            return Err(error);
+        }
         if let Connection::Passed(passed) = &mut self.connection {
+            out.truncate(at);
             let outcome = passed.encrypt(plain, out);
             return self.settle(outcome);
         }
-        let at = out.len();
-        out.resize(at + Self::encrypted_bytes(plain.len()), 0);
+        reach(out, at + Self::encrypted_bytes(plain.len()));
         let mut written = at;
         loop {
             let attempt = with_status!(self, &mut self.incoming, |status| {
@@ -263,7 +280,7 @@ impl Session {
                     return Ok(());
                 }
                 Attempt::Ahead { bytes } => written += bytes,
-                Attempt::Room { bytes } => out.resize(written + bytes, 0),
+                Attempt::Room { bytes } => reach(out, written + bytes),
                 Attempt::Exhausted => {
                     out.truncate(written);
                     self.farewell(0, out);
@@ -570,6 +587,13 @@ impl Session {
             Connection::Server(connection) => Some(connection),
             Connection::Client(connection) => Some(connection),
         }
+    }
+}
+
+/// Lengthens `out` to `bytes` unless it is that long.
+fn reach(out: &mut Vec<u8>, bytes: usize) {
+    if out.len() < bytes {
+        out.resize(bytes, 0);
     }
 }
 
