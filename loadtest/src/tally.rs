@@ -41,6 +41,9 @@ pub(crate) enum Measure {
     /// Video: from the publisher's clock to the complete message, of media made after the player
     /// asked for it.
     Latency,
+    /// The same of keyframes, the largest of them: where they are more than one frame in a hundred, they are
+    /// the p99 of all.
+    LatencyKeyframe,
     /// The same of audio.
     LatencyAudio,
     /// The same of video once all players are there.
@@ -77,7 +80,7 @@ pub(crate) enum Measure {
 
 impl Measure {
     /// All of them, in order.
-    pub(crate) const ALL: [Measure; 27] = [
+    pub(crate) const ALL: [Measure; 28] = [
         Measure::Connect,
         Measure::Tls,
         Measure::TlsResumed,
@@ -89,6 +92,7 @@ impl Measure {
         Measure::FirstKeyframe,
         Measure::PlayToKeyframe,
         Measure::Latency,
+        Measure::LatencyKeyframe,
         Measure::LatencyAudio,
         Measure::LatencySteady,
         Measure::LatencyBefore,
@@ -121,6 +125,7 @@ impl Measure {
             Measure::FirstKeyframe => "first_keyframe",
             Measure::PlayToKeyframe => "play_to_keyframe",
             Measure::Latency => "latency",
+            Measure::LatencyKeyframe => "latency_keyframe",
             Measure::LatencyAudio => "latency_audio",
             Measure::LatencySteady => "latency_steady",
             Measure::LatencyBefore => "latency_before",

@@ -303,7 +303,7 @@ impl Viewer {
             scene.tally.counts.corrupt += u64::from(!intact);
         }
         if self.accounts[index].on_message(marker.tag, marker.sequence) {
-            self.on_new(kind, timestamp, &marker, scene);
+            self.on_new((kind, is_key), timestamp, &marker, scene);
         }
     }
 
@@ -323,7 +323,13 @@ impl Viewer {
     }
 
     /// A marked message that was not here before.
-    fn on_new(&mut self, kind: MediaKind, timestamp: u32, marker: &Marker, scene: &mut Scene<'_>) {
+    fn on_new(
+        &mut self,
+        (kind, is_key): (MediaKind, bool),
+        timestamp: u32,
+        marker: &Marker,
+        scene: &mut Scene<'_>,
+    ) {
         let (now_ns, judging) = (scene.now_ns, scene.judging);
         self.offsets[index_of(kind)] = Some(timestamp.wrapping_sub(marker.timestamp));
         if let [Some(video), Some(audio)] = self.offsets {
@@ -344,6 +350,9 @@ impl Viewer {
             return;
         }
         scene.tally.record(Measure::Latency, latency_ns);
+        if is_key {
+            scene.tally.record(Measure::LatencyKeyframe, latency_ns);
+        }
         if let Some(moment_ns) = self.playout.moment_ns(timestamp) {
             let until_ns = moment_ns.saturating_sub(now_ns);
             scene.tally.record(Measure::GlassToGlass, latency_ns + until_ns);

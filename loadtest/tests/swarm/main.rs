@@ -62,6 +62,8 @@ fn a_good_server_gets_a_clean_report() {
         }
         assert!(metric(&result, "latency_ms_p50") > 0.0);
         assert!(metric(&result, "latency_audio_ms_p50") > 0.0);
+        let (all, keyframes) = ("latency_ms_max", "latency_keyframe_ms_max");
+        assert!((0.001..=metric(&result, all)).contains(&metric(&result, keyframes)));
         assert_eq!(result["statuses"]["NetStream.Play.Start"], 5);
     }
 }

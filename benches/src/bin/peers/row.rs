@@ -48,6 +48,9 @@ pub(crate) struct Row {
     /// From the publisher's clock, all players being there.
     pub(crate) latency_ms_p50: Option<f64>,
     pub(crate) latency_ms_p99: Option<f64>,
+    /// The same of keyframes.
+    pub(crate) latency_keyframe_ms_p50: Option<f64>,
+    pub(crate) latency_keyframe_ms_p99: Option<f64>,
     /// Resident memory of the server at its largest.
     pub(crate) rss_mb: Option<f64>,
     /// Of the load generator: near 100 the row says nothing about the server.
@@ -78,6 +81,8 @@ impl Row {
             play_to_frame_ms_p99: metric("play_to_keyframe_ms_p99"),
             latency_ms_p50: metric("latency_steady_ms_p50").or(metric("latency_ms_p50")),
             latency_ms_p99: metric("latency_steady_ms_p99").or(metric("latency_ms_p99")),
+            latency_keyframe_ms_p50: metric("latency_keyframe_ms_p50"),
+            latency_keyframe_ms_p99: metric("latency_keyframe_ms_p99"),
             rss_mb: metric("rss_mb"),
             own_cpu_percent_max: needed("own_cpu_percent_max")?,
             own_core_busy_percent: metric("own_core_busy_percent"),
