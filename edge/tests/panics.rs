@@ -3,10 +3,6 @@
 
 mod support;
 
-#[allow(dead_code, reason = "shared with the tests of viewers, of which this needs a part")]
-#[path = "viewers/viewer.rs"]
-mod viewer;
-
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -19,8 +15,8 @@ use rustix::process::Signal;
 use support::client::{Client, Net, assert_complete};
 use support::media::Source;
 use support::server::{How, Server, matrix, wait_for};
+use support::viewer::Viewer;
 use tempfile::TempDir;
-use viewer::Viewer;
 
 const RESTART: &str = "[workers]\non_panic = \"restart\"\n";
 const UNPUBLISHED: &str = "NetStream.Play.UnpublishNotify";
