@@ -106,7 +106,6 @@ fn two_upgrades_under_load_lose_nothing_and_cut_nobody() {
     for how in matrix(&[1, 2]) {
         let mut live = Live::start(how, "", 2, 25);
         let slow = live.players[0][0];
-        live.net.shrink_receive_buffer(slow);
         live.sources[0].keyframe_bytes = 100_000;
         for source in &mut live.sources {
             // Slower than the clock, so that waiting for the new process makes nobody late.
@@ -117,7 +116,7 @@ fn two_upgrades_under_load_lose_nothing_and_cut_nobody() {
             // first part of a picture.
             let all_players = live.players.clone();
             live.players[0].remove(0);
-            live.net.clients[slow].is_frozen = true;
+            live.net.freeze(slow);
             live.send(40);
             live.until_received();
             live.players[1].clear();
@@ -131,7 +130,7 @@ fn two_upgrades_under_load_lose_nothing_and_cut_nobody() {
             live.publishers.push(torn);
             live.sources.push(source);
             live.net.clients[torn].write_bytes(&rest);
-            live.net.clients[slow].is_frozen = false;
+            live.net.thaw(slow);
             live.players = all_players;
             live.send(12);
             live.until_received();

@@ -1,6 +1,7 @@
 //! The change of process: the keys the kernel holds go with their sockets, and the next record is the next
 //! one, in both directions and of every kind.
 
+use serde_json::Value;
 use tls::{Cipher, Version};
 
 use crate::certs::Suite;
@@ -8,7 +9,7 @@ use crate::peer::{End, Peer};
 use crate::server::{Secured, ways};
 use crate::support::client::{Net, assert_complete};
 use crate::support::media::Source;
-use crate::support::server::wait_for;
+use crate::support::server::{Server, wait_for};
 use crate::support::viewer::Viewer;
 use crate::tunnel::Tunnel;
 
@@ -18,6 +19,7 @@ const CONNECTIONS: u64 = 7;
 /// A stream and all who follow it, in one version of TLS.
 struct Show {
     suite: Suite,
+    name: &'static str,
     tunnel: Tunnel,
     net: Net,
     publisher: usize,
@@ -30,7 +32,7 @@ struct Show {
 }
 
 impl Show {
-    fn start(secured: &Secured, suite: Suite, name: &str) -> Self {
+    fn start(secured: &Secured, suite: Suite, name: &'static str) -> Self {
         let config = secured.certs.client(suite, false);
         let idle = Peer::connected(secured.rtmps, &config);
         let tunnel = Tunnel::start(secured.rtmps, config);
@@ -40,16 +42,16 @@ impl Show {
         let players: Vec<usize> = (0..3).map(|_| net.play(name)).collect();
         net.until_started(&players);
         let slow = players[0];
-        net.shrink_receive_buffer(slow);
         // Slower than the clock, so that waiting for the new process makes nobody late.
-        let source = Source { step_ms: 1, keyframe_bytes: 60_000, ..Source::new(7) };
+        let source = Source { step_ms: 1, keyframe_bytes: 120_000, ..Source::new(7) };
         net.send_headers(publisher, &source);
         let path = format!("/live/{name}.flv");
         let viewers = vec![
             Viewer::get(tunnel.addr, &path),
             Viewer::websocket(tunnel.addr, &path, "127.0.0.1"),
         ];
-        let mut show = Self { suite, tunnel, net, publisher, players, slow, viewers, idle, source };
+        let mut show =
+            Self { suite, name, tunnel, net, publisher, players, slow, viewers, idle, source };
         show.send(10);
         let Self { net, viewers, .. } = &mut show;
         net.until("the viewers to begin", |_| viewers.iter().all(Viewer::has_begun));
@@ -67,9 +69,11 @@ impl Show {
 
     /// One player is in the middle of a message and of a record, and so is the encoder. Returns what of its
     /// picture the encoder keeps back.
-    fn tear(&mut self) -> Vec<u8> {
-        self.net.clients[self.slow].is_frozen = true;
-        self.send(40);
+    fn tear(&mut self, server: &Server) -> Vec<u8> {
+        self.net.freeze(self.slow);
+        while !self.is_anybody_behind(server) {
+            self.send(10);
+        }
         self.source.restart();
         let publisher = self.publisher;
         self.net.send_frames(publisher, &mut self.source, 1);
@@ -78,10 +82,17 @@ impl Show {
         rest
     }
 
+    /// Somebody waits for room in its socket.
+    fn is_anybody_behind(&self, server: &Server) -> bool {
+        let clients: Value = serde_json::from_str(&server.get("/api/v1/clients")).unwrap();
+        let mut clients = clients["items"].as_array().unwrap().iter();
+        clients.any(|it| it["stream"] == self.name && it["lag_ms"].as_u64() > Some(0))
+    }
+
     /// Everybody goes on, and has every frame.
     fn mend(&mut self, rest: &[u8]) {
         self.net.clients[self.publisher].write_bytes(rest);
-        self.net.clients[self.slow].is_frozen = false;
+        self.net.thaw(self.slow);
         self.send(12);
         for &player in &self.players {
             assert_complete(&self.net.clients[player], &self.source);
@@ -116,7 +127,7 @@ fn encoders_players_and_viewers_keep_every_frame_over_an_upgrade() {
         ];
         let mut shows = suites.map(|(suite, name)| Show::start(&secured, suite, name));
         secured.expect_handed_over(2 * CONNECTIONS);
-        let rests = shows.each_mut().map(Show::tear);
+        let rests = shows.each_mut().map(|show| show.tear(&secured.server));
         secured.server.upgrade(|| shows.iter_mut().for_each(|show| show.net.turn()));
         for (show, rest) in shows.iter_mut().zip(&rests) {
             show.mend(rest);

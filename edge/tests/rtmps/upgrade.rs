@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use edge::hand_over::record::VERSION;
 use rustix::process::Signal;
+use serde_json::Value;
 use tls::{ClientOptions, Version};
 
 use crate::certs::{Folder, NAME};
@@ -56,10 +57,9 @@ fn follow_two_upgrades(mut secured: Secured, version: Version) {
     let mut players: Vec<usize> = (0..6).map(|_| net.play("cam")).collect();
     net.until_started(&players);
     // Slower than the clock, so that waiting for the new process makes nobody late.
-    let source = Source { step_ms: 2, keyframe_bytes: 60_000, ..Source::new(5) };
+    let source = Source { step_ms: 2, keyframe_bytes: 120_000, ..Source::new(5) };
     net.send_headers(publisher, &source);
     let slow = players.remove(0);
-    net.shrink_receive_buffer(slow);
     let mut show = Show { net, publisher, players, source };
     show.send(10);
     let viewers = [
@@ -71,8 +71,11 @@ fn follow_two_upgrades(mut secured: Secured, version: Version) {
     }
     for round in 0..2 {
         // Who reads nothing is in the middle of a message and of a record.
-        show.net.clients[slow].is_frozen = true;
-        show.send(60);
+        show.net.freeze(slow);
+        let is_behind = |client: Value| client["lag_ms"].as_u64() > Some(0);
+        while !secured.clients().into_iter().any(is_behind) {
+            show.send(10);
+        }
         // The encoder is in the middle of a picture.
         show.source.restart();
         show.net.send_frames(show.publisher, &mut show.source, 1);
@@ -81,7 +84,7 @@ fn follow_two_upgrades(mut secured: Secured, version: Version) {
         show.net.until("the first part to be sent", |net| net.clients[torn].is_flushed());
         secured.server.upgrade(|| show.net.turn());
         show.net.clients[torn].write_bytes(&rest);
-        show.net.clients[slow].is_frozen = false;
+        show.net.thaw(slow);
         show.players.push(slow);
         show.send(10);
         show.players.pop();
