@@ -35,6 +35,8 @@ impl Fragile {
         let file = dir.path().join("panic");
         let server = Server::start_at("127.0.0.1", how, settings, |command| {
             command.env("RINGCAST_DEBUG_PANIC_FILE", &file);
+            // To write down where it was takes a debug build longer than workers stand still.
+            command.env("RUST_BACKTRACE", "0");
         });
         Self { server, file, _dir: dir }
     }
