@@ -29,6 +29,7 @@ mod connection;
 mod framing;
 mod front;
 mod http;
+mod provoke;
 pub mod registry;
 pub mod runtime;
 pub mod shared;

@@ -58,14 +58,21 @@ fn serve(args: &ServeArgs) -> Result<(), StartError> {
     let predecessor =
         Predecessor::from_env().map_err(|error| StartError::Failed(error.to_string()))?;
     let source = args.source();
-    let loaded = source.load().map_err(refused)?;
+    let loaded = source.load().map_err(refused).inspect_err(|error| {
+        if let Some(predecessor) = &predecessor {
+            predecessor.refuse(&error.to_string());
+        }
+    })?;
     // To the end of the process: what is logged last is written when this is dropped.
     let (log, _last_lines) = log::start(&loaded.config.log);
     let notifier = Notifier::from_env();
     // Without it only the change of process is not to be had.
     let program = Program::of_this_process().ok();
     let setup = Setup { source, loaded, log, inherited, notifier, predecessor, program };
-    server::run(setup, &mut io::stdout(), edge::runtime::spawn_workers)
+    server::run(setup, &mut io::stdout(), |config, certs, events| {
+        let prepared = edge::runtime::prepare_workers(config, certs, events)?;
+        Ok(|rules, inherited| prepared.start(rules, inherited))
+    })
 }
 
 fn refused(error: ConfigError) -> StartError {

@@ -4,7 +4,8 @@
 //! control thread does can be tested with workers that are not real.
 //!
 //! ```text
-//!   main ─► Setup (config, log) ─► run ─► bind admin ─► spawn_workers ─► URLs, ready line ─► control::run
+//!   main ─► Setup (config, log) ─► run ─► workers prepared ─► take over, if there is whom from
+//!        ─► bind admin ─► workers begin ─► URLs, ready line ─► control::run
 //! ```
 
 use std::fmt;
@@ -157,37 +158,36 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// Runs the server until a signal, the admin API or a failure ends it. Blocks the calling thread, which
-/// becomes the control thread. `out` gets the URLs and the ready line.
+/// becomes the control thread. `out` gets the URLs and the ready line. `prepare` makes workers ready, and
+/// what it returns has them begin.
 ///
 /// # Errors
 /// [`StartError`] if it could not start, or stopped because of a failure.
-pub fn run(
+pub fn run<Prepared>(
     setup: Setup,
     out: &mut dyn Write,
-    spawn_workers: impl FnOnce(
-        Arc<Config>,
-        Arc<Rules>,
-        Arc<CertStore>,
-        EventSink,
-        Inherited,
-    ) -> Result<StartedWorkers, StartError>,
-) -> Result<(), StartError> {
+    prepare: impl FnOnce(Arc<Config>, Arc<CertStore>, EventSink) -> Result<Prepared, StartError>,
+) -> Result<(), StartError>
+where
+    Prepared: FnOnce(Arc<Rules>, Inherited) -> Result<StartedWorkers, StartError>,
+{
     let Setup { source, loaded, log, mut inherited, notifier, predecessor, program } = setup;
     let config = Arc::new(loaded.config);
     let fds_max = host::raise_file_descriptor_limit();
     announce(&config, &loaded.overridden, &loaded.warnings, fds_max);
-    // What takes long comes first: while it is taken over from, the other process stands still.
-    let certs = load_certificates(&config)?;
     let refused = |error: StartError| {
         if let Some(predecessor) = &predecessor {
             predecessor.refuse(&error.to_string());
         }
         error
     };
+    // What takes long comes first: while it is taken over from, the other process stands still.
+    let certs = load_certificates(&config).map_err(refused)?;
+    let (sink, events) = Events::channel();
+    let start_workers = prepare(Arc::clone(&config), Arc::clone(&certs), sink).map_err(refused)?;
     if let Some(predecessor) = &predecessor {
         inherited = predecessor.receive(&config).map_err(handed_over)?;
     }
-
     // Bound before any worker exists, so that a taken admin port ends the start before a peer connects.
     let admin = match inherited.admin.pop() {
         Some(socket) => Some(passed_admin(socket, &config).map_err(refused)?),
@@ -195,10 +195,7 @@ pub fn run(
     };
     let access = Manager::open(Arc::clone(&config), control::unix_s())
         .map_err(|error| refused(StartError::Failed(format!("access.store: {error}"))))?;
-    let (sink, events) = Events::channel();
-    let (rules, all_certs) = (access.rules(), Arc::clone(&certs));
-    let started =
-        spawn_workers(Arc::clone(&config), rules, all_certs, sink, inherited).map_err(refused)?;
+    let started = start_workers(access.rules(), inherited).map_err(refused)?;
     if let Some(reason) = &started.io_refused {
         tracing::warn!(
             event = event::IO_FEATURE,

@@ -4,10 +4,6 @@
 
 mod support;
 
-#[allow(dead_code, reason = "shared with the tests of viewers, of which this needs a part")]
-#[path = "viewers/viewer.rs"]
-mod viewer;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,8 +16,8 @@ use support::client::{Net, assert_complete};
 use support::media::Source;
 use support::raw::RawPeer;
 use support::server::{How, Server, matrix, wait_for};
+use support::viewer::Viewer;
 use tempfile::TempDir;
-use viewer::Viewer;
 
 /// Where Debian has it.
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";

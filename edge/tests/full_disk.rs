@@ -3,10 +3,6 @@
 
 mod support;
 
-#[allow(dead_code, reason = "shared with the tests of viewers, of which this needs a part")]
-#[path = "viewers/viewer.rs"]
-mod viewer;
-
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,8 +14,8 @@ use support::client::{Net, assert_complete};
 use support::media::Source;
 use support::raw::RawPeer;
 use support::server::{How, Server, wait_for};
+use support::viewer::Viewer;
 use tempfile::TempDir;
-use viewer::Viewer;
 
 const ONE: How = How { io: "auto", workers: 1 };
 /// Size of the disk, in bytes.

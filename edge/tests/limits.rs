@@ -3,10 +3,6 @@
 
 mod support;
 
-#[allow(dead_code, reason = "shared with the tests of viewers, of which this needs a part")]
-#[path = "viewers/viewer.rs"]
-mod viewer;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -20,7 +16,7 @@ use support::client::{Client, Net, assert_complete};
 use support::media::Source;
 use support::raw::{RawPeer, announcement, command_body, message};
 use support::server::{How, Server, matrix, wait_for};
-use viewer::Viewer;
+use support::viewer::Viewer;
 
 fn start(how: How, settings: &str) -> Server {
     Server::start(how, settings)

@@ -5,10 +5,6 @@
 
 mod support;
 
-#[allow(dead_code, reason = "shared with the tests of viewers, of which this needs a part")]
-#[path = "viewers/viewer.rs"]
-mod viewer;
-
 use std::fs;
 
 use rtmp::session::MediaKind;
@@ -16,7 +12,7 @@ use rustix::process::Signal;
 use support::client::{Net, assert_complete};
 use support::media::Source;
 use support::server::{How, Server, wait_for};
-use viewer::Viewer;
+use support::viewer::Viewer;
 
 /// Keeps much, so that the rings are most of what the process has.
 const SETTINGS: &str = "[defaults]\nretention_ms = 600000\nretention_bytes = 400000000\n\

@@ -3,14 +3,11 @@
 
 mod support;
 
-#[allow(dead_code, reason = "shared with the tests of viewers, of which this needs a part")]
-#[path = "viewers/viewer.rs"]
-mod viewer;
-
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -19,8 +16,8 @@ use rustix::process::Signal;
 use support::client::{Client, Net, assert_complete};
 use support::media::Source;
 use support::server::{How, Server, matrix, wait_for};
+use support::viewer::Viewer;
 use tempfile::TempDir;
-use viewer::Viewer;
 
 const RESTART: &str = "[workers]\non_panic = \"restart\"\n";
 const UNPUBLISHED: &str = "NetStream.Play.UnpublishNotify";
@@ -38,16 +35,55 @@ impl Fragile {
         let file = dir.path().join("panic");
         let server = Server::start_at("127.0.0.1", how, settings, |command| {
             command.env("RINGCAST_DEBUG_PANIC_FILE", &file);
+            // To write down where it was takes a debug build longer than workers stand still.
+            command.env("RUST_BACKTRACE", "0");
         });
         Self { server, file, _dir: dir }
     }
 
     /// Asks a worker to panic at its next turn.
     fn panic(&self, worker: u16) {
+        self.panic_at(worker, "");
+    }
+
+    /// Asks a worker to panic at a moment of the next hand-over, in one process or the other.
+    fn panic_at(&self, worker: u16, moment: &str) {
         // Moved into place whole: a worker looks in every turn.
         let draft = self.file.with_extension("draft");
-        fs::write(&draft, worker.to_string()).unwrap();
+        fs::write(&draft, format!("{worker} {moment}")).unwrap();
         fs::rename(draft, &self.file).unwrap();
+    }
+
+    /// Hand-overs that have failed, in the old process's words.
+    fn failures(&self) -> Vec<String> {
+        let told = self.server.events("upgrade");
+        let failed = told.iter().filter(|line| line["level"] == "ERROR");
+        failed.map(|line| line["message"].to_string()).collect()
+    }
+
+    /// Asks for a hand-over, and waits until it has failed for this reason.
+    fn fail_upgrade(&self, reason: &str, mut meanwhile: impl FnMut()) {
+        let before = self.failures().len();
+        self.server.signal(Signal::QUIT);
+        wait_for("the hand-over to fail", || {
+            meanwhile();
+            self.failures().len() > before
+        });
+        let failures = self.failures();
+        assert!(failures[before].contains(reason), "{failures:?}");
+        assert!(self.server.successors().is_empty(), "nobody has taken over");
+    }
+
+    /// Has the process hand over, whatever has failed before.
+    fn upgrade(&mut self, mut meanwhile: impl FnMut()) {
+        let failures = self.failures().len();
+        self.server.signal(Signal::QUIT);
+        wait_for("the hand-over", || {
+            meanwhile();
+            assert_eq!(self.failures().len(), failures, "{:?}", self.failures());
+            !self.server.successors().is_empty()
+        });
+        self.server.pid = self.server.successors()[0];
     }
 
     fn wait_restarts(&self, count: u64) {
@@ -98,6 +134,17 @@ fn playlist(server: &Server, mut flow: impl FnMut()) -> String {
     let variants = get("/live/lost.m3u8");
     let media = variants.lines().find(|line| !line.starts_with('#')).unwrap();
     get(&format!("/live/{media}"))
+}
+
+/// The words of what `ringctl status` says of workers: their heads, then a row for each.
+fn worker_table(server: &Server) -> Vec<Vec<String>> {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringctl"))
+        .args(["--admin", &server.admin.to_string(), "status"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().skip_while(|line| !line.to_lowercase().starts_with("worker"));
+    lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }
 
 fn has_ended(net: &Net, clients: &[usize]) -> bool {
@@ -163,6 +210,14 @@ fn a_worker_that_panics_is_replaced_its_streams_end_and_the_others_go_on() {
         assert!(server.has_logged("worker_restarted", "message", "a new worker serves"));
         assert_eq!(server.events("worker_failed").len(), 1);
         assert!(server.has_logged("unpublish", "how", "worker_failed"));
+
+        // People read it, too, with the worker it was.
+        let table: Vec<Vec<String>> = worker_table(server);
+        assert_eq!(table[0].last().unwrap(), "restarts");
+        let restarts: Vec<&str> =
+            table[1..].iter().map(|row| row.last().unwrap().as_str()).collect();
+        let wanted = (0..how.workers).map(|worker| if worker == 1 { "1" } else { "0" });
+        assert_eq!(restarts, wanted.collect::<Vec<_>>(), "{table:?}");
 
         // The stream comes again, on the new worker: who waits elsewhere sees it, and who comes does.
         let again = Stream::start(&mut net, "lost", 3, 1, &[how.workers - 1, 1, 0]);
@@ -339,13 +394,10 @@ fn an_upgrade_after_a_panic_passes_on_what_the_new_worker_has() {
         fragile.panic(1);
         fragile.wait_restarts(1);
         let mut new = Stream::start(&mut net, "new", 2, 1, &[0, 1]);
-        fragile.server.signal(Signal::QUIT);
-        wait_for("the new process", || {
+        fragile.upgrade(|| {
             safe.step(&mut net);
             new.step(&mut net);
-            !fragile.server.successors().is_empty()
         });
-        fragile.server.pid = fragile.server.successors()[0];
         assert_eq!(fragile.server.wait_child().code(), Some(0));
         safe.step(&mut net);
         new.step(&mut net);
@@ -355,5 +407,144 @@ fn an_upgrade_after_a_panic_passes_on_what_the_new_worker_has() {
             }
         }
         Stream::start(&mut net, "more", 3, 1, &[0]);
+    }
+}
+
+/// Two streams, one on each of two workers.
+fn one_on_each(net: &mut Net) -> [Stream; 2] {
+    [Stream::start(net, "safe", 1, 0, &[0, 0]), Stream::start(net, "lost", 2, 1, &[1, 1])]
+}
+
+fn step(streams: &mut [Stream], net: &mut Net) {
+    streams.iter_mut().for_each(|stream| stream.step(net));
+}
+
+fn assert_all_complete(streams: &[Stream], net: &Net) {
+    for stream in streams {
+        for &player in &stream.players {
+            assert_complete(&net.clients[player], &stream.source);
+        }
+        assert!(!has_ended(net, &[stream.publisher]));
+    }
+}
+
+#[test]
+fn a_panic_on_the_way_to_a_hand_over_ends_that_and_cuts_nobody_else() {
+    for how in matrix(&[2]) {
+        let mut fragile = Fragile::start(how, RESTART);
+        let mut net = Net::new(fragile.server.rtmp);
+        let [mut safe, lost] = one_on_each(&mut net);
+        fragile.panic_at(1, "exporting");
+        fragile.fail_upgrade("worker 1 failed", || safe.step(&mut net));
+        let on_it = [lost.players.clone(), vec![lost.publisher]].concat();
+        net.until("the end of what was on the worker", |net| has_ended(net, &on_it));
+        fragile.wait_restarts(1);
+        safe.step(&mut net);
+        assert_all_complete(std::slice::from_ref(&safe), &net);
+        // The next one takes along what is here now.
+        let mut streams = [safe, Stream::start(&mut net, "lost", 3, 1, &[0, 1])];
+        fragile.upgrade(|| step(&mut streams, &mut net));
+        assert_eq!(fragile.server.wait_child().code(), Some(0));
+        step(&mut streams, &mut net);
+        assert_all_complete(&streams, &net);
+    }
+}
+
+#[test]
+fn a_panic_on_the_way_to_a_hand_over_ends_the_process_that_is_to_exit_for_it() {
+    for how in matrix(&[2]) {
+        let mut fragile = Fragile::start(how, "");
+        let mut net = Net::new(fragile.server.rtmp);
+        let [safe, lost] = one_on_each(&mut net);
+        fragile.panic_at(1, "exporting");
+        fragile.fail_upgrade("worker 1 failed", || net.turn());
+        let all = [safe.publisher, lost.publisher];
+        net.until("the end of everybody", |net| has_ended(net, &all));
+        let status = fragile.server.wait_exit();
+        assert_eq!(status.code(), Some(1), "{status}");
+        assert!(fragile.server.has_logged("stop", "cause", "a worker failed"));
+    }
+}
+
+#[test]
+fn a_worker_that_panics_when_it_has_passed_on_all_it_had_cuts_nobody() {
+    for how in matrix(&[2]) {
+        for settings in [RESTART, ""] {
+            let mut fragile = Fragile::start(how, settings);
+            let mut net = Net::new(fragile.server.rtmp);
+            let mut streams = one_on_each(&mut net);
+            fragile.panic_at(1, "exported");
+            fragile.upgrade(|| step(&mut streams, &mut net));
+            // It tells by its exit code, unless another worker has taken the place for the rest of its time.
+            let status = fragile.server.wait_child();
+            assert!(settings == RESTART || status.code() == Some(1), "{status}");
+            assert_eq!(fragile.server.events("worker_failed").len(), 1);
+            step(&mut streams, &mut net);
+            assert_all_complete(&streams, &net);
+            Stream::start(&mut net, "more", 3, 1, &[0, 1]);
+        }
+    }
+}
+
+#[test]
+fn a_panic_of_who_takes_over_is_told_and_the_old_process_goes_on_with_everybody() {
+    for how in matrix(&[2]) {
+        for settings in [RESTART, ""] {
+            let mut fragile = Fragile::start(how, settings);
+            let mut net = Net::new(fragile.server.rtmp);
+            let mut streams = one_on_each(&mut net);
+            // Of connections that came to the wrong worker.
+            let closed = fragile.server.events("close").len();
+            for worker in [0, 1] {
+                fragile.panic_at(worker, "importing");
+                let reason = "a worker panicked at its start: asked to panic";
+                fragile.fail_upgrade(reason, || step(&mut streams, &mut net));
+                step(&mut streams, &mut net);
+                assert_all_complete(&streams, &net);
+            }
+            assert_eq!(fragile.server.events("close").len(), closed, "nobody was closed");
+            assert!(fragile.server.events("worker_failed").is_empty(), "none of this process");
+            fragile.upgrade(|| step(&mut streams, &mut net));
+            step(&mut streams, &mut net);
+            assert_all_complete(&streams, &net);
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_panics_as_it_takes_over_is_replaced_in_the_new_process() {
+    for how in matrix(&[2]) {
+        let mut fragile = Fragile::start(how, RESTART);
+        let mut net = Net::new(fragile.server.rtmp);
+        let [mut safe, lost] = one_on_each(&mut net);
+        let on_it = [lost.players.clone(), vec![lost.publisher]].concat();
+        fragile.panic_at(1, "taking up");
+        fragile.upgrade(|| {
+            safe.step(&mut net);
+        });
+        net.until("the end of what was on the worker", |net| has_ended(net, &on_it));
+        fragile.wait_restarts(1);
+        assert!(fragile.server.has_logged("worker_restarted", "message", "a new worker serves"));
+        assert_eq!(fragile.server.wait_child().code(), Some(0));
+        let mut streams = [safe, Stream::start(&mut net, "lost", 3, 1, &[0, 1])];
+        step(&mut streams, &mut net);
+        assert_all_complete(&streams, &net);
+    }
+}
+
+#[test]
+fn a_new_process_that_is_to_exit_for_a_panic_ends_in_order() {
+    for how in matrix(&[2]) {
+        let mut fragile = Fragile::start(how, "");
+        let mut net = Net::new(fragile.server.rtmp);
+        let [mut safe, lost] = one_on_each(&mut net);
+        fragile.panic_at(1, "taking up");
+        // Its players may have the end of everything before the last frame.
+        safe.players.clear();
+        fragile.upgrade(|| net.turn());
+        let all = [safe.publisher, lost.publisher];
+        net.until("the end of everybody", |net| has_ended(net, &all));
+        net.until("the end of the new process", |_| !fragile.server.is_running());
+        assert!(fragile.server.has_logged("stop", "cause", "a worker failed"));
     }
 }

@@ -263,6 +263,20 @@ fn thirty_days_bring_no_drift_and_no_growth() {
 }
 
 #[test]
+fn a_drain_lets_viewers_go_in_turn_at_keyframes_and_publishers_last() {
+    for seed in 1..=8 {
+        World::drain_in_turn(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+#[test]
+fn a_short_drain_asks_publishers_at_its_half_and_ends_in_time() {
+    for seed in 1..=8 {
+        World::drain_in_haste(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+#[test]
 fn a_planted_bug_is_found() {
     let planted = [
         (Sabotage::Corrupt, "is not what was published"),

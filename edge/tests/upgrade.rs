@@ -106,7 +106,6 @@ fn two_upgrades_under_load_lose_nothing_and_cut_nobody() {
     for how in matrix(&[1, 2]) {
         let mut live = Live::start(how, "", 2, 25);
         let slow = live.players[0][0];
-        live.net.shrink_receive_buffer(slow);
         live.sources[0].keyframe_bytes = 100_000;
         for source in &mut live.sources {
             // Slower than the clock, so that waiting for the new process makes nobody late.
@@ -117,7 +116,7 @@ fn two_upgrades_under_load_lose_nothing_and_cut_nobody() {
             // first part of a picture.
             let all_players = live.players.clone();
             live.players[0].remove(0);
-            live.net.clients[slow].is_frozen = true;
+            live.net.freeze(slow);
             live.send(40);
             live.until_received();
             live.players[1].clear();
@@ -131,7 +130,7 @@ fn two_upgrades_under_load_lose_nothing_and_cut_nobody() {
             live.publishers.push(torn);
             live.sources.push(source);
             live.net.clients[torn].write_bytes(&rest);
-            live.net.clients[slow].is_frozen = false;
+            live.net.thaw(slow);
             live.players = all_players;
             live.send(12);
             live.until_received();
@@ -244,11 +243,13 @@ fn what_cannot_be_passed_on_is_drained_and_what_has_said_nothing_is_passed_on() 
     for how in matrix(&[1]) {
         let mut live = Live::start(how, "[shutdown]\ndrain_ms = 5000\n", 1, 2);
         let mut silent = TcpStream::connect(live.server.http).unwrap();
-        // In the middle of a handshake, of a request, and of a frame.
+        // In the middle of a handshake, of a request, of its answer, and of a frame.
         let mut shaking = TcpStream::connect(live.server.rtmp).unwrap();
         shaking.write_all(&[3, 0, 0, 0, 0]).unwrap();
         let mut asking = TcpStream::connect(live.server.http).unwrap();
         asking.write_all(b"GET /noth").unwrap();
+        let mut waiting = TcpStream::connect(live.server.http).unwrap();
+        waiting.write_all(b"GET /live/none.m3u8 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         let mut talking = TcpStream::connect(live.server.http).unwrap();
         let request = "GET /live/cam0.flv HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -258,12 +259,27 @@ fn what_cannot_be_passed_on_is_drained_and_what_has_said_nothing_is_passed_on() 
         talking.read_exact(&mut begin).unwrap();
         assert_eq!(&begin, b"HTTP/1.1 101");
         talking.write_all(&[0x89]).unwrap();
+        // Five besides the publisher and its players; the one worker reads them before these pictures.
+        live.send_until("the connections", |server| {
+            server.metric("ringcast_connections_accepted_total", "") == 8
+        });
         live.send(5);
         live.until_received();
         live.upgrade();
-        for other in [&mut shaking, &mut asking] {
-            let mut rest = Vec::new();
-            other.read_to_end(&mut rest).unwrap();
+        let mut answer = String::new();
+        assert_eq!(
+            shaking.read_to_string(&mut answer).unwrap(),
+            0,
+            "an end, not a reset: {answer}"
+        );
+        for other in [&mut asking, &mut waiting] {
+            let mut answer = String::new();
+            other.read_to_string(&mut answer).unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 503 ") && answer.contains("going away"),
+                "{answer}"
+            );
+            assert!(answer.contains("Connection: close\r\n"), "{answer}");
         }
         let mut frames = Vec::new();
         talking.read_to_end(&mut frames).unwrap();
@@ -274,6 +290,9 @@ fn what_cannot_be_passed_on_is_drained_and_what_has_said_nothing_is_passed_on() 
         silent.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
         wait_for("the end of the old process", || live.server.try_exit().is_some());
+        let ends = live.server.events("close");
+        let drained = ends.iter().filter(|line| line["reason"] == "drained").count();
+        assert_eq!(drained, 4, "each is counted as what it was: {ends:?}");
         live.assert_complete();
     }
 }

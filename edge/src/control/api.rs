@@ -215,6 +215,7 @@ struct WorkerStatus {
     connections: u64,
     busy_ratio: f64,
     turns: u64,
+    restarts: u64,
 }
 
 async fn status(State(control): Shared) -> Json<Status> {
@@ -247,7 +248,7 @@ pub(super) fn status_of(control: &Control) -> Status {
         egress_bytes: 0,
         workers: Vec::with_capacity(control.workers.len()),
     };
-    for worker in &control.workers {
+    for (worker, restarts) in control.workers.iter().zip(control.restarts()) {
         let metrics = worker.metrics();
         let of_role = |role| STATES.iter().map(|s| metrics.connections.of(role, *s).value()).sum();
         let (publishers, subscribers): (u64, u64) =
@@ -265,6 +266,7 @@ pub(super) fn status_of(control: &Control) -> Status {
             connections: undecided + publishers + subscribers,
             busy_ratio: metrics.busy.value(),
             turns: metrics.turns.value(),
+            restarts,
         });
     }
     status

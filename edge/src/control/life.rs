@@ -11,7 +11,8 @@
 //! ```
 //!
 //! SIGQUIT hands over to a new process (`super::upgrade`): while that lasts everything goes on here; when the
-//! other process has taken over, what could not be passed on is drained.
+//! other process has taken over, what could not be passed on is drained. What would end this process meanwhile,
+//! a signal or a worker that failed, does so once it is known how the hand-over ended.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -136,6 +137,7 @@ pub fn run(
             lost: 0,
             upgrade: None,
             postponed: None,
+            fallen: None,
             admin_task,
         };
         life.run(signals, events).await
@@ -213,6 +215,8 @@ struct Life {
     upgrade: Option<oneshot::Receiver<Outcome>>,
     /// A signal that came while it was.
     postponed: Option<Wanted>,
+    /// A worker that failed while it was, and that no other one replaces.
+    fallen: Option<(u16, String)>,
     /// Accepts admin connections.
     admin_task: Option<tokio::task::JoinHandle<()>>,
 }
@@ -288,6 +292,9 @@ impl Life {
             Outcome::Failed(error) => {
                 tracing::error!(event = event::UPGRADE, "going on, since no hand-over: {error}");
                 self.control.end_upgrade(Some(error.to_string()));
+                if let Some((worker, message)) = self.fallen.take() {
+                    self.fail(worker, message);
+                }
                 if let Some(wanted) = self.postponed.take() {
                     self.on_wanted(wanted);
                 }
@@ -315,6 +322,14 @@ impl Life {
                     Duration::from_millis(u64::from(self.control.config().shutdown.drain_ms));
                 self.control.set_phase(Phase::Draining);
                 *locked(&self.control.drain_until) = Some(Instant::now() + drain);
+                if let Some((worker, message)) = self.fallen.take() {
+                    // What it had told before is the other process's; nothing is left of it here. The
+                    // threads beside the workers have nothing to drain.
+                    if let Some(drained) = self.drained.get_mut(usize::from(worker)) {
+                        *drained = true;
+                    }
+                    self.failure.get_or_insert(RunError::Worker { worker, message });
+                }
                 // Workers without anything left may have said so before.
                 self.stop_if_drained();
             }
@@ -358,7 +373,7 @@ impl Life {
             }
             Event::Failed { worker, message } => self.on_failed(worker, message),
             Event::Renewed { worker } => {
-                self.control.process.worker_restarts.increment();
+                self.control.note_restart(worker);
                 tracing::warn!(event = event::WORKER_RESTARTED, worker, "a new worker serves");
             }
         }
@@ -375,7 +390,13 @@ impl Life {
         self.control.process.worker_failures.increment();
         tracing::error!(event = event::WORKER_FAILED, worker, "{message}");
         let is_replaced = self.may_restart() && self.renew(worker);
-        if !is_replaced && !self.drains_without(worker, &message) {
+        if is_replaced || self.drains_without(worker, &message) {
+            return;
+        }
+        // Workers that are told to stop would close what may be the other process's by then.
+        if self.upgrade.is_some() {
+            self.fallen.get_or_insert((worker, message));
+        } else {
             self.fail(worker, message);
         }
     }
@@ -430,6 +451,7 @@ impl Life {
             self.stop("the drain time is over");
         }
         if self.stop_at.is_none()
+            && self.fallen.is_none()
             && let Some(index) = self.threads.iter().position(JoinHandle::is_finished)
         {
             let worker = u16::try_from(index).unwrap_or(u16::MAX);

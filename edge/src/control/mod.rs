@@ -97,6 +97,8 @@ enum Order {
 struct Pulse {
     turns: u64,
     changed_at: Instant,
+    /// Workers that have taken this place after one had failed.
+    restarts: u64,
 }
 
 /// What a reload did.
@@ -166,7 +168,8 @@ impl Control {
         process.workers.set(workers.len() as u64);
         process.fds_max.set(fds_max);
         process.config_loaded_at.set(unix_seconds());
-        let pulses = workers.iter().map(|_| Pulse { turns: 0, changed_at: now }).collect();
+        let pulses =
+            workers.iter().map(|_| Pulse { turns: 0, changed_at: now, restarts: 0 }).collect();
         let orders = workers.iter().map(|_| VecDeque::new()).collect();
         Self {
             source,
@@ -243,6 +246,19 @@ impl Control {
         pairs.filter(|(_, pulse)| silent(pulse)).map(|(worker, _)| worker.index()).collect()
     }
 
+    /// Counts that another worker has taken the place of one that failed.
+    fn note_restart(&self, worker: u16) {
+        self.process.worker_restarts.increment();
+        if let Some(pulse) = locked(&self.pulses).get_mut(usize::from(worker)) {
+            pulse.restarts += 1;
+        }
+    }
+
+    /// How often that was, by worker.
+    fn restarts(&self) -> Vec<u64> {
+        locked(&self.pulses).iter().map(|pulse| pulse.restarts).collect()
+    }
+
     /// Looks at every worker's turn counter; call a few times per second.
     fn feel_pulses(&self, now: Instant) {
         for (pulse, worker) in locked(&self.pulses).iter_mut().zip(&self.workers) {
@@ -254,7 +270,7 @@ impl Control {
                 let worker = worker.index();
                 tracing::info!(event = event::WORKER_HEARTBEAT, worker, "worker turns again");
             }
-            *pulse = Pulse { turns, changed_at: now };
+            (pulse.turns, pulse.changed_at) = (turns, now);
         }
     }
 

@@ -156,8 +156,12 @@ impl Control {
                     Err(oneshot::error::TryRecvError::Empty) if Instant::now() < deadline => {
                         thread::sleep(LOOK);
                     }
-                    Err(_) => {
+                    Err(oneshot::error::TryRecvError::Empty) => {
                         let text = format!("worker {worker} did not come to a standstill in time");
+                        return Err(HandOverError(text));
+                    }
+                    Err(oneshot::error::TryRecvError::Closed) => {
+                        let text = format!("worker {worker} failed, or is on its way out");
                         return Err(HandOverError(text));
                     }
                 }

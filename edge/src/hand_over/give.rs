@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use super::record::VERSION;
-use super::wire::{self, Answer};
+use super::wire::{self, Answer, Greeting};
 use super::{ENV, HandOverError, START_MAX};
 
 /// Longest time the new process has to confirm that it goes on.
@@ -80,14 +80,17 @@ impl Successor {
         Ok(Self { child, socket: ours, is_on_its_own: false })
     }
 
-    /// Waits until it has read its configuration.
+    /// Waits until it has read its configuration and is ready to take over.
     ///
     /// # Errors
-    /// It ended, took too long, or is of a version that understands other records.
+    /// It refused, ended, took too long, or is of a version that understands other records.
     pub fn hear_hello(&self) -> Result<(), HandOverError> {
         let failed = |error: io::Error| HandOverError::io("the new process does not begin", &error);
         self.socket.set_read_timeout(Some(START_MAX)).map_err(failed)?;
-        let hello = wire::hear_hello(&self.socket).map_err(failed)?;
+        let hello = match wire::hear_hello(&self.socket).map_err(failed)? {
+            Greeting::Hello(hello) => hello,
+            Greeting::Refused(reason) => return Err(HandOverError::new(reason)),
+        };
         if hello.version != VERSION {
             let text = format!(
                 "the new program has hand-over format {}, this one {VERSION}: restart instead",

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   old process                                            new process
-//!   start the program, its standard input a socket ──────► read configuration and certificates
+//!   start the program, its standard input a socket ──────► read configuration and certificates,
+//!                                                          try kernel TLS, open each worker's `Io`
 //!            ◄────────────────────────── hello: format, pid
 //!   workers stand still: nothing in flight,
 //!   nothing taken from the kernel
@@ -48,7 +49,7 @@ use std::time::Duration;
 pub use give::{Outcome, Program};
 pub use take::Predecessor;
 
-/// Longest time the new program has to start, read its configuration and say hello.
+/// Longest time the new program has to start, read its configuration, make its workers ready and say hello.
 pub const START_MAX: Duration = Duration::from_secs(20);
 /// Longest time workers stand still before the old process goes on.
 pub const STILL_MAX: Duration = Duration::from_secs(3);

@@ -21,6 +21,9 @@ use super::record::{Legacy, VERSION};
 
 /// What the new process says first; the format and its process number follow, 4 bytes each.
 const HELLO: &[u8; 8] = b"RINGCAST";
+/// Answers, and what stands before the reason of a refusal, which goes on to the end.
+const READY: &[u8; 1] = b"R";
+const REFUSED: &[u8; 1] = b"E";
 /// Descriptors per message: the kernel takes 253.
 const BATCH: usize = 250;
 /// Largest block, in bytes.
@@ -48,19 +51,32 @@ pub fn say_hello(mut to: &UnixStream, pid: u32) -> io::Result<()> {
     to.write_all(&hello)
 }
 
+/// What the new process says first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Greeting {
+    /// It is there.
+    Hello(Hello),
+    /// It cannot even begin, and why.
+    Refused(String),
+}
+
 /// Waits for it.
 ///
 /// # Errors
-/// No hello in time, or something else.
-pub fn hear_hello(mut from: &UnixStream) -> io::Result<Hello> {
+/// Nothing in time, or something else.
+pub fn hear_hello(mut from: &UnixStream) -> io::Result<Greeting> {
     let mut hello = [0; 16];
-    from.read_exact(&mut hello)?;
+    from.read_exact(&mut hello[..1])?;
+    if hello.starts_with(REFUSED) {
+        return read_reason(from).map(Greeting::Refused);
+    }
+    from.read_exact(&mut hello[1..])?;
     let word =
         |at: usize| u32::from_be_bytes([hello[at], hello[at + 1], hello[at + 2], hello[at + 3]]);
     if !hello.starts_with(HELLO) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not Ringcast"));
     }
-    Ok(Hello { version: word(8), pid: word(12) })
+    Ok(Greeting::Hello(Hello { version: word(8), pid: word(12) }))
 }
 
 /// The block of a legacy: its length, its digest, its bytes. It holds keys of TLS, and is wiped.
@@ -167,9 +183,9 @@ pub enum Answer {
 /// The other end is gone.
 pub fn send_answer(mut to: &UnixStream, answer: &Answer) -> io::Result<()> {
     match answer {
-        Answer::Ready => to.write_all(b"R"),
+        Answer::Ready => to.write_all(READY),
         Answer::Refused(reason) => {
-            let mut text = b"E".to_vec();
+            let mut text = REFUSED.to_vec();
             text.extend_from_slice(reason.as_bytes());
             to.write_all(&text)
         }
@@ -184,14 +200,17 @@ pub fn hear_answer(mut from: &UnixStream) -> io::Result<Answer> {
     let mut kind = [0];
     from.read_exact(&mut kind)?;
     match &kind {
-        b"R" => Ok(Answer::Ready),
-        b"E" => {
-            let mut reason = Vec::new();
-            from.take(REASON_BYTES_MAX as u64).read_to_end(&mut reason)?;
-            Ok(Answer::Refused(String::from_utf8_lossy(&reason).into_owned()))
-        }
+        READY => Ok(Answer::Ready),
+        REFUSED => read_reason(from).map(Answer::Refused),
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "an answer that is none")),
     }
+}
+
+/// The reason of a refusal: all that comes before the end.
+fn read_reason(from: &UnixStream) -> io::Result<String> {
+    let mut reason = Vec::new();
+    from.take(REASON_BYTES_MAX as u64).read_to_end(&mut reason)?;
+    Ok(String::from_utf8_lossy(&reason).into_owned())
 }
 
 /// Says that the other process goes on from here, once it has confirmed that.
@@ -291,7 +310,8 @@ mod tests {
     fn hello_answers_and_the_word_to_go_are_understood_and_an_end_is_an_error() {
         let (a, b) = UnixStream::pair().unwrap();
         say_hello(&a, 77).unwrap();
-        assert_eq!(hear_hello(&b).unwrap(), Hello { version: VERSION, pid: 77 });
+        let hello = Hello { version: VERSION, pid: 77 };
+        assert_eq!(hear_hello(&b).unwrap(), Greeting::Hello(hello));
         send_answer(&a, &Answer::Ready).unwrap();
         assert_eq!(hear_answer(&b).unwrap(), Answer::Ready);
         send_go(&b).unwrap();
@@ -301,5 +321,13 @@ mod tests {
         drop(a);
         assert_eq!(hear_answer(&b).unwrap(), Answer::Refused("no room".into()));
         assert!(hear_answer(&b).is_err() && hear_hello(&b).is_err() && hear_go(&b).is_err());
+    }
+
+    #[test]
+    fn a_refusal_may_come_in_place_of_the_hello() {
+        let (a, b) = UnixStream::pair().unwrap();
+        send_answer(&a, &Answer::Refused("no ring".into())).unwrap();
+        drop(a);
+        assert_eq!(hear_hello(&b).unwrap(), Greeting::Refused("no ring".into()));
     }
 }

@@ -522,14 +522,21 @@ impl HttpSession {
         }
     }
 
-    /// True while the viewer has been told nothing: it has a request that waits for its answer.
+    /// True while the viewer has been told nothing: it has a request that waits for its answer, or a part
+    /// of one.
     pub(crate) fn is_unanswered(&self) -> bool {
-        matches!(
-            self.state,
+        match self.state {
+            State::Idle => !self.reader.is_idle(),
             State::Asking
-                | State::Waiting { .. }
-                | State::Live { frames: None, has_begun: false, .. }
-        )
+            | State::Waiting { .. }
+            | State::Live { frames: None, has_begun: false, .. } => true,
+            State::Responding | State::Live { .. } => false,
+        }
+    }
+
+    /// True while a live stream goes on.
+    pub(crate) fn is_watching(&self) -> bool {
+        matches!(self.state, State::Live { has_begun: true, has_ended: false, .. })
     }
 
     /// The answer that is being sent is the last one. False if none is.
@@ -539,8 +546,10 @@ impl HttpSession {
         is_answering
     }
 
-    /// Takes leave of a viewer: the server goes away. A body in chunks ends in order.
+    /// Takes leave of a viewer: the server goes away. A body in chunks ends in order, and the next answer is
+    /// the last.
     pub(crate) fn go_away(&mut self) {
+        self.keep_alive = false;
         let State::Live { frames, has_begun, has_ended, .. } = &mut self.state else { return };
         if *has_ended {
             return;

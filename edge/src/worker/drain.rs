@@ -1,16 +1,18 @@
 //! The way out in order: who is asked to come again elsewhere, who is told that it ends, and when.
 //!
 //! ```text
-//!   nothing in use, HTTP ─► closed at once (503, close 1001, the last chunk)
+//!   nothing in use ─► closed at once; a request without its answer, whole or not ─► 503, closed
 //!   an answer under way ─► sent to its end, or to the deadline
-//!   player ─ its turn, in the first half ─► a keyframe has just come ─┬─ asked to reconnect ─► left or told
-//!                                                                     └─ told, closed
+//!   player, viewer ─ its turn, in the first half ─► a keyframe has just come ─┬─ asked to reconnect ─┐
+//!                                                                             │   left ◄─ or ─► told ◄┘
+//!                                                                             └─ told, closed
 //!   publisher ─ nobody watches, or half of the time is over ─► asked to reconnect ─► left, or the deadline
 //! ```
 //!
 //! Turns are spread so that players do not all knock at the next server in the same moment; a keyframe that
-//! has just come is where they will begin there, so little is seen twice. Publishers of watched streams are
-//! last.
+//! has just come is where they will begin there, so little is seen twice. Viewers over HTTP have their turns
+//! like players; none of them can be asked to reconnect, so they are told (close 1001, the last chunk).
+//! Publishers of watched streams are last.
 
 use std::collections::HashMap;
 
@@ -58,7 +60,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 continue;
             }
             if let Some(session) = connection.session.http() {
-                if session.finish_answer() {
+                if session.finish_answer() || session.is_watching() {
                     continue;
                 }
                 session.go_away();
@@ -78,7 +80,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let fresh = self.fresh_streams(&mut drain);
         for index in 0..self.connections.len() {
             if is_over {
-                self.close(index, CloseReason::Drained);
+                self.say_farewell(index);
             } else {
                 self.drain_connection(index, &mut drain, &fresh);
             }
@@ -110,8 +112,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(connection) = self.connections.get(index).and_then(Option::as_deref) else {
             return;
         };
-        // A viewer over HTTP is here only until it has its answer.
-        if connection.closing.is_some() || matches!(connection.session, Session::Http(_)) {
+        // Over HTTP, who watches nothing is here only until it has its answer.
+        let is_answered =
+            matches!(&connection.session, Session::Http(session) if !session.is_watching());
+        if connection.closing.is_some() || is_answered {
             return;
         }
         let serial = connection.id.serial;
@@ -154,10 +158,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     fn say_farewell(&mut self, index: usize) {
         let Some(connection) = self.connection(index) else { return };
         let msids: Vec<u32> = connection.plays.iter().map(|play| play.msid).collect();
-        if let Some(session) = connection.session.rtmp() {
-            for msid in msids {
-                session.notify_unpublish(msid);
+        match &mut connection.session {
+            Session::Rtmp(session) => {
+                msids.into_iter().for_each(|msid| session.notify_unpublish(msid));
             }
+            Session::Http(session) => session.go_away(),
+            Session::Unknown => {}
         }
         self.close(index, CloseReason::Drained);
     }

@@ -14,6 +14,7 @@ use crate::connection::Session;
 use crate::hand_over::HandOverError;
 use crate::hls::Rendition;
 use crate::metrics::CloseReason;
+use crate::provoke::{self, Moment};
 use crate::registry::StreamPhase;
 
 /// Window of the rates reported, in milliseconds.
@@ -45,7 +46,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Command::Drain { deadline_ms } => self.begin_drain(deadline_ms),
             Command::StandStill { reply } => self.begin_standstill(reply),
             Command::Export { reply } if self.is_still() => {
+                provoke::panic_if_asked(self.index, Moment::Exporting);
                 reply.send(self.export().map(Box::new));
+                provoke::panic_if_asked(self.index, Moment::Exported);
             }
             // A worker that stood still has panicked, and this one is in its place.
             Command::Export { reply } => reply.send(Err(HandOverError::new("no standstill"))),

@@ -239,7 +239,7 @@ impl TestServer {
         let drain_at_once = options.drain_at_once;
         let thread = thread::spawn(move || {
             let mut out = Lines { buffer: Vec::new(), sender: lines };
-            server::run(setup, &mut out, |_, _, _, events, _| {
+            server::run(setup, &mut out, |_, _, events| {
                 let mut started = StartedWorkers {
                     go: Vec::new(),
                     packaging: None,
@@ -263,7 +263,7 @@ impl TestServer {
                     started.handles.push(seed.with_waker(waker));
                     started.threads.push(thread);
                 }
-                Ok(started)
+                Ok(|_, _| Ok(started))
             })
         });
         let mut lines = Vec::new();

@@ -29,3 +29,4 @@ mod peer;
 mod programs;
 mod server;
 mod tunnel;
+mod upgrade;

@@ -19,8 +19,9 @@ use tls::{Facts, Progress, Session, rustls};
 use crate::certs::NAME;
 use crate::peer::End;
 
-/// Unsent bytes of a link at which its source is no longer read.
-const PENDING_BYTES_MAX: usize = 1 << 20;
+/// Unsent bytes of a link at which its source is no longer read: a client that reads nothing is soon felt by
+/// the server.
+const PENDING_BYTES_MAX: usize = 1 << 16;
 
 /// A running tunnel.
 pub(crate) struct Tunnel {
@@ -157,6 +158,9 @@ impl Link {
             socket.set_nonblocking(true).unwrap();
             socket.set_nodelay(true).unwrap();
         }
+        // Else the kernel would take megabytes for a client that reads nothing.
+        rustix::net::sockopt::set_socket_send_buffer_size(&plain, PENDING_BYTES_MAX).unwrap();
+        rustix::net::sockopt::set_socket_recv_buffer_size(&sealed, 2 * PENDING_BYTES_MAX).unwrap();
         let name = tls::server_name(NAME).unwrap();
         let mut session = Session::client(Arc::clone(config), name).unwrap();
         let mut to_sealed = Vec::new();

@@ -16,9 +16,6 @@ mod tunnel;
 mod child;
 #[path = "../support/mod.rs"]
 mod support;
-#[allow(dead_code, reason = "shared with the tests of viewers, of which this needs a part")]
-#[path = "../viewers/viewer.rs"]
-mod viewer;
 
 mod certs;
 mod deadlines;

@@ -2,19 +2,23 @@
 //! one after it, for encoders, players and viewers.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
 use edge::hand_over::record::VERSION;
 use rustix::process::Signal;
+use serde_json::Value;
 use tls::{ClientOptions, Version};
 
-use crate::certs::Folder;
+use crate::certs::{Folder, NAME};
 use crate::server::{Secured, ways};
 use crate::support::client::{Net, assert_complete};
-use crate::support::media::{Item, Source};
+use crate::support::media::Source;
 use crate::support::server::{Server, wait_for};
+use crate::support::viewer::Viewer;
 use crate::tunnel::Tunnel;
-use crate::viewer::Viewer;
 
 /// One stream, its publisher and everybody who follows it in step.
 struct Show {
@@ -35,17 +39,6 @@ impl Show {
     }
 }
 
-fn has_all(viewer: &Viewer, source: &Source) -> bool {
-    let place = |item: &Item| (item.tag, item.sequence);
-    viewer.tags().items.last().map(place) == source.sent.last().map(place)
-}
-
-fn assert_whole(viewer: &Viewer, source: &Source) {
-    let got: Vec<Item> = viewer.tags().items.into_iter().filter(Item::is_frame).collect();
-    let from = source.sent.iter().position(|sent| sent == got.first().expect("a frame")).unwrap();
-    assert_eq!(got, source.sent[from..], "every frame, once, in order, intact");
-}
-
 #[test]
 fn encoders_players_and_viewers_over_tls_notice_nothing_of_two_upgrades() {
     for how in ways() {
@@ -64,10 +57,9 @@ fn follow_two_upgrades(mut secured: Secured, version: Version) {
     let mut players: Vec<usize> = (0..6).map(|_| net.play("cam")).collect();
     net.until_started(&players);
     // Slower than the clock, so that waiting for the new process makes nobody late.
-    let source = Source { step_ms: 2, keyframe_bytes: 60_000, ..Source::new(5) };
+    let source = Source { step_ms: 2, keyframe_bytes: 120_000, ..Source::new(5) };
     net.send_headers(publisher, &source);
     let slow = players.remove(0);
-    net.shrink_receive_buffer(slow);
     let mut show = Show { net, publisher, players, source };
     show.send(10);
     let viewers = [
@@ -75,12 +67,15 @@ fn follow_two_upgrades(mut secured: Secured, version: Version) {
         Viewer::websocket(tunnel.addr, "/live/cam.flv", "127.0.0.1"),
     ];
     for viewer in &viewers {
-        wait_for("the first tag of a viewer", || !viewer.tags().items.is_empty());
+        wait_for("the first tag of a viewer", || viewer.has_begun());
     }
     for round in 0..2 {
         // Who reads nothing is in the middle of a message and of a record.
-        show.net.clients[slow].is_frozen = true;
-        show.send(60);
+        show.net.freeze(slow);
+        let is_behind = |client: Value| client["lag_ms"].as_u64() > Some(0);
+        while !secured.clients().into_iter().any(is_behind) {
+            show.send(10);
+        }
         // The encoder is in the middle of a picture.
         show.source.restart();
         show.net.send_frames(show.publisher, &mut show.source, 1);
@@ -89,7 +84,7 @@ fn follow_two_upgrades(mut secured: Secured, version: Version) {
         show.net.until("the first part to be sent", |net| net.clients[torn].is_flushed());
         secured.server.upgrade(|| show.net.turn());
         show.net.clients[torn].write_bytes(&rest);
-        show.net.clients[slow].is_frozen = false;
+        show.net.thaw(slow);
         show.players.push(slow);
         show.send(10);
         show.players.pop();
@@ -97,8 +92,8 @@ fn follow_two_upgrades(mut secured: Secured, version: Version) {
             assert_complete(&show.net.clients[player], &show.source);
         }
         for viewer in &viewers {
-            show.net.until("the last tag", |_| has_all(viewer, &show.source));
-            assert_whole(viewer, &show.source);
+            show.net.until("the last tag", |_| viewer.has_all(&show.source));
+            viewer.tags().assert_whole(&show.source);
         }
         let count = secured.server.metric("ringcast_tls_connections", "");
         assert_eq!(count, 9, "{version:?}, process {round}: all are counted as what they are");
@@ -117,6 +112,31 @@ fn follow_two_upgrades(mut secured: Secured, version: Version) {
     }
     drop(tunnel);
     secured.expect_none_left();
+}
+
+#[test]
+fn a_handshake_under_way_ends_in_order_and_the_new_process_has_the_next_one() {
+    for how in ways() {
+        let mut secured = Secured::start(how);
+        let config = secured.folder.client();
+        let mut hello = Vec::new();
+        let name = tls::server_name(NAME).unwrap();
+        tls::Session::client(Arc::clone(&config), name).unwrap().start(&mut hello).unwrap();
+        let mut torn = TcpStream::connect(secured.rtmps).unwrap();
+        torn.write_all(&hello[..hello.len() / 2]).unwrap();
+        wait_for("the handshake to begin", || {
+            secured.server.metric("ringcast_connections_accepted_total", "") == 1
+                && secured.server.metric("ringcast_ingress_bytes_total", "") > 0
+        });
+        secured.server.upgrade(|| {});
+        let mut rest = Vec::new();
+        torn.read_to_end(&mut rest).expect("an end, not a reset");
+        secured.server.wait_log("close", "reason", "drained");
+        let tunnel = Tunnel::start(secured.rtmps, config);
+        let mut net = Net::new(tunnel.addr);
+        let publisher = net.publish("cam");
+        net.until_started(&[publisher]);
+    }
 }
 
 #[test]
@@ -146,7 +166,7 @@ fn after_an_upgrade_that_failed_late_everybody_goes_on_in_the_old_process() {
         show.send(12);
         let viewers = ["/live/cam.flv", "/live/cam.flv"].map(|path| Viewer::get(tunnel.addr, path));
         for viewer in &viewers {
-            wait_for("the first tag of a viewer", || !viewer.tags().items.is_empty());
+            wait_for("the first tag of a viewer", || viewer.has_begun());
         }
         for attempt in 1..=3 {
             secured.server.signal(Signal::QUIT);
@@ -160,8 +180,8 @@ fn after_an_upgrade_that_failed_late_everybody_goes_on_in_the_old_process() {
                 assert_complete(&show.net.clients[player], &show.source);
             }
             for viewer in &viewers {
-                show.net.until("the last tag", |_| has_all(viewer, &show.source));
-                assert_whole(viewer, &show.source);
+                show.net.until("the last tag", |_| viewer.has_all(&show.source));
+                viewer.tags().assert_whole(&show.source);
             }
         }
         assert!(tunnel.ends().is_empty() && secured.server.successors().is_empty());

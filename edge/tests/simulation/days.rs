@@ -116,7 +116,8 @@ impl World {
         self.make_prompt();
     }
 
-    fn make_prompt(&mut self) {
+    /// The last to come reads at once, and asks for nothing before its stream.
+    pub fn make_prompt(&mut self) {
         let viewer = self.viewers.last_mut().expect("it has just come");
         viewer.pace = Pace::Prompt;
         if let Some(link) = viewer.link.web() {

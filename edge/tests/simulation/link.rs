@@ -27,6 +27,8 @@ pub enum Heard {
     Message(Received),
     /// An init segment of fragmented MP4: the sequence headers in it.
     Init(Vec<Received>),
+    /// The server goes away, and asks to come again elsewhere.
+    AskedToReconnect,
     /// The server refused, with this code.
     Refused(String),
     /// The other end went in order, but not where a stream may end.
@@ -200,6 +202,7 @@ fn note(
             let (msid, timestamp) = (data.msid, data.timestamp);
             take(Received { kind: DATA, msid, timestamp, body: data.body.to_vec() });
         }
+        ClientEvent::ReconnectRequest { .. } => heard.push(Heard::AskedToReconnect),
         ClientEvent::MediaAborted { .. } => return Err("the server aborted a message".to_owned()),
         _ => {}
     }

@@ -4,6 +4,7 @@ pub mod actions;
 pub mod answers;
 pub mod days;
 pub mod dice;
+pub mod drain;
 pub mod files;
 pub mod flv;
 pub mod fmp4;

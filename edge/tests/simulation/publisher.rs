@@ -49,6 +49,9 @@ pub struct Publisher {
     pub session: Option<u32>,
     pub connection_id: Option<String>,
     pub refused: Option<String>,
+    /// When it was asked to come again elsewhere, and when its connection was found gone.
+    pub asked_at_ms: Option<u64>,
+    pub gone_at_ms: Option<u64>,
     /// It sends nothing more, but stays.
     pub is_silent: bool,
     /// Nothing of what it sends changes.
@@ -81,6 +84,8 @@ impl Publisher {
             session: None,
             connection_id: None,
             refused: None,
+            asked_at_ms: None,
+            gone_at_ms: None,
             is_silent: false,
             is_calm: false,
             ends: false,
@@ -114,6 +119,8 @@ impl Publisher {
                     self.refused = Some(code);
                     self.link.hang_up(false);
                 }
+                Heard::AskedToReconnect => self.asked_at_ms = Some(now_ms),
+                Heard::Gone => self.gone_at_ms = Some(now_ms),
                 _ => {}
             }
         }
@@ -149,6 +156,12 @@ impl Publisher {
         };
         self.offset = 0;
         self.is_calm = true;
+    }
+
+    /// Becomes that, with more pictures to a group.
+    pub fn calm_down_with_groups_of(&mut self, gop_frames: u64) {
+        self.calm_down();
+        self.temper.gop_frames = gop_frames;
     }
 
     /// Sends nothing of what fell into the time until `now_ms`.

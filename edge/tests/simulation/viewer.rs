@@ -129,6 +129,9 @@ pub struct Viewer {
     pub connection_id: Option<String>,
     pub has_started: bool,
     pub was_refused: bool,
+    /// When it was asked to come again elsewhere, and when its connection was found gone.
+    pub asked_at_ms: Option<u64>,
+    pub gone_at_ms: Option<u64>,
     /// The server was told to close it.
     pub was_kicked: bool,
     pub pace: Pace,
@@ -150,12 +153,26 @@ impl Viewer {
         now_ms: u64,
         sabotage: Sabotage,
     ) -> Self {
+        let caps_ex = ClientConfig::default().caps_ex;
+        Self::able_to(peer, path, caps_ex, dice, now_ms, sabotage)
+    }
+
+    /// A player that says it is able to do this of Enhanced RTMP.
+    pub fn able_to(
+        peer: Wire,
+        path: usize,
+        caps_ex: u32,
+        dice: &mut Dice,
+        now_ms: u64,
+        sabotage: Sabotage,
+    ) -> Self {
         let config = ClientConfig {
             tc_url: "rtmp://sim.test/live".to_owned(),
             app: "live".to_owned(),
             stream: format!("s{path}"),
             role: ClientRole::Play,
             window_ack_bytes: dice.pick(&[5_000, 100_000, 2_500_000]),
+            caps_ex,
             ..ClientConfig::default()
         };
         let link = Link::new(peer, config, dice.next(), Millis(now_ms));
@@ -209,6 +226,8 @@ impl Viewer {
             connection_id: None,
             has_started: false,
             was_refused: false,
+            asked_at_ms: None,
+            gone_at_ms: None,
             was_kicked: false,
             pace,
             stalled_until_ms: 0,
@@ -276,7 +295,11 @@ impl Viewer {
                     news.push(News::Gone);
                 }
                 Heard::CutOff => news.push(News::CutOff),
-                Heard::Gone => news.push(News::Gone),
+                Heard::AskedToReconnect => self.asked_at_ms = Some(now_ms),
+                Heard::Gone => {
+                    self.gone_at_ms = Some(now_ms);
+                    news.push(News::Gone);
+                }
                 Heard::Published => return Err("a player was told that it publishes".to_owned()),
             }
         }

@@ -617,6 +617,14 @@ impl World {
         self.take_in(viewer, path);
     }
 
+    /// A player comes that knows nothing of Enhanced RTMP.
+    pub fn join_as_of_old(&mut self, path: usize) {
+        let peer = self.connect();
+        let (now_ms, sabotage) = (self.now_ms(), self.sabotage);
+        let viewer = Viewer::able_to(peer, path, 0, &mut self.dice, now_ms, sabotage);
+        self.take_in(viewer, path);
+    }
+
     fn take_in(&mut self, mut viewer: Viewer, path: usize) {
         let now_ms = self.now_ms();
         // A player of a small lag may skip although it reads at once: the way here is long.

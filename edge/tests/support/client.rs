@@ -471,6 +471,22 @@ impl Net {
         rustix::net::sockopt::set_socket_recv_buffer_size(socket, 16_384).unwrap();
     }
 
+    /// The client reads nothing, and the kernel holds little for it: soon the server is in the middle of a
+    /// message.
+    pub fn freeze(&mut self, index: usize) {
+        self.shrink_receive_buffer(index);
+        self.clients[index].is_frozen = true;
+    }
+
+    /// It reads again, and with room enough: through a window far smaller than a segment of loopback the
+    /// rest would come at the pace of the sender's timer.
+    pub fn thaw(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.is_frozen = false;
+        let socket = client.socket.as_ref().expect("it is connected");
+        rustix::net::sockopt::set_socket_recv_buffer_size(socket, 1 << 20).unwrap();
+    }
+
     /// The sending side ends without a word: FIN, as when a process dies.
     pub fn vanish(&mut self, index: usize) {
         if let Some(socket) = &self.clients[index].socket {

@@ -1,6 +1,6 @@
 //! Support for the tests that drive a real `ringcast` process over real sockets: the process
 //! ([`server`]), many RTMP clients on one thread ([`client`]), media that proves itself
-//! ([`media`]) and peers that do not keep to the protocol ([`raw`]).
+//! ([`media`]), viewers over HTTP ([`viewer`]) and peers that do not keep to the protocol ([`raw`]).
 //!
 //! Nothing here sleeps for effect: everything waits for a condition, with a deadline that only a
 //! failing test reaches.
@@ -12,6 +12,7 @@ pub mod confine;
 pub mod media;
 pub mod raw;
 pub mod server;
+pub mod viewer;
 
 use std::time::Duration;
 

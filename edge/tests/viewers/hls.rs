@@ -10,7 +10,7 @@ use mux::playlist::validate;
 use crate::support::client::Net;
 use crate::support::media::Source;
 use crate::support::server::{How, Server, matrix};
-use crate::viewer::{Response, Viewer};
+use crate::support::viewer::{Response, Viewer};
 
 const ONE: How = How { io: "epoll", workers: 1 };
 

@@ -7,7 +7,7 @@ use rtmp::session::ClientRole;
 use crate::support::client::{Net, assert_complete};
 use crate::support::media::{Item, Kind, Source};
 use crate::support::server::{How, Server, matrix, wait_for};
-use crate::viewer::{Tags, Viewer, WEBSOCKET_ACCEPT};
+use crate::support::viewer::{Viewer, WEBSOCKET_ACCEPT};
 
 const ONE: How = How { io: "epoll", workers: 1 };
 
@@ -17,32 +17,6 @@ fn publish(how: How, settings: &str, name: &str) -> (Server, Net, usize) {
     let publisher = net.publish(name);
     net.until_started(&[publisher]);
     (server, net, publisher)
-}
-
-fn frames(tags: &Tags) -> Vec<Item> {
-    tags.items.iter().filter(|item| item.is_frame()).copied().collect()
-}
-
-/// What a viewer has is what was sent, without a gap, from a keyframe (or the first message) to the end.
-/// Returns how many were sent before it begins.
-fn assert_whole(tags: &Tags, source: &Source) -> usize {
-    let got = frames(tags);
-    let first = got.first().expect("something was received");
-    let skipped = source.sent.iter().position(|item| item == first).expect("it was sent");
-    assert_eq!(got, source.sent[skipped..], "every frame, once, in order, intact");
-    assert!(skipped == 0 || first.kind == Kind::Keyframe, "begins at a keyframe: {first:?}");
-    let headers = |kind| tags.items.iter().position(|item| item.kind == kind);
-    let first_at = tags.items.iter().position(Item::is_frame).unwrap();
-    assert!(headers(Kind::VideoHeader).unwrap() < first_at, "video header first");
-    assert!(headers(Kind::AudioHeader).unwrap() < first_at, "audio header first");
-    assert!(tags.scripts > 0, "metadata");
-    assert_eq!(tags.flags, 5, "both tracks are announced");
-    skipped
-}
-
-fn has_all(viewer: &Viewer, source: &Source) -> bool {
-    let place = |item: &Item| (item.tag, item.sequence);
-    viewer.tags().items.last().map(place) == source.sent.last().map(place)
 }
 
 #[test]
@@ -89,10 +63,10 @@ fn flv_viewers_get_every_frame_over_plain_http_and_websocket() {
             }
         }
         for viewer in &early {
-            assert_eq!(assert_whole(&viewer.tags(), &source), 0, "joined before media");
+            assert_eq!(viewer.tags().assert_whole(&source), 0, "joined before media");
         }
         let begun_later =
-            late.iter().filter(|viewer| assert_whole(&viewer.tags(), &source) > 0).count();
+            late.iter().filter(|viewer| viewer.tags().assert_whole(&source) > 0).count();
         assert!(begun_later > 0, "some joined in mid-stream");
         server.wait_log("close", "reason", "stream_ended");
     }
@@ -110,8 +84,8 @@ fn an_rtmp_player_and_http_viewers_see_the_same_stream() {
     net.send_frames(publisher, &mut source, 60);
     net.until_received(&[player], &source);
     assert_eq!(assert_complete(&net.clients[player], &source), 0);
-    net.until("the viewer to have all", |_| has_all(&viewer, &source));
-    assert_eq!(assert_whole(&viewer.tags(), &source), 0);
+    net.until("the viewer to have all", |_| viewer.has_all(&source));
+    assert_eq!(viewer.tags().assert_whole(&source), 0);
     let protocols: Vec<String> = server
         .events("play")
         .iter()
@@ -130,8 +104,8 @@ fn a_client_of_http_1_0_gets_a_body_that_ends_with_the_connection() {
     wait_for("the viewer", || server.events("play").len() == 1);
     net.send_headers(publisher, &source);
     net.send_frames(publisher, &mut source, 30);
-    net.until("all frames", |_| has_all(&viewer, &source));
-    assert_eq!(assert_whole(&viewer.tags(), &source), 0);
+    net.until("all frames", |_| viewer.has_all(&source));
+    assert_eq!(viewer.tags().assert_whole(&source), 0);
     assert_eq!(viewer.response().unwrap().field("transfer-encoding"), None);
 }
 
@@ -149,8 +123,8 @@ fn one_track_can_be_asked_for() {
     };
     let sounds = sent(|item| item.kind == Kind::Audio);
     let pictures = sent(|item| item.kind != Kind::Audio);
-    net.until("the sound", |_| frames(&audio.tags()) == sounds);
-    net.until("the pictures", |_| frames(&video.tags()) == pictures);
+    net.until("the sound", |_| audio.tags().frames() == sounds);
+    net.until("the pictures", |_| video.tags().frames() == pictures);
     assert_eq!((audio.tags().flags, video.tags().flags), (4, 1), "only what comes is announced");
     assert!(audio.tags().items.iter().all(|item| item.kind != Kind::VideoHeader));
     assert!(video.tags().items.iter().all(|item| item.kind != Kind::AudioHeader));
@@ -164,7 +138,7 @@ fn a_lost_publisher_returns_and_viewers_stay() {
     wait_for("the viewer", || server.events("play").len() == 1);
     net.send_headers(publisher, &source);
     net.send_frames(publisher, &mut source, 30);
-    net.until("the first session", |_| has_all(&viewer, &source));
+    net.until("the first session", |_| viewer.has_all(&source));
     net.reset(publisher);
     server.wait_log("unpublish", "how", "lost");
     let publisher = net.publish("cam");
@@ -172,9 +146,9 @@ fn a_lost_publisher_returns_and_viewers_stay() {
     let mut second = Source::new(4);
     net.send_headers(publisher, &second);
     net.send_frames(publisher, &mut second, 30);
-    net.until("the second session", |_| has_all(&viewer, &second));
+    net.until("the second session", |_| viewer.has_all(&second));
     assert!(!viewer.has_ended());
-    let got = frames(&viewer.tags());
+    let got = viewer.tags().frames();
     let (before, after): (Vec<Item>, Vec<Item>) = got.iter().partition(|item| item.tag == 3);
     assert_eq!(before, source.sent);
     assert_eq!(after.first().map(|item| item.kind), Some(Kind::Keyframe));
@@ -195,8 +169,8 @@ fn timestamps_beyond_24_bits_arrive_whole() {
     net.send_headers(publisher, &source);
     net.send_frames(publisher, &mut source, 60);
     for viewer in [&viewer, &websocket] {
-        net.until("all frames", |_| has_all(viewer, &source));
-        let got = frames(&viewer.tags());
+        net.until("all frames", |_| viewer.has_all(&source));
+        let got = viewer.tags().frames();
         assert_eq!(got.len(), source.sent.len());
         let offset = source.sent[0].timestamp - got[0].timestamp;
         for (got, sent) in got.iter().zip(&source.sent) {
@@ -225,8 +199,8 @@ fn a_viewer_that_does_not_read_skips_to_a_keyframe_or_goes_and_nobody_else_waits
         }
         server.has_logged("close", "reason", "stalled")
     });
-    net.until("the other to have all", |_| has_all(&viewer, &source));
-    assert_eq!(assert_whole(&viewer.tags(), &source), 0);
+    net.until("the other to have all", |_| viewer.has_all(&source));
+    assert_eq!(viewer.tags().assert_whole(&source), 0);
     drop(lazy);
 }
 
@@ -249,7 +223,7 @@ fn a_kick_ends_a_viewer() {
     let viewer = Viewer::get(server.http, "/live/cam.flv");
     net.send_headers(publisher, &source);
     net.send_frames(publisher, &mut source, 30);
-    net.until("frames", |_| !viewer.tags().items.is_empty());
+    net.until("frames", |_| viewer.has_begun());
     net.until("the log line", |_| !server.events("play").is_empty());
     let id = server.events("play")[0]["conn"].as_str().unwrap().to_owned();
     let path = format!("/api/v1/clients/{id}");
@@ -271,7 +245,7 @@ fn rtmp_is_taken_on_the_port_of_http() {
     wait_for("the viewer", || server.events("play").len() == 1);
     net.send_headers(publisher, &source);
     net.send_frames(publisher, &mut source, 30);
-    net.until("all frames", |_| has_all(&viewer, &source));
+    net.until("all frames", |_| viewer.has_all(&source));
 }
 
 #[test]

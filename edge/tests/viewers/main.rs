@@ -7,4 +7,3 @@ mod hls;
 mod live;
 mod requests;
 mod upgrade;
-mod viewer;

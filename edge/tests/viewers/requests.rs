@@ -2,7 +2,7 @@
 
 use crate::support::client::Net;
 use crate::support::server::{How, Server, wait_for};
-use crate::viewer::Viewer;
+use crate::support::viewer::Viewer;
 
 const ONE: How = How { io: "epoll", workers: 1 };
 

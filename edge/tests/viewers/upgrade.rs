@@ -6,7 +6,7 @@ use rtmp::session::MediaKind;
 use crate::support::client::Net;
 use crate::support::media::{Item, Source};
 use crate::support::server::{How, Server, matrix, wait_for, with_workers};
-use crate::viewer::Viewer;
+use crate::support::viewer::Viewer;
 
 const TIMESCALE_AUDIO: u64 = 44_100;
 
@@ -47,19 +47,6 @@ impl Show {
     }
 }
 
-fn has_all(viewer: &Viewer, source: &Source) -> bool {
-    let place = |item: &Item| (item.tag, item.sequence);
-    viewer.tags().items.last().map(place) == source.sent.last().map(place)
-}
-
-fn assert_whole(viewer: &Viewer, source: &Source) {
-    let tags = viewer.tags();
-    let got: Vec<Item> = tags.items.iter().filter(|item| item.is_frame()).copied().collect();
-    let from = source.sent.iter().position(|sent| sent == got.first().expect("a frame")).unwrap();
-    assert_eq!(got, source.sent[from..], "every frame, once, in order, intact");
-    assert_eq!(tags.items.len() - got.len(), 2, "headers once");
-}
-
 #[test]
 fn flv_viewers_in_every_dress_notice_nothing_of_two_upgrades() {
     for how in matrix(&[1, 2]) {
@@ -78,7 +65,7 @@ fn flv_viewers_in_every_dress_notice_nothing_of_two_upgrades() {
         // Nobody publishes what this one waits for yet.
         let patient = Viewer::get(addr, "/live/later.flv");
         for viewer in &viewers {
-            wait_for("the first tag", || !viewer.tags().items.is_empty());
+            wait_for("the first tag", || viewer.has_begun());
         }
         wait_for("the patient one", || show.server.events("play").len() > viewers.len());
         for _ in 0..2 {
@@ -86,8 +73,8 @@ fn flv_viewers_in_every_dress_notice_nothing_of_two_upgrades() {
             show.upgrade();
             show.send(30);
             for viewer in &viewers {
-                show.net.until("the last frame", |_| has_all(viewer, &show.source));
-                assert_whole(viewer, &show.source);
+                show.net.until("the last frame", |_| viewer.has_all(&show.source));
+                viewer.tags().assert_whole(&show.source);
             }
             let subscribers = show.server.metric("ringcast_connections", "role=\"subscriber\"");
             assert_eq!(subscribers, 13);
@@ -100,7 +87,7 @@ fn flv_viewers_in_every_dress_notice_nothing_of_two_upgrades() {
         let mut source = Source::new(9);
         show.net.send_headers(later, &source);
         show.net.send_frames(later, &mut source, 5);
-        show.net.until("what it waited for", |_| has_all(&patient, &source));
+        show.net.until("what it waited for", |_| patient.has_all(&source));
         show.net.unpublish(show.publisher);
         for viewer in &viewers {
             show.net.until("the end", |_| viewer.has_ended());
@@ -290,23 +277,23 @@ fn viewers_go_on_where_the_new_process_has_more_workers_or_fewer() {
             let viewers: Vec<Viewer> =
                 (0..12).map(|_| Viewer::get(show.server.http, "/live/cam.flv")).collect();
             for viewer in &viewers {
-                wait_for("the first tag", || !viewer.tags().items.is_empty());
+                wait_for("the first tag", || viewer.has_begun());
             }
             for _ in 0..2 {
                 show.send(30);
                 show.upgrade();
                 show.send(30);
                 for viewer in &viewers {
-                    show.net.until("the last frame", |_| has_all(viewer, &show.source));
-                    assert_whole(viewer, &show.source);
+                    show.net.until("the last frame", |_| viewer.has_all(&show.source));
+                    viewer.tags().assert_whole(&show.source);
                 }
             }
             // Who comes later and who leaves find their places.
             let late = Viewer::get(show.server.http, "/live/cam.flv");
-            wait_for("a tag for who comes later", || !late.tags().items.is_empty());
+            wait_for("a tag for who comes later", || late.has_begun());
             drop(viewers);
             show.send(10);
-            show.net.until("the last frame", |_| has_all(&late, &show.source));
+            show.net.until("the last frame", |_| late.has_all(&show.source));
         }
     }
 }

@@ -26,9 +26,10 @@ pub(crate) fn render_status(status: &Value) -> String {
             healthy.into(),
             format!("{busy:.0}%"),
             text(&worker["connections"]),
+            text(&worker["restarts"]),
         ]
     });
-    out.push_str(&table(["worker", "healthy", "busy", "connections"], rows));
+    out.push_str(&table(["worker", "healthy", "busy", "connections", "restarts"], rows));
     out
 }
 
