@@ -258,3 +258,53 @@ fn a_clock_that_is_set_makes_no_viewer_leave_and_none_stay() {
         assert!(!rendition.knows_viewer(1), "forward {forward}: who has gone is forgotten");
     }
 }
+
+#[test]
+fn another_configuration_of_the_sound_costs_no_picture() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 4_480);
+    let mut other = AAC_CONFIG;
+    other[2] = 0x12;
+    stream.send(&bench, MediaKind::Audio, &other);
+    stream.play(&mut bench, 3_000);
+    let text = playlist(&rendition);
+    assert_eq!(
+        (count(&text, "#EXT-X-MAP"), count(&text, "#EXT-X-DISCONTINUITY")),
+        (2, 1),
+        "{text}"
+    );
+    // What is listed leaves no hole: each segment begins when the one before ends.
+    let seconds: f64 = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#EXTINF:"))
+        .map(|rest| rest.trim_end_matches(',').parse::<f64>().unwrap())
+        .sum();
+    let parts = text.lines().rev().take_while(|line| !line.starts_with("cam/"));
+    let open = parts.filter(|line| line.starts_with("#EXT-X-PART:")).count();
+    let open_ms = 200.0 * f64::from(u32::try_from(open).unwrap());
+    let listed_ms = seconds * 1_000.0 + open_ms;
+    assert!((7_480.0 - listed_ms).abs() <= 240.0, "{listed_ms} of 7480: {text}");
+}
+
+#[test]
+fn a_publisher_that_returns_without_sound_is_described_without() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 5_000);
+    stream.leave(false);
+    bench.wait(1_000);
+    stream.has_audio = false;
+    stream.begin(&bench);
+    stream.headers(&bench);
+    stream.play(&mut bench, 5_000);
+    let codecs = body(rendition.multivariant(&address("cam", "")));
+    let codecs = std::str::from_utf8(&codecs).unwrap();
+    assert!(codecs.contains("CODECS=\"avc1.42c01e\""), "{codecs}");
+    let init = body(rendition.file(Name::Init { generation: 2 }));
+    assert!(!init.windows(4).any(|four| four == b"mp4a"), "no track of sound");
+}
