@@ -100,11 +100,20 @@ pub struct Rendition {
 impl Rendition {
     /// A rendition, with the sound alone beside it where the settings want that; `number` makes numbers.
     pub(super) fn new(key: RenditionKey, number: impl Fn() -> u64, settings: &HlsSettings) -> Self {
+        Self::with_numbers(key, (number(), number()), settings)
+    }
+
+    /// The same with these numbers, of the whole and of the sound alone.
+    pub(super) fn with_numbers(
+        key: RenditionKey,
+        (main, alone): (u64, u64),
+        settings: &HlsSettings,
+    ) -> Self {
         let viewers = Arc::default();
         let one = |is_sound, sound| Self {
             has_parts: settings.has_parts(key.container),
             key: key.clone(),
-            number: number(),
+            number: if is_sound { alone } else { main },
             is_sound,
             sound,
             snapshot: ArcSwap::default(),

@@ -35,6 +35,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::media::{self, AudioTrack, Clock, Kind, Media, Sample, Tracks, VideoTrack, codec_names};
+use crate::playlist::window::Window;
 use open::Open;
 use packer::Packer;
 use sound::Sound;
@@ -270,6 +271,36 @@ impl Segmenter {
     /// `sequence`, and a discontinuity if that is not 0.
     pub fn following(settings: Settings, sequence: u64) -> Self {
         Self { sequence, discontinuity: sequence > 0, ..Self::new(settings) }
+    }
+
+    /// Goes on with other settings for the same container. Where it is not offered to leave the pictures out
+    /// any more, or from now on, the next segment is a discontinuity.
+    pub fn set_settings(&mut self, settings: Settings) {
+        if settings.sound_alone != self.settings.sound_alone {
+            self.sound = settings.sound_alone.then(|| {
+                let mut sound = Sound::new(self.settings.container);
+                if let Some(track) = &self.tracks.audio {
+                    sound.set_track(track);
+                }
+                sound
+            });
+            (self.tracks_changed, self.discontinuity) = (true, true);
+        }
+        self.settings = Settings { container: self.settings.container, ..settings };
+    }
+
+    /// What is written.
+    pub fn container(&self) -> Container {
+        self.settings.container
+    }
+
+    /// Whether `window` was told everything that came of this so far, and nothing else.
+    pub fn is_at(&self, window: &Window) -> bool {
+        let (place, next) = match &self.open {
+            Some(open) => ((open.sequence, open.parts), open.sequence.checked_add(1)),
+            None => ((self.sequence, 0), Some(self.sequence)),
+        };
+        window.next_part() == place && next == Some(self.sequence)
     }
 
     /// The tracks now.

@@ -3,6 +3,7 @@
 use std::vec::Vec;
 
 use super::*;
+use crate::playlist::window::WindowSettings;
 
 const AVC_CONFIG: [u8; 19] =
     [0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1F, 0xFF, 0xE1, 0, 1, 0x67, 1, 0, 1, 0x68, 0];
@@ -454,4 +455,24 @@ fn the_sound_that_is_offered_alone_goes_on_where_there_is_none() {
         _ => true,
     };
     assert!(events.iter().all(has_sound), "{events:?}");
+}
+
+#[test]
+fn a_segmenter_and_its_window_know_each_other_at_every_moment() {
+    let settings = WindowSettings { listed: 3, behind: 1 };
+    let mut bench = Bench::new(Container::Fmp4);
+    let mut window = Window::new(settings);
+    bench.push(9, 0, &AVC_CONFIG);
+    for at in 0..300 {
+        let stale = window.clone();
+        bench.push(9, at * 40, if at % 50 == 0 { &KEY } else { &INTER });
+        let is_changed = bench.out.events.iter().any(|event| !matches!(event, Event::Init { .. }));
+        for event in bench.out.events.drain(..) {
+            window.apply(&event);
+        }
+        assert!(bench.segmenter.is_at(&window), "{at}");
+        assert!(!is_changed || !bench.segmenter.is_at(&stale), "{at}");
+        let resumed = window.clone().resume(settings).expect("a sound window");
+        assert_eq!(resumed, window);
+    }
 }
