@@ -49,7 +49,7 @@ use crate::registry::{StreamEntry, StreamPhase};
 
 pub(crate) use passing::Order;
 pub use passing::{Beginning, Passed};
-pub use rendition::{Address, Rendition, RenditionKey, Reply};
+pub use rendition::{Address, HeldRendition, Rendition, RenditionKey, Reply};
 pub use settings::{HlsSettings, HlsStart};
 
 /// Renditions of the process, whatever they hold.
@@ -187,6 +187,19 @@ impl Hls {
         if settings.start == HlsStart::Always {
             // Refused over a limit; counted there.
             let _opened = self.open(entry, None, settings);
+        }
+    }
+
+    /// Packager only: a run of `entry` with these settings has ended, and that was published. A publisher who
+    /// had returned by then found it running and began no other.
+    pub(crate) fn on_end(&self, entry: &Arc<StreamEntry>, settings: &HlsSettings) {
+        let phase = {
+            // Whoever returns later looks for a run under this lock, and sees that there is none.
+            let _paths = locked(&self.by_path);
+            entry.phase()
+        };
+        if phase == StreamPhase::Live {
+            self.on_publish(entry, settings);
         }
     }
 

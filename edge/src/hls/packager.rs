@@ -278,8 +278,12 @@ impl Packager {
             for output in &mut source.outputs {
                 let before = output.builder.held_bytes();
                 let others = total.saturating_sub(before);
+                let was_ended = output.builder.rendition().is_ended();
                 if !output.builder.publish(others, bytes_max) {
                     continue;
+                }
+                if output.builder.is_ended() && !was_ended {
+                    self.shared.hls.on_end(&source.entry, output.builder.settings());
                 }
                 total = others + output.builder.held_bytes();
                 let built = output.builder.take_built();
@@ -407,7 +411,7 @@ fn is_idle(output: &mut Output, now_ms: u64) -> bool {
     }
     let settings = output.builder.settings();
     let is_wanted = settings.start == HlsStart::Always && !output.builder.is_ended();
-    if is_wanted {
+    if is_wanted || output.builder.rendition().is_held() {
         output.asked_at_ms = now_ms;
     }
     now_ms.saturating_sub(output.asked_at_ms) >= settings.idle_ms

@@ -1,6 +1,7 @@
 //! Publishers that leave, return and change; streams that end.
 
 use super::*;
+use crate::hls::{HeldRendition, HlsStart};
 
 fn count(text: &str, what: &str) -> usize {
     text.lines().filter(|line| line.starts_with(what)).count()
@@ -307,4 +308,42 @@ fn a_publisher_that_returns_without_sound_is_described_without() {
     assert!(codecs.contains("CODECS=\"avc1.42c01e\""), "{codecs}");
     let init = body(rendition.file(Name::Init { generation: 2 }));
     assert!(!init.windows(4).any(|four| four == b"mp4a"), "no track of sound");
+}
+
+#[test]
+fn a_stream_that_returns_before_its_end_was_seen_is_packaged_without_a_viewer() {
+    let mut bench = Bench::new();
+    let always = HlsSettings { start: HlsStart::Always, ..settings() };
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    bench.shared.hls.on_publish(&stream.entry, &always);
+    stream.play(&mut bench, 5_000);
+    // All within one turn of the packager.
+    stream.leave(true);
+    stream.begin(&bench);
+    bench.shared.hls.on_publish(&stream.entry, &always);
+    stream.headers(&bench);
+    stream.play(&mut bench, 5_000);
+    let found = bench.shared.hls.find(stream.entry.path(), None, &always).expect("packaged");
+    assert!(!found.is_ended() && found.has_begun());
+    assert_eq!(bench.shared.hls.renditions().len(), 2, "and the ended one is kept");
+}
+
+#[test]
+fn packaging_does_not_end_under_a_request_that_waits() {
+    let mut bench = Bench::new();
+    let brief = HlsSettings { idle_ms: 1_000, ..settings() };
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &brief);
+    let held = HeldRendition::new(Arc::clone(&rendition));
+    stream.play(&mut bench, 3_000);
+    stream.leave(false);
+    bench.wait(9_000);
+    assert!(!rendition.is_ended() && bench.shared.hls.by_key(rendition.number()).is_some());
+    drop(held);
+    bench.wait(900);
+    assert!(bench.shared.hls.by_key(rendition.number()).is_some(), "it was asked just now");
+    bench.wait(2_000);
+    assert!(bench.shared.hls.by_key(rendition.number()).is_none());
 }
