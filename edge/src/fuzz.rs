@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use live::path::resolve;
+use live::path::{StreamPath, resolve};
 use live::publisher::{Publisher, PublisherConfig};
 use live::subscriber::Subscriber;
 use ring::{Arena, RingConfig, stream_ring};
@@ -26,10 +26,12 @@ use crate::access::providers::usersig::{RoomPlace, TicketKeys, UserSig};
 use crate::access::providers::{Keys, Presented, Provider};
 use crate::access::secret::SecretText;
 use crate::certs::pem;
-use crate::config::load;
+use crate::config::{VhostSettings, load};
 use crate::front::{FIRST_BYTES, FrontDoor, PROXY_BYTES_MAX, Step};
 use crate::hand_over::record::SpokenRecord;
 use crate::hand_over::wire;
+use crate::hls::{Hls, HlsSettings, Passed};
+use crate::storage::StorageQueue;
 
 /// Now, in Unix seconds.
 const NOW: u64 = 1_800_000_000;
@@ -235,7 +237,8 @@ pub fn hand_over(data: &[u8]) {
     block.extend_from_slice(digest(&SHA256, data).as_ref());
     block.extend_from_slice(data);
     let Ok(legacy) = wire::decode(block.as_slice()) else { return };
-    assert!(legacy.sockets() <= data.len(), "each was a byte at least");
+    let files = usize::from(legacy.packaging.files);
+    assert!(legacy.sockets() <= data.len() + files, "each of the others was a byte at least");
     let written = wire::encode(&legacy).expect("it was read");
     let again = wire::decode(written.as_slice()).expect("it was written");
     assert_eq!(format!("{again:?}"), format!("{legacy:?}"));
@@ -263,6 +266,9 @@ pub fn hand_over(data: &[u8]) {
             }
         }
     }
+    let (hls, passed) = (Hls::default(), Passed { record: legacy.packaging, files: Vec::new() });
+    let settings = |_: &StreamPath| HlsSettings::of(&VhostSettings::default());
+    drop(hls.resume(passed, settings, &StorageQueue::default()));
 }
 
 /// A configuration file: every problem has a place in it, and what loads can be shown again.

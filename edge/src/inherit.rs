@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
 use crate::hand_over::record::{Door, WorkerRecord};
-use crate::hls::{Numbers, RenditionKey};
+use crate::hls::{Numbers, Passed, RenditionKey};
 
 /// The names, in the order of `[listen]`.
 const DOORS: [(&str, Door); 4] =
@@ -39,6 +39,8 @@ pub struct Inherited {
     pub workers: Vec<(WorkerRecord, Vec<OwnedFd>)>,
     /// Where renditions of HLS of the process before this one stopped.
     pub renditions: Vec<(RenditionKey, Numbers)>,
+    /// HLS that goes on.
+    pub packaging: Passed,
     /// There was a process before this one: what it passes on need not fit this configuration.
     pub is_succession: bool,
 }

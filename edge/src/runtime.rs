@@ -18,12 +18,15 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use live::path::StreamPath;
+
 use crate::access::Rules;
 use crate::certs::{CertSources, CertStore};
 use crate::command::{Event, EventSink, Wake, worker_link};
 use crate::config::{Config, KernelTls};
 use crate::hand_over::record::WorkerRecord;
 use crate::hls::packager::{Packager, Packaging};
+use crate::hls::{Beginning, HlsSettings};
 use crate::host;
 use crate::inherit::{self, Inherited};
 use crate::log::event;
@@ -100,6 +103,11 @@ impl Prepared {
         let Self { config, shared, secure, events, places } = self;
         let count = places.len();
         shared.hls.inherit(std::mem::take(&mut inherited.renditions));
+        // Before the workers: they find what there was.
+        let queue = StorageQueue::default();
+        let hls_of = |path: &StreamPath| HlsSettings::of(config.vhost(path.vhost()).1);
+        let packaging = std::mem::take(&mut inherited.packaging);
+        let beginning = shared.hls.resume(packaging, hls_of, &queue);
         let legacies = distribute(std::mem::take(&mut inherited.workers), count);
         let mut started = StartedWorkers {
             go: Vec::new(),
@@ -165,7 +173,14 @@ impl Prepared {
             }
         }
         [started.rtmp, started.rtmps, started.http] = addresses;
-        started.packaging = Some(spawn_packaging(shared, worker_index(count)?, events)?);
+        let (go, wait) = mpsc::channel();
+        if inherited.is_succession {
+            started.go.push(go);
+        }
+        let wait = inherited.is_succession.then_some(wait);
+        let begin = (beginning, queue);
+        started.packaging =
+            Some(spawn_packaging(shared, worker_index(count)?, events, begin, wait)?);
         Ok(started)
     }
 }
@@ -186,13 +201,15 @@ fn distribute(
 
 /// Starts the threads that package streams for HLS and that write what is to be kept. They have no CPU of
 /// their own: the scheduler puts them where a worker is idle. A panic of one is reported like a worker's,
-/// under the number behind theirs.
+/// under the number behind theirs. The packager waits for the word to begin where there is one to `wait` for.
 fn spawn_packaging(
     shared: Arc<Shared>,
     number: u16,
     events: EventSink,
+    (beginning, queue): (Beginning, StorageQueue),
+    wait: Option<mpsc::Receiver<()>>,
 ) -> Result<Packaging, StartError> {
-    let (queue, store) = (StorageQueue::default(), Directory);
+    let store = Directory;
     let metrics = Arc::new(PackagingMetrics::default());
     let storage_metrics = Arc::new(StorageMetrics::default());
     let thread = StorageThread::new(queue.clone(), store, Arc::clone(&storage_metrics));
@@ -200,7 +217,11 @@ fn spawn_packaging(
     let (seen, counted, keeps) = (Arc::clone(&shared), Arc::clone(&metrics), queue.clone());
     let packager = spawn_guarded("packager", number, events, move || {
         // Made there, because its taps never leave it.
-        Packager::new(seen, counted, keeps, thread_cpu_nanos).run();
+        let packager = Packager::new(seen, counted, keeps, thread_cpu_nanos, beginning);
+        // Without the word the streams are somebody else's.
+        if wait.is_none_or(|wait| wait.recv().is_ok()) {
+            packager.run();
+        }
     })?;
     Ok(Packaging { shared, metrics, packager, queue, storage_metrics, storage })
 }

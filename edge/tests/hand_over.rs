@@ -1,6 +1,9 @@
 //! Streams and subscribers as records: a stream that goes on from its record is the stream it was, whatever
 //! the moment; and no record, however wrong, is a panic.
 
+use edge::hand_over::packaging::{
+    BytesRecord, PackagingRecord, PlaceRecord, RunRecord, SegmentRecord, ShelfRecord,
+};
 use edge::hand_over::record::{
     ConnectionRecord, Door, FramingKind, FramingRecord, HttpRecord, Legacy, LiveRecord,
     LiveViewRecord, PathRecord, PermitRecord, PublishRecord, RenditionRecord, SpokenRecord,
@@ -10,6 +13,7 @@ use live::path::StreamPath;
 use live::publisher::{Publisher, PublisherConfig};
 use live::record::{PublisherRecord, RingRecord, SubscriberRecord, SubscriberState};
 use live::subscriber::{Selection, Subscriber, SubscriberConfig};
+use mux::playlist::window::{Window, WindowSettings};
 use mux::segment::{Container, Output, Segmenter, Settings};
 use mux::wrap::Wrap;
 use proptest::prelude::*;
@@ -313,6 +317,50 @@ fn rendition(path: PathRecord) -> RenditionRecord {
     RenditionRecord { path, container, sequence: 5, discontinuities: 1, target_ms: 2_000 }
 }
 
+fn run(path: PathRecord) -> RunRecord {
+    let settings = Settings { sound_alone: true, ..Settings::new(Container::Ts) };
+    let mut segmenter = Segmenter::following(settings, 5);
+    let mut window = Window::following(WindowSettings::default(), 5, 1);
+    let mut out = Output::default();
+    let tags = parts(&[(1, 4), (2, 0), (0, 20), (3, 5), (5, 9), (0, 9), (3, 5)], 0);
+    for (number, part) in (0..).zip(tags) {
+        segmenter.push(part.media.type_id(), number * 500, &part.body, 1_000, &mut out);
+    }
+    for event in &out.events {
+        window.apply(event);
+    }
+    let file = |offset| BytesRecord::File { file: 0, offset, count: 60_000 };
+    let shelf = |bytes, open| ShelfRecord {
+        window: window.clone(),
+        segments: vec![SegmentRecord { sequence: 5, bytes, part_ends: vec![20, 60_000] }],
+        inits: vec![(1, BytesRecord::Here(vec![1, 2]))],
+        open: BytesRecord::Here(open),
+        open_start: 2,
+        open_part_ends: vec![3],
+        codecs: "avc1.42c01e".to_owned(),
+        resolution: (320, 180),
+        bandwidth: 100_000,
+    };
+    RunRecord {
+        path,
+        container: Container::Ts,
+        numbers: (1, Some(2)),
+        main: shelf(file(2 << 20), vec![1, 2, 3, 4, 5]),
+        sound: Some(shelf(BytesRecord::Left, vec![6, 7])),
+        segmenter: BytesRecord::Here(postcard::to_allocvec(&segmenter).unwrap()),
+        target_ms: 2_000,
+        is_ended: false,
+        is_hurried: true,
+        place: PlaceRecord {
+            cursor: Some(9),
+            ends_seen: 1,
+            sessions_seen: 2,
+            is_paused: false,
+            begun_at: 3,
+        },
+    }
+}
+
 /// What a record looks like is part of its version: whoever changes it raises that, so that a process of
 /// another version refuses instead of reading something else.
 #[test]
@@ -373,14 +421,16 @@ fn the_bytes_of_an_example_are_those_of_this_version() {
     let framings = vec![framing(&path)];
     let worker = WorkerRecord { index: 1, serial: 2, connections, streams: Vec::new(), framings };
     let doors = vec![Door::Http, Door::Admin];
-    let legacy = Legacy { doors, workers: vec![worker], renditions: vec![rendition(path)] };
+    let packaging = PackagingRecord { files: 1, runs: vec![run(path.clone())] };
+    let renditions = vec![rendition(path)];
+    let legacy = Legacy { doors, workers: vec![worker], renditions, packaging };
     let legacy = postcard::to_allocvec(&legacy).unwrap();
     let lengths = [stream.len(), subscriber.unwrap().len(), session.len(), legacy.len()];
     let sum =
         legacy.iter().chain(&stream).fold(0_u32, |sum, &byte| sum.rotate_left(5) ^ u32::from(byte));
     assert_eq!(
         (VERSION, lengths, sum),
-        (2, [877, 16, 102, 768], 3_014_566_195),
+        (3, [877, 16, 102, 1_308], 1_137_134_830),
         "raise VERSION with a change"
     );
 }

@@ -1,8 +1,8 @@
 //! The hand-over to a new process, as the control thread orders it: a thread of its own, since it waits.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,11 @@ use crate::command::{Command, Reply, WorkerHandle};
 use crate::hand_over::give::Successor;
 use crate::hand_over::record::{Door, Legacy};
 use crate::hand_over::{HandOverError, Outcome, STILL_MAX, wire};
+use crate::hls::{self, Passed};
 use crate::worker::Export;
 
+/// Longest time the packager has for its part of the standstill. Without it HLS begins anew.
+const PACKAGER_MAX: Duration = Duration::from_secs(1);
 /// Distance of two looks at an answer that is awaited.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -94,10 +97,12 @@ impl Control {
                 let still_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 self.still_ms.store(still_ms, Ordering::Relaxed);
                 self.order(Order::LetGo);
+                self.order_packager(hls::Order::LetGo);
                 Ok(pid)
             }
             Err(error) => {
                 self.order(Order::GoOn);
+                self.order_packager(hls::Order::GoOn);
                 self.access.regain_store();
                 Err(error)
             }
@@ -112,6 +117,8 @@ impl Control {
         &self,
         deadline: Instant,
     ) -> Result<(Legacy, Vec<std::os::fd::OwnedFd>), HandOverError> {
+        // First: it tells from where on it needs the rings.
+        let packaged = self.export_packaging(deadline);
         let exports = self.ask_all(deadline, |reply| Command::Export { reply })?;
         let mut legacy = Legacy::default();
         let (mut doors, mut sockets) = (Vec::new(), Vec::new());
@@ -133,7 +140,28 @@ impl Control {
             legacy.doors.push(Door::Admin);
         }
         doors.extend(sockets);
+        doors.extend(packaged.files);
+        legacy.packaging = packaged.record;
         Ok((legacy, doors))
+    }
+
+    fn export_packaging(&self, deadline: Instant) -> Passed {
+        let (sender, answer) = mpsc::channel();
+        self.order_packager(hls::Order::Export(sender));
+        let patience = deadline.saturating_duration_since(Instant::now()).min(PACKAGER_MAX);
+        answer.recv_timeout(patience).unwrap_or_else(|_| {
+            tracing::warn!(
+                event = "upgrade",
+                "HLS begins anew: the packager did not answer in time"
+            );
+            Passed::default()
+        })
+    }
+
+    fn order_packager(&self, order: hls::Order) {
+        if let Some(shared) = &self.shared {
+            shared.hls.order(order);
+        }
     }
 
     /// Asks every worker, and waits for all answers.

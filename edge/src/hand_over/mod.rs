@@ -22,10 +22,10 @@
 //! Passed on: listeners; RTMP connections that publish or play and viewers of live streams over HTTP, both to
 //! the byte and with TLS or without; connections between two requests; those on which nothing was said yet.
 //! Streams go with their timeline, preamble, and the ring from where somebody still reads, framings with
-//! their ring and the state of their segmenter; of HLS the numbers go on, and the next segment begins behind
-//! a discontinuity. Not passed on: who is in the middle of a handshake, of a request or its answer, or of a
-//! WebSocket frame of its own. They are drained: answered to the end, asked to reconnect where they can be,
-//! and closed. A stream whose publisher is among them waits in its grace period for it.
+//! their ring and the state of their segmenter; HLS goes on in the middle of its segment, with those in its
+//! window ([`packaging`]). Not passed on: who is in the middle of a handshake, of a request or its answer, or
+//! of a WebSocket frame of its own. They are drained: answered to the end, asked to reconnect where they can
+//! be, and closed. A stream whose publisher is among them waits in its grace period for it.
 //!
 //! **Keys of TLS.** What the kernel holds goes with the socket. Of records made here the traffic keys, the
 //! numbers of the next records and the next few keys of both directions are in the block, which exists in
@@ -33,11 +33,13 @@
 //! The library keeps its own secrets to itself, so from the export on such records are made over the keys
 //! alone (`tls::SessionRecord`), in whichever process goes on.
 //!
-//! - [`record`]: what is told. [`wire`]: how it travels. [`give`]: the old process. [`take`]: the new one.
+//! - [`record`], [`packaging`]: what is told. [`wire`]: how it travels. [`give`]: the old process. [`take`]:
+//!   the new one.
 //!
 //! The format changes with the code; both sides must have the same [`record::VERSION`], or nothing is passed.
 
 pub mod give;
+pub mod packaging;
 pub mod record;
 pub mod take;
 pub mod wire;

@@ -9,12 +9,13 @@ use mux::segment::Container;
 use serde::{Deserialize, Serialize};
 use tls::{ControlRecord, FactsRecord};
 
+use super::packaging::PackagingRecord;
 pub use crate::framing::FramingKind;
 use crate::hls::{Numbers, RenditionKey};
 
 /// Format of everything here and in `live::record`, and of sessions. Raise it with every change: a test
 /// compares the bytes of an example with those of this number.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Everything that is passed on.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -23,15 +24,17 @@ pub struct Legacy {
     pub doors: Vec<Door>,
     /// The workers; then the sockets of their connections, in this order.
     pub workers: Vec<WorkerRecord>,
-    /// Where renditions of HLS stopped.
+    /// Where renditions of HLS stopped, for those that begin anew.
     pub renditions: Vec<RenditionRecord>,
+    /// HLS that goes on; the descriptors of its files come last.
+    pub packaging: PackagingRecord,
 }
 
 impl Legacy {
     /// Sockets that belong to this.
     pub fn sockets(&self) -> usize {
         let connections = self.workers.iter().map(|worker| worker.connections.len());
-        self.doors.len() + connections.sum::<usize>()
+        self.doors.len() + connections.sum::<usize>() + usize::from(self.packaging.files)
     }
 }
 

@@ -8,6 +8,7 @@ use super::record::{Door, Legacy};
 use super::wire::{self, Answer};
 use super::{ENV, HandOverError, STILL_MAX};
 use crate::config::Config;
+use crate::hls::Passed;
 use crate::inherit::Inherited;
 
 /// The process that passes on.
@@ -101,6 +102,7 @@ fn sort(
         let own: Vec<OwnedFd> = sockets.by_ref().take(count).collect();
         inherited.workers.push((worker, own));
     }
+    inherited.packaging = Passed { record: legacy.packaging, files: sockets.collect() };
     Ok(inherited)
 }
 

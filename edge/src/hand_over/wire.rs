@@ -247,6 +247,7 @@ pub fn hear_confirmation(mut from: &UnixStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hand_over::packaging::PackagingRecord;
     use crate::hand_over::record::{ConnectionRecord, Door, WorkerRecord};
     use std::net::TcpListener;
 
@@ -262,13 +263,15 @@ mod tests {
         };
         let connections = vec![connection(1), connection(2)];
         let worker = WorkerRecord { index: 0, serial: 2, connections, ..WorkerRecord::default() };
-        Legacy { doors: vec![Door::Rtmp, Door::Admin], workers: vec![worker], renditions: vec![] }
+        let packaging = PackagingRecord { files: 3, runs: vec![] };
+        let (doors, renditions) = (vec![Door::Rtmp, Door::Admin], vec![]);
+        Legacy { doors, workers: vec![worker], renditions, packaging }
     }
 
     #[test]
     fn a_legacy_is_the_same_behind_the_wire_and_counts_its_sockets() {
         let legacy = example();
-        assert_eq!(legacy.sockets(), 4);
+        assert_eq!(legacy.sockets(), 7);
         let block = encode(&legacy).unwrap();
         let read = decode(block.as_slice()).unwrap();
         assert_eq!(format!("{read:?}"), format!("{legacy:?}"));

@@ -18,11 +18,13 @@ use mux::segment::{Event, Output, Segmenter, SoundInit};
 use uring::MemFile;
 
 use super::archive::Archive;
+use super::passing::{Inbox, Outbox};
 use super::rendition::Rendition;
 use super::settings::HlsSettings;
 use super::shelf::{Beside, Shelf};
 use super::snapshot::Snapshot;
 use super::{Numbers, Opened};
+use crate::hand_over::packaging::{PlaceRecord, RunRecord};
 use crate::storage::StorageQueue;
 
 /// What building has done, for the packager's counters.
@@ -89,6 +91,76 @@ impl Builder {
             built: Built::default(),
             events: Vec::new(),
         }
+    }
+
+    /// Everything another process needs to go on, and where in the stream that is. `None` if there is no room
+    /// for it.
+    pub(super) fn to_record(&self, place: PlaceRecord, outbox: &mut Outbox) -> Option<RunRecord> {
+        let rendition = self.rendition();
+        let segmenter = postcard::to_allocvec(&self.segmenter).ok()?;
+        Some(RunRecord {
+            path: (&rendition.key().path).into(),
+            container: rendition.key().container,
+            numbers: (rendition.number(), rendition.sound().map(|sound| sound.number())),
+            main: self.main.to_record(&self.output.bytes, outbox),
+            sound: self.sound.as_ref().map(|sound| sound.to_record(&self.output.sound, outbox)),
+            segmenter: outbox.place_copy(&segmenter),
+            target_ms: self.target_ms,
+            is_ended: self.is_ended,
+            is_hurried: self.is_hurried,
+            place,
+        })
+    }
+
+    /// Goes on from a record, with these settings, and tells how many segments were not to be had. `None` if
+    /// it does not fit together, or what is needed to go on is not there.
+    pub(super) fn resume(
+        record: &RunRecord,
+        (rendition, settings): (Arc<Rendition>, &HlsSettings),
+        (storage, file): (&StorageQueue, Option<&Arc<MemFile>>),
+        total_bytes_max: u64,
+        inbox: &Inbox,
+    ) -> Option<(Self, u64)> {
+        let container = rendition.key().container;
+        let segmenter = inbox.take(&record.segmenter)?;
+        let mut segmenter: Segmenter = postcard::from_bytes(&segmenter).ok()?;
+        if segmenter.container() != container {
+            return None;
+        }
+        let archive = Archive::new(&rendition, settings, storage);
+        let window = settings.window();
+        let alone = rendition.sound().cloned();
+        let (main, bytes, left) =
+            Shelf::resume(&record.main, (rendition, window), (archive, file), inbox)?;
+        if !segmenter.is_at(main.window()) {
+            return None;
+        }
+        segmenter.set_settings(settings.segmenter_within(container, total_bytes_max));
+        let sound = match (&record.sound, alone) {
+            (Some(record), Some(alone)) => {
+                Some(Shelf::resume(record, (alone, window), (None, file), inbox)?)
+            }
+            _ => None,
+        };
+        let (sound, sound_bytes) =
+            sound.map_or((None, Vec::new()), |(s, bytes, _)| (Some(s), bytes));
+        let output = Output { bytes, sound: sound_bytes, events: Vec::new() };
+        let builder = Self {
+            segmenter,
+            output,
+            main,
+            file: file.cloned(),
+            sound,
+            target_ms: settings.segment_ms.max(record.target_ms),
+            settings: settings.clone(),
+            is_ended: record.is_ended,
+            is_changed: true,
+            is_hurried: record.is_hurried,
+            held_bytes: 0,
+            built: Built::default(),
+            events: Vec::new(),
+        };
+        Some((builder, left))
     }
 
     /// The main rendition.

@@ -13,6 +13,7 @@
 //!
 //! - [`Hls`]: finds or starts a rendition; what all of them may hold together.
 //! - [`Rendition`]: answers requests. `snapshot`: what it answers from. `viewers`: who is there.
+//! - `passing`: how all of it goes on in another process.
 //! - `builder`: segmenter of one stream in one container. `shelf`: window and bytes of one of its renditions,
 //!   the whole or the sound alone. `source`: one stream's tap and events.
 //!
@@ -22,6 +23,7 @@
 mod archive;
 mod builder;
 pub mod packager;
+mod passing;
 mod rendition;
 mod settings;
 mod shelf;
@@ -40,10 +42,14 @@ use std::thread::Thread;
 use arc_swap::ArcSwap;
 use live::path::StreamPath;
 use mux::segment::Container;
+use uring::MemFile;
 
+use crate::log::event;
 use crate::registry::{StreamEntry, StreamPhase};
 
-pub use rendition::{Address, Rendition, RenditionKey, Reply};
+pub(crate) use passing::Order;
+pub use passing::{Beginning, Passed};
+pub use rendition::{Address, HeldRendition, Rendition, RenditionKey, Reply};
 pub use settings::{HlsSettings, HlsStart};
 
 /// Renditions of the process, whatever they hold.
@@ -81,6 +87,8 @@ pub struct Hls {
     inherited: Mutex<HashMap<RenditionKey, Numbers>>,
     by_key: ArcSwap<ByKey>,
     inbox: Mutex<Vec<Opened>>,
+    /// For the packager, of a hand-over.
+    orders: Mutex<Vec<Order>>,
     packager: OnceLock<Thread>,
     is_stopping: AtomicBool,
     bytes_max: AtomicU64,
@@ -104,6 +112,7 @@ impl Default for Hls {
             inherited: Mutex::default(),
             by_key: ArcSwap::default(),
             inbox: Mutex::default(),
+            orders: Mutex::default(),
             packager: OnceLock::new(),
             is_stopping: AtomicBool::new(false),
             bytes_max: AtomicU64::new(u64::MAX),
@@ -181,6 +190,19 @@ impl Hls {
         }
     }
 
+    /// Packager only: a run of `entry` with these settings has ended, and that was published. A publisher who
+    /// had returned by then found it running and began no other.
+    pub(crate) fn on_end(&self, entry: &Arc<StreamEntry>, settings: &HlsSettings) {
+        let phase = {
+            // Whoever returns later looks for a run under this lock, and sees that there is none.
+            let _paths = locked(&self.by_path);
+            entry.phase()
+        };
+        if phase == StreamPhase::Live {
+            self.on_publish(entry, settings);
+        }
+    }
+
     /// The rendition whose segments are found under `key`.
     pub fn by_key(&self, key: u64) -> Option<Arc<Rendition>> {
         self.by_key.load().get(&key).cloned()
@@ -217,6 +239,16 @@ impl Hls {
     /// Renditions go on behind those of the process before this one. The number of them is bounded there.
     pub fn inherit(&self, numbers: impl IntoIterator<Item = (RenditionKey, Numbers)>) {
         locked(&self.inherited).extend(numbers.into_iter().take(RENDITIONS_MAX));
+    }
+
+    /// Asks the packager, for a hand-over.
+    pub(crate) fn order(&self, order: Order) {
+        locked(&self.orders).push(order);
+        self.wake();
+    }
+
+    pub(crate) fn take_orders(&self) -> Vec<Order> {
+        std::mem::take(&mut locked(&self.orders))
     }
 
     /// Renditions refused over a limit.
@@ -296,6 +328,15 @@ fn place(container: Container) -> usize {
         Container::Ts => 0,
         Container::Fmp4 => 1,
     }
+}
+
+/// The file segments are put into. Without it each viewer's are copied on their way to the socket.
+fn mem_file() -> Option<Arc<MemFile>> {
+    MemFile::new()
+        .inspect_err(|error| {
+            tracing::warn!(event = event::HLS_COPIES, %error, "segments are copied for each viewer");
+        })
+        .ok()
 }
 
 /// A number nobody can guess: who has it may fetch the segments named with it.

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use live::path::StreamPath;
 use live::publisher::Publisher;
 use ring::{Arena, RingConfig};
 use uring::MemFile;
 
 use super::builder::Builder;
+use super::passing::{Beginning, Order, Outbox, Passed, Resumed};
 use super::source::{Output, Source};
 use super::{HlsStart, Opened};
 use crate::log::event;
@@ -35,6 +37,8 @@ const TICK_PLAIN_MS: u64 = 40;
 const SLEEP_MS_MAX: u64 = 1_000;
 /// Time between two looks at who still asks, in milliseconds.
 const SWEEP_MS: u64 = 1_000;
+/// Longest sleep at a standstill, in milliseconds.
+const STILL_MS: u64 = 100;
 
 /// The running threads: packager and storage.
 #[derive(Debug)]
@@ -74,6 +78,16 @@ pub struct Now {
     pub unix_ms: u64,
 }
 
+/// Whether anything is packaged.
+#[derive(Debug)]
+enum Standing {
+    Turning,
+    /// Everything was told to another process; what was made for that alone is kept for it.
+    Still(Outbox),
+    /// Another process packages.
+    Gone,
+}
+
 /// Packages all streams of the process.
 pub struct Packager {
     shared: Arc<Shared>,
@@ -82,6 +96,7 @@ pub struct Packager {
     /// Where segments are put, unless there is none to be had.
     file: Option<Arc<MemFile>>,
     sources: Vec<Source>,
+    standing: Standing,
     swept_at_ms: u64,
     /// Refusals and segments given up that the log knows of.
     refused_logged: u64,
@@ -103,18 +118,29 @@ impl Packager {
         metrics: Arc<PackagingMetrics>,
         storage: StorageQueue,
         cpu_nanos: fn() -> u64,
+        beginning: Beginning,
     ) -> Self {
-        Self {
+        let Beginning { file, runs, segments_left } = beginning;
+        metrics.segments_left.add(segments_left);
+        let mut packager = Self {
             shared,
             metrics,
             storage,
-            file: mem_file(),
+            file,
             sources: Vec::new(),
+            standing: Standing::Turning,
             swept_at_ms: 0,
             refused_logged: 0,
             forgotten_logged: 0,
             cpu_nanos,
+        };
+        let now_ms = clock().mono_ms;
+        for Resumed { path, builder, place } in runs {
+            if let Some(source) = packager.source_of(&path) {
+                source.resume(builder, &place, now_ms);
+            }
         }
+        packager
     }
 
     /// Packages until [`Hls::stop`](super::Hls::stop).
@@ -129,8 +155,68 @@ impl Packager {
         self.let_go_of_all();
     }
 
+    fn obey(&mut self, order: Order, now: Now) {
+        match (order, &self.standing) {
+            (Order::Export(answer), Standing::Turning) => {
+                let passed = self.stand_still(now);
+                // Who has given up waiting says how it goes on all the same.
+                let _ = answer.send(passed);
+            }
+            (Order::GoOn, Standing::Still(_)) => {
+                let before = std::mem::replace(&mut self.standing, Standing::Turning);
+                if let Standing::Still(outbox) = before {
+                    drop(outbox);
+                }
+            }
+            (Order::LetGo, Standing::Turning | Standing::Still(_)) => {
+                // Before any segment goes: the other process reads them in the same file.
+                if let Some(file) = &self.file {
+                    file.pass_on();
+                }
+                self.standing = Standing::Gone;
+                self.let_go_of_all();
+            }
+            (Order::Export(_) | Order::GoOn | Order::LetGo, _) => {}
+        }
+    }
+
+    /// The workers stand still: takes the last of what there is, and tells all of it.
+    fn stand_still(&mut self, now: Now) -> Passed {
+        self.take_news(now);
+        let mut outbox = Outbox::new(self.file.clone());
+        let mut runs = Vec::new();
+        for source in &self.sources {
+            source.keep_places();
+            let records = source.outputs.iter();
+            runs.extend(
+                records.filter_map(|output| output.builder.to_record(output.place(), &mut outbox)),
+            );
+        }
+        let passed = outbox.passed(runs);
+        self.standing = Standing::Still(outbox);
+        passed
+    }
+
     /// One look at everything. Returns how long to sleep, in milliseconds.
     pub fn turn(&mut self, now: Now) -> u64 {
+        for order in self.shared.hls.take_orders() {
+            self.obey(order, now);
+        }
+        match self.standing {
+            Standing::Turning => {}
+            Standing::Still(_) => return STILL_MS,
+            Standing::Gone => return SLEEP_MS_MAX,
+        }
+        self.take_news(now);
+        self.shed(now.mono_ms);
+        if now.mono_ms.saturating_sub(self.swept_at_ms) >= SWEEP_MS {
+            self.swept_at_ms = now.mono_ms;
+            self.sweep(now);
+        }
+        self.sleep_ms()
+    }
+
+    fn take_news(&mut self, now: Now) {
         for opened in self.shared.hls.take_opened() {
             self.take_up(&opened, now);
         }
@@ -143,12 +229,6 @@ impl Packager {
             }
         }
         self.publish();
-        self.shed(now.mono_ms);
-        if now.mono_ms.saturating_sub(self.swept_at_ms) >= SWEEP_MS {
-            self.swept_at_ms = now.mono_ms;
-            self.sweep(now);
-        }
-        self.sleep_ms()
     }
 
     fn sleep_ms(&self) -> u64 {
@@ -166,23 +246,28 @@ impl Packager {
     /// Begins a rendition.
     fn take_up(&mut self, opened: &Opened, now: Now) {
         let path = opened.entry.path().clone();
-        let is_of = |source: &Source| source.entry.path() == &path && !source.entry.is_retired();
-        let found = self.sources.iter().position(is_of);
-        let source = match found {
-            Some(at) => &mut self.sources[at],
-            None => {
-                // The stream exists, so this makes none beyond the limit.
-                let Ok(entry) = self.shared.registry.hold(&path, StreamsMax::NONE) else { return };
-                entry.set_tapped(self.shared.workers(), true);
-                self.sources.push(Source::new(entry));
-                let last = self.sources.len() - 1;
-                &mut self.sources[last]
-            }
-        };
         let (file, bytes_max) = (self.file.as_ref(), self.shared.hls.bytes_max());
-        source.add(Builder::new(opened, &self.storage, file, bytes_max), now.mono_ms);
+        let builder = Builder::new(opened, &self.storage, file, bytes_max);
+        let Some(source) = self.source_of(&path) else { return };
+        source.add(builder, now.mono_ms);
         let container = opened.rendition.key().container;
         tracing::info!(event = event::HLS_START, %path, ?container, "packaging begins");
+    }
+
+    /// The stream as it is read here, held from now on.
+    fn source_of(&mut self, path: &StreamPath) -> Option<&mut Source> {
+        let is_of = |source: &Source| source.entry.path() == path && !source.entry.is_retired();
+        let at = match self.sources.iter().position(is_of) {
+            Some(at) => at,
+            None => {
+                // The stream exists, so this makes none beyond the limit.
+                let entry = self.shared.registry.hold(path, StreamsMax::NONE).ok()?;
+                entry.set_tapped(self.shared.workers(), true);
+                self.sources.push(Source::new(entry));
+                self.sources.len() - 1
+            }
+        };
+        self.sources.get_mut(at)
     }
 
     /// Publishes what has changed, within the memory there is.
@@ -193,8 +278,12 @@ impl Packager {
             for output in &mut source.outputs {
                 let before = output.builder.held_bytes();
                 let others = total.saturating_sub(before);
+                let was_ended = output.builder.rendition().is_ended();
                 if !output.builder.publish(others, bytes_max) {
                     continue;
+                }
+                if output.builder.is_ended() && !was_ended {
+                    self.shared.hls.on_end(&source.entry, output.builder.settings());
                 }
                 total = others + output.builder.held_bytes();
                 let built = output.builder.take_built();
@@ -314,15 +403,6 @@ impl Packager {
     }
 }
 
-/// The file segments are put into. Without it each viewer's are copied on their way to the socket.
-fn mem_file() -> Option<Arc<MemFile>> {
-    MemFile::new()
-        .inspect_err(|error| {
-            tracing::warn!(event = event::HLS_COPIES, %error, "segments are copied for each viewer");
-        })
-        .ok()
-}
-
 /// True if nobody has asked for long enough, and nobody needs to.
 fn is_idle(output: &mut Output, now_ms: u64) -> bool {
     let asked = output.builder.rendition().asked();
@@ -331,7 +411,7 @@ fn is_idle(output: &mut Output, now_ms: u64) -> bool {
     }
     let settings = output.builder.settings();
     let is_wanted = settings.start == HlsStart::Always && !output.builder.is_ended();
-    if is_wanted {
+    if is_wanted || output.builder.rendition().is_held() {
         output.asked_at_ms = now_ms;
     }
     now_ms.saturating_sub(output.asked_at_ms) >= settings.idle_ms

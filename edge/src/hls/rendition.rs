@@ -4,6 +4,7 @@
 //! Called by workers; [`Rendition::publish`] by the packager alone.
 
 use std::fmt::Write as _;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -93,6 +94,8 @@ pub struct Rendition {
     version: AtomicU64,
     /// Counts requests, so that the packager sees whether somebody is there.
     asked: AtomicU64,
+    /// Requests that wait for what is still to come.
+    held: AtomicU64,
     /// A viewer may load both renditions of a stream, and is one.
     viewers: Arc<Mutex<Viewers>>,
 }
@@ -100,16 +103,26 @@ pub struct Rendition {
 impl Rendition {
     /// A rendition, with the sound alone beside it where the settings want that; `number` makes numbers.
     pub(super) fn new(key: RenditionKey, number: impl Fn() -> u64, settings: &HlsSettings) -> Self {
+        Self::with_numbers(key, (number(), number()), settings)
+    }
+
+    /// The same with these numbers, of the whole and of the sound alone.
+    pub(super) fn with_numbers(
+        key: RenditionKey,
+        (main, alone): (u64, u64),
+        settings: &HlsSettings,
+    ) -> Self {
         let viewers = Arc::default();
         let one = |is_sound, sound| Self {
             has_parts: settings.has_parts(key.container),
             key: key.clone(),
-            number: number(),
+            number: if is_sound { alone } else { main },
             is_sound,
             sound,
             snapshot: ArcSwap::default(),
             version: AtomicU64::new(0),
             asked: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             viewers: Arc::clone(&viewers),
         };
         let sound = settings.is_audio_only_offered.then(|| Arc::new(one(true, None)));
@@ -310,6 +323,12 @@ impl Rendition {
         self.asked.load(Ordering::Relaxed).wrapping_add(sound)
     }
 
+    /// Packager: whether a request waits.
+    pub(super) fn is_held(&self) -> bool {
+        let is_sound_held = self.sound.as_ref().is_some_and(|sound| sound.is_held());
+        is_sound_held || self.held.load(Ordering::Relaxed) > 0
+    }
+
     /// Packager: what is answered from now on.
     pub(super) fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
@@ -348,6 +367,35 @@ impl Rendition {
 
     fn ask(&self) {
         self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A rendition that somebody asks something of. As long as this is there, packaging does not end for want of
+/// viewers.
+#[derive(Debug)]
+pub struct HeldRendition(Arc<Rendition>);
+
+impl HeldRendition {
+    /// Holds it.
+    pub fn new(rendition: Arc<Rendition>) -> Self {
+        rendition.held.fetch_add(1, Ordering::Relaxed);
+        Self(rendition)
+    }
+}
+
+impl Deref for HeldRendition {
+    type Target = Arc<Rendition>;
+
+    fn deref(&self) -> &Arc<Rendition> {
+        &self.0
+    }
+}
+
+impl Drop for HeldRendition {
+    fn drop(&mut self) {
+        // From now on it may be idle, not since it was asked.
+        self.0.ask();
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -16,15 +16,17 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use mux::playlist::window::{Edge, Window};
+use mux::playlist::window::{Edge, Window, WindowSettings};
 use mux::playlist::{MediaPlaylist, Name};
 use mux::segment::Event;
 use uring::{MemFile, SharedBytes};
 
 use super::archive::Archive;
+use super::passing::{Inbox, Outbox};
 use super::rendition::Rendition;
 use super::settings::HlsSettings;
 use super::snapshot::{Facts, Playlists, Snapshot, Stored};
+use crate::hand_over::packaging::{SegmentRecord, ShelfRecord};
 use crate::http::INLINE_BODY_BYTES_MAX;
 
 /// Room a segment's buffer may have left over, in sixteenths; more is given back.
@@ -89,6 +91,129 @@ impl Shelf {
         }
     }
 
+    /// Everything another process needs to go on; `buffer` is the open segment's.
+    pub(super) fn to_record(&self, buffer: &[u8], outbox: &mut Outbox) -> ShelfRecord {
+        // The newest first: if there is not room for all of them, the oldest are left out.
+        let mut segments: Vec<SegmentRecord> = self
+            .segments
+            .iter()
+            .rev()
+            .map(|stored| SegmentRecord {
+                sequence: stored.sequence,
+                bytes: outbox.place(&stored.bytes),
+                part_ends: ends(stored.parts.iter().map(|part| part.len())),
+            })
+            .collect();
+        segments.reverse();
+        let inits = self.inits.iter();
+        ShelfRecord {
+            window: self.window.clone(),
+            segments,
+            inits: inits.map(|(number, bytes)| (*number, outbox.place(bytes))).collect(),
+            open: outbox.place_copy(buffer),
+            open_start: self.open.start as u64,
+            open_part_ends: self.open.part_ends.iter().map(|end| *end as u64).collect(),
+            codecs: self.facts.codecs.as_ref().to_owned(),
+            resolution: self.facts.resolution,
+            bandwidth: self.facts.bandwidth,
+        }
+    }
+
+    /// Goes on from a record. Returns the open segment's buffer, and how many segments were not to be had:
+    /// neither they nor those before them are listed any more. `None` if it does not fit together, or what is
+    /// needed to go on is not there.
+    pub(super) fn resume(
+        record: &ShelfRecord,
+        (rendition, settings): (Arc<Rendition>, WindowSettings),
+        (archive, file): (Option<Archive>, Option<&Arc<MemFile>>),
+        inbox: &Inbox,
+    ) -> Option<(Self, Vec<u8>, u64)> {
+        let window = record.window.clone().resume(settings)?;
+        let mut shelf = Self::new(rendition, window, archive, file.cloned());
+        let left = shelf.resume_segments(record, inbox)?;
+        for (generation, bytes) in &record.inits {
+            shelf.inits.push((*generation, inbox.take(bytes)?));
+        }
+        let has_init = |generation| shelf.inits.iter().any(|(number, _)| *number == generation);
+        if !shelf.window.kept().all(|segment| has_init(segment.generation)) {
+            return None;
+        }
+        let buffer = inbox.take(&record.open)?.to_vec();
+        shelf.resume_open(record, &buffer)?;
+        shelf.facts.codecs = record.codecs.as_str().into();
+        shelf.facts.resolution = record.resolution;
+        shelf.facts.bandwidth = record.bandwidth;
+        shelf.drop_unlisted();
+        if let (Some(archive), true) = (&mut shelf.archive, !shelf.segments.is_empty()) {
+            archive.remove_before(shelf.window.kept().next().map_or(0, |first| first.sequence));
+        }
+        Some((shelf, buffer, left))
+    }
+
+    fn resume_segments(&mut self, record: &ShelfRecord, inbox: &Inbox) -> Option<u64> {
+        let first = self.window.kept().next().map(|segment| segment.sequence);
+        let complete: Vec<(u64, usize)> = self
+            .window
+            .kept()
+            .filter(|segment| segment.complete)
+            .map(|segment| (segment.sequence, segment.parts.len()))
+            .collect();
+        let is_kept =
+            |segment: &&SegmentRecord| first.is_some_and(|first| segment.sequence >= first);
+        let mut records = record.segments.iter().filter(is_kept);
+        let mut missing = None;
+        for (sequence, part_count) in complete {
+            let segment = records.next().filter(|segment| segment.sequence == sequence)?;
+            let Some(bytes) = inbox.take(&segment.bytes) else {
+                missing = Some(sequence);
+                self.segments.clear();
+                continue;
+            };
+            let parts = match self.rendition.has_parts() && segment.part_ends.len() == part_count {
+                true => slices(&bytes, &segment.part_ends)?,
+                false => Box::default(),
+            };
+            if parts.is_empty() {
+                // Made where playlists listed none, or to be listed in one that does not.
+                self.window.join_parts(sequence);
+            }
+            self.segments.push_back(Arc::new(Stored { sequence, bytes, parts }));
+        }
+        let mut left = 0;
+        let is_missing = |window: &Window| {
+            let oldest = window.kept().next().map(|segment| segment.sequence);
+            oldest.is_some() && oldest <= missing
+        };
+        while is_missing(&self.window) {
+            self.window.forget_oldest()?;
+            left += 1;
+        }
+        records.next().is_none().then_some(left)
+    }
+
+    fn resume_open(&mut self, record: &ShelfRecord, buffer: &[u8]) -> Option<()> {
+        let start = usize::try_from(record.open_start).ok()?;
+        let open = buffer.get(start..)?;
+        let (_, part_count) = self.window.next_part();
+        if record.open_part_ends.len() != usize::try_from(part_count).ok()? {
+            return None;
+        }
+        let open = SharedBytes::from(open.to_vec());
+        let part_ends = &record.open_part_ends;
+        let parts = slices(&open, part_ends)?;
+        // What the segmenter adds next lies right behind the last part.
+        if part_ends.last().is_some_and(|last| *last != open.len() as u64) {
+            return None;
+        }
+        self.open.start = start;
+        self.open.part_ends =
+            part_ends.iter().map(|end| usize::try_from(*end)).collect::<Result<_, _>>().ok()?;
+        if self.rendition.has_parts() {
+            self.open.parts = parts.into_vec();
+        }
+        Some(())
+    }
+
     pub(super) fn rendition(&self) -> &Arc<Rendition> {
         &self.rendition
     }
@@ -118,7 +243,7 @@ impl Shelf {
     ) {
         let init = copy(buffer.get(range.clone()).unwrap_or_default());
         if let Some(archive) = self.archive.as_mut().filter(|_| !init.is_empty()) {
-            archive.put(Name::Init { generation }, &init.to_bytes());
+            archive.put(Name::Init { generation }, init.to_bytes());
         }
         self.inits.push((generation, init));
         self.facts.codecs = codecs.into();
@@ -162,7 +287,7 @@ impl Shelf {
         let rate = bytes.len() as u64 * BITS_PER_BYTE_MS / u64::from(duration_ms.max(1));
         self.facts.bandwidth = self.facts.bandwidth.max(rate);
         if let Some(archive) = &mut self.archive {
-            archive.put(Name::Segment { sequence }, &bytes.to_bytes());
+            archive.put(Name::Segment { sequence }, bytes.to_bytes());
         }
         self.segments.push_back(Arc::new(Stored { sequence, bytes, parts }));
     }
@@ -304,6 +429,28 @@ impl Shelf {
         }
         Playlists { full: full.into(), delta: delta.into() }
     }
+}
+
+/// Where pieces of these lengths end.
+fn ends(lengths: impl Iterator<Item = usize>) -> Vec<u64> {
+    let mut end = 0;
+    let ends = lengths.map(|length| {
+        end += length as u64;
+        end
+    });
+    ends.collect()
+}
+
+/// The pieces that end there; `None` if they do not lie in `bytes` one behind the other.
+fn slices(bytes: &SharedBytes, ends: &[u64]) -> Option<Box<[SharedBytes]>> {
+    let mut from = 0;
+    let slices = ends.iter().map(|end| {
+        let to = usize::try_from(*end).ok().filter(|to| (from..=bytes.len()).contains(to))?;
+        let slice = bytes.slice(from..to);
+        from = to;
+        Some(slice)
+    });
+    slices.collect()
 }
 
 fn copy(bytes: &[u8]) -> SharedBytes {

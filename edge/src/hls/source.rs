@@ -20,6 +20,7 @@ use ring::{Head, MessageKind, MessageView, Position, Tap};
 use rtmp::chunk::Framing;
 
 use super::builder::Builder;
+use crate::hand_over::packaging::PlaceRecord;
 use crate::registry::{StreamEntry, StreamPhase};
 
 /// A rendition and where it stands.
@@ -38,6 +39,19 @@ pub(super) struct Output {
     pub(super) asked_at_ms: u64,
     /// When packaging began.
     pub(super) begun_at_ms: u64,
+}
+
+impl Output {
+    /// Where it stands, for a hand-over.
+    pub(super) fn place(&self) -> PlaceRecord {
+        PlaceRecord {
+            cursor: self.cursor.map(|at| at.0),
+            ends_seen: self.ends_seen,
+            sessions_seen: self.sessions_seen,
+            is_paused: self.is_paused,
+            begun_at: self.begun_at_ms,
+        }
+    }
 }
 
 /// What a look at a stream found.
@@ -90,6 +104,28 @@ impl Source {
         });
     }
 
+    /// Goes on where another process stopped.
+    pub(super) fn resume(&mut self, builder: Builder, place: &PlaceRecord, now_ms: u64) {
+        self.outputs.push(Output {
+            asked: builder.rendition().asked(),
+            builder,
+            cursor: place.cursor.map(Position),
+            ends_seen: place.ends_seen,
+            sessions_seen: place.sessions_seen,
+            is_paused: place.is_paused,
+            asked_at_ms: now_ms,
+            begun_at_ms: place.begun_at,
+        });
+    }
+
+    /// Where on each of its renditions needs the ring, at a standstill.
+    pub(super) fn keep_places(&self) {
+        let going = self.outputs.iter().filter(|output| !output.builder.is_ended());
+        for cursor in going.filter_map(|output| output.cursor) {
+            self.entry.keep_from(cursor);
+        }
+    }
+
     /// Takes what has come since the last call.
     pub(super) fn follow(&mut self, unix_ms: u64) -> Followed {
         // Before the head: whatever is announced here lies at or before it.
@@ -133,7 +169,7 @@ impl Follower<'_> {
             return false;
         }
         let mut is_overrun = false;
-        if output.cursor.is_some_and(|cursor| cursor < self.view.tail) {
+        if output.cursor.is_some_and(|at| at < self.view.tail || at > self.view.head) {
             output.builder.discontinuity();
             output.cursor = None;
             is_overrun = true;

@@ -19,7 +19,6 @@ mod route;
 mod tests;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use http1::websocket::{self, FrameReader};
 use http1::{Head, Length, Request, RequestReader};
@@ -37,7 +36,7 @@ pub(crate) use route::{FileName, Route, TokenQuery};
 
 use crate::access::quota::Place;
 use crate::framing::FramingKind;
-use crate::hls::Rendition;
+use crate::hls::HeldRendition;
 
 /// Bodies up to this size leave in one send with their head, in bytes: a copy costs less than another send.
 /// Room for both is what buffers are kept for.
@@ -86,12 +85,12 @@ pub(crate) enum View {
         /// The viewer's place in the quotas, until its session keeps it.
         place: Option<Place>,
         /// What it is answered from, and the version that had nothing for it.
-        rendition: Option<(Arc<Rendition>, u64)>,
+        rendition: Option<(HeldRendition, u64)>,
         /// When to look for a rendition again.
         retry_at: Millis,
     },
     /// A file, and the version that did not have it.
-    File { rendition: Arc<Rendition>, version: u64, file: FileName },
+    File { rendition: HeldRendition, version: u64, file: FileName },
 }
 
 impl View {

@@ -1,7 +1,8 @@
 //! A viewer's session as a record, and one that goes on from it.
 //!
 //! Between two requests, and while a live stream is shown, all there is of it are numbers and what waits to
-//! be sent. A request that is being read or answered stays where it is.
+//! be sent. A request that waits for what is still to come is asked again; one that is being read or answered
+//! stays where it is.
 
 use http1::websocket::FrameReader;
 use rtmp::Millis;
@@ -18,8 +19,15 @@ impl HttpSession {
             State::Live { frames, has_ended, .. } => {
                 !has_ended && frames.as_ref().is_none_or(FrameReader::is_idle)
             }
-            State::Asking | State::Waiting { .. } | State::Responding => false,
+            State::Waiting { .. } => self.held_request().is_some(),
+            State::Asking | State::Responding => false,
         }
+    }
+
+    /// The request that waits for its answer, as it could be asked again: whoever goes on finds it unread.
+    pub(crate) fn held_request(&self) -> Option<String> {
+        let is_waiting = matches!(self.state, State::Waiting { .. });
+        self.asked.as_ref().filter(|_| is_waiting)?.request.to_head()
     }
 
     /// The session, if it is portable.
@@ -39,7 +47,7 @@ impl HttpSession {
             since: self.since.0,
             replies: self.replies.clone(),
             keep_alive: self.keep_alive,
-            requests: self.requests,
+            requests: self.requests.saturating_sub(self.is_waiting().into()),
             status: self.status,
             user_agent: self.user_agent.as_deref().map(str::to_owned),
         })

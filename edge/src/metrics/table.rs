@@ -184,6 +184,8 @@ metrics! {
     bytes: Gauge = "ringcast_hls_held_bytes";
     /// Segments given up before their time, because a bound of memory was met.
     segments_forgotten: Counter = "ringcast_hls_segments_forgotten";
+    /// Segments of playlists that the process before this one could not pass on.
+    segments_left: Counter = "ringcast_hls_segments_left";
     /// Requests for streams that were not packaged, because a bound was met.
     refused: Counter = "ringcast_hls_refused";
     /// Renditions that were ended while they were in use, because all together held too much.

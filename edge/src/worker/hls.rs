@@ -12,7 +12,7 @@ use uring::{Io, SharedBytes};
 use super::Worker;
 use crate::access::Grant;
 use crate::access::quota::Place;
-use crate::hls::{Address, Rendition, Reply};
+use crate::hls::{Address, HeldRendition, Rendition, Reply};
 use crate::http::{Answer, FileName, TokenQuery, View};
 use crate::metrics::{LimitReached, PlayResult, Role};
 use crate::registry::StreamPhase;
@@ -49,7 +49,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// A file of a packaging run. Who knows its key was shown the playlist.
     pub(super) fn answer_file(&mut self, index: usize, file: FileName) {
         match self.shared.hls.by_key(file.key) {
-            Some(rendition) => self.serve_view(index, View::File { version: 0, rendition, file }),
+            Some(rendition) => {
+                let rendition = HeldRendition::new(rendition);
+                self.serve_view(index, View::File { version: 0, rendition, file });
+            }
             None => self.answer(index, &Answer::text(404, "these segments are gone")),
         }
     }
@@ -115,11 +118,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 false => Some(found),
             };
             let Some(found) = found else { return Reply::NotFound };
-            *rendition = Some((found, u64::MAX));
+            *rendition = Some((HeldRendition::new(found), u64::MAX));
         }
         let Some((rendition, version)) = rendition else { return Reply::Wait };
         *version = rendition.version();
-        let rendition = Arc::clone(rendition);
+        let rendition = Arc::clone(&**rendition);
         let name = self.asked_name(index);
         let address = |session| Address { name: &name, query: &query.own, session };
         match query.session {

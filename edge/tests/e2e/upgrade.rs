@@ -1,7 +1,8 @@
 //! The change of process under real programs: they notice nothing, and every frame arrives.
 
 use crate::child::{Scratch, have};
-use crate::http::expect_by_samples;
+use crate::hls;
+use crate::http::{FROM_THE_START, expect_by_samples, server_with};
 use crate::media::{self, Tail, assert_all_frames};
 use crate::playing::{PUBLISH_MAX, two_waiting};
 use crate::rtmps::Secured;
@@ -65,4 +66,33 @@ fn two_upgrades_are_not_seen_over_tls_and_by_viewers_over_http() {
         assert_all_frames(&clip.packets, &player.finish(&scratch), tail);
     }
     expect_by_samples(&scratch, clip, mp4);
+}
+
+#[test]
+fn two_upgrades_are_not_seen_by_viewers_of_hls() {
+    if !have(&["ffmpeg"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut server = server_with(&scratch, FROM_THE_START);
+    let clip = media::h264_aac();
+    let mut publisher = publishers::ffmpeg(&scratch, clip, &server.url("show"));
+    server.wait_publisher("show");
+    let ts = players::ffmpeg_hls_ts(&scratch, "ts", &server.http_url("show.m3u8?container=ts"));
+    let fmp4 = players::ffmpeg_hls(&scratch, "fmp4", &server.http_url("show.m3u8"));
+    let judges =
+        ["show.m3u8?container=ts", "show.m3u8"].map(|file| hls::Viewer::start(server.http(), file));
+    for uptime_ms in [1_000, 2_500] {
+        server.wait_uptime("show", uptime_ms);
+        server.upgrade();
+        server.wait_publisher("show");
+    }
+    publisher.expect_success(PUBLISH_MAX);
+    for player in [ts, fmp4] {
+        expect_by_samples(&scratch, clip, player);
+    }
+    // Every segment was there, no playlist had a seam, and parts were given on both sides of the change.
+    let [ts, fmp4] = judges.map(hls::Viewer::finish);
+    assert_eq!((ts.lives.len(), fmp4.lives.len()), (1, 1), "{ts:?} {fmp4:?}");
+    assert!(fmp4.parts > 10, "{fmp4:?}");
 }

@@ -9,6 +9,7 @@ use edge::command::{
     Command, ConnectionId, Events, InspectScope, Reply, Wake, WorkerHandle, worker_link,
 };
 use edge::config::{Config, DuplicatePublish, FlushPolicy, HlsContainer, HlsStart};
+use edge::hls::Beginning;
 use edge::hls::packager::{Now, Packager};
 use edge::metrics::PackagingMetrics;
 use edge::metrics::openmetrics::Metric;
@@ -175,7 +176,13 @@ impl Server {
         let shared = Arc::new(Shared::new(workers));
         shared.hls.set_bytes_max(config.limits.hls_bytes_max);
         let metrics = Arc::new(PackagingMetrics::default());
-        let packager = Packager::new(Arc::clone(&shared), metrics, StorageQueue::default(), || 0);
+        let packager = Packager::new(
+            Arc::clone(&shared),
+            metrics,
+            StorageQueue::default(),
+            || 0,
+            Beginning::new(),
+        );
         let (sink, events) = Events::channel();
         let mut addr: SocketAddr = "10.0.0.1:1935".parse().expect("an address");
         let mut server = Self {

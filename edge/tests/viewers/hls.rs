@@ -99,7 +99,7 @@ fn ask_slowly(server: &Server, address: &str, buffer_bytes: usize) -> TcpStream 
 }
 
 /// What a playlist lists.
-fn addresses(text: &str) -> Vec<String> {
+pub(crate) fn addresses(text: &str) -> Vec<String> {
     assert!(text.starts_with("#EXTM3U\n"), "{text}");
     text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("/live/{line}")).collect()
 }
@@ -252,63 +252,6 @@ fn a_viewer_that_takes_files_and_then_a_live_stream_is_one_like_any_other() {
     let close = closes.iter().find(|line| line["reason"] == "stalled").unwrap();
     let live_bytes = close["bytes_out"].as_u64().unwrap() - length as u64;
     assert!(live_bytes < 600_000, "{live_bytes}");
-}
-
-/// Number of a playlist's first segment, and how many it lists.
-fn place_of(text: &str) -> (u64, u64) {
-    let value = |tag: &str| text.lines().find_map(|line| line.strip_prefix(tag));
-    let first = value("#EXT-X-MEDIA-SEQUENCE:").unwrap().parse().unwrap();
-    (first, text.matches("#EXTINF:").count() as u64)
-}
-
-#[test]
-fn a_playlist_goes_on_behind_a_discontinuity_in_the_process_after_an_upgrade() {
-    for how in matrix(&[1, 2]) {
-        let settings = "[defaults]\nhls_segment_ms = 500\n";
-        let source = Source { step_ms: 5, ..Source::new(3) };
-        let mut rig = Rig::start(how, settings, source);
-        let variants = rig.get("/live/cam.m3u8");
-        let path = addresses(variants.text()).remove(0);
-        let mut next = 0;
-        let mut discontinuities = 0;
-        for round in 0..3 {
-            let mut text = rig.get(&path).text().to_owned();
-            for _ in 0..200 {
-                if place_of(&text).1 >= 3 {
-                    break;
-                }
-                text = rig.get(&path).text().to_owned();
-            }
-            let (first, count) = place_of(&text);
-            assert!(count >= 3 && first + count >= next, "{next} in {text}");
-            assert_eq!(validate::media(&text), [], "{text}");
-            let told = text.matches("#EXT-X-DISCONTINUITY\n").count();
-            if round > 0 {
-                assert!(first >= next, "numbers never go back: {next} in {text}");
-                let tag = "#EXT-X-DISCONTINUITY-SEQUENCE:";
-                let gone = text.lines().find_map(|line| line.strip_prefix(tag));
-                let all = gone.map_or(0, |gone| gone.parse().unwrap()) + told;
-                assert!(all > discontinuities, "the seam is told: {text}");
-                discontinuities = all;
-            }
-            // What is listed is there, once the packager has caught up with what was sent.
-            rig.net.until("the newest segment", |_| {
-                let ask = |path: &str| {
-                    let viewer = Viewer::get(rig.server.http, path);
-                    viewer.wait_response()
-                };
-                let listed = ask(&path);
-                let newest = addresses(listed.text()).pop();
-                newest.is_some_and(|newest| ask(&newest).status == 200)
-            });
-            next = first + count;
-            let Rig { server, net, publisher, source, .. } = &mut rig;
-            server.upgrade(|| {
-                net.send_frames(*publisher, source, 1);
-                net.turn();
-            });
-        }
-    }
 }
 
 #[test]

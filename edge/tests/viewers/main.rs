@@ -4,6 +4,7 @@
 mod support;
 
 mod hls;
+mod hls_upgrade;
 mod live;
 mod requests;
 mod upgrade;

@@ -11,34 +11,37 @@ use crate::support::viewer::Viewer;
 const TIMESCALE_AUDIO: u64 = 44_100;
 
 /// One stream and its publisher.
-struct Show {
-    server: Server,
-    net: Net,
-    publisher: usize,
-    source: Source,
+pub(crate) struct Show {
+    pub(crate) server: Server,
+    pub(crate) net: Net,
+    pub(crate) publisher: usize,
+    pub(crate) source: Source,
 }
 
 impl Show {
-    fn start(how: How, settings: &str) -> Self {
+    pub(crate) fn start(how: How, settings: &str) -> Self {
+        // Slower than the clock, so that waiting for the new process makes nobody late.
+        Self::start_with(how, settings, Source { step_ms: 2, ..Source::new(7) })
+    }
+
+    pub(crate) fn start_with(how: How, settings: &str, source: Source) -> Self {
         let server = Server::start(how, settings);
         let mut net = Net::new(server.rtmp);
         let publisher = net.publish("cam");
         net.until_started(&[publisher]);
-        // Slower than the clock, so that waiting for the new process makes nobody late.
-        let source = Source { step_ms: 2, ..Source::new(7) };
         net.send_headers(publisher, &source);
         let mut show = Self { server, net, publisher, source };
         show.send(12);
         show
     }
 
-    fn send(&mut self, count: u32) {
+    pub(crate) fn send(&mut self, count: u32) {
         self.net.send_frames(self.publisher, &mut self.source, count);
         let publisher = self.publisher;
         self.net.until("the frames to be sent", |net| net.clients[publisher].is_flushed());
     }
 
-    fn upgrade(&mut self) {
+    pub(crate) fn upgrade(&mut self) {
         let Self { server, net, publisher, source } = self;
         server.upgrade(|| {
             net.send_frames(*publisher, source, 1);
@@ -166,7 +169,7 @@ fn samples(file: &[u8]) -> Vec<Sample> {
 }
 
 /// Numbers of the source's frames in the file, in order; one track's times leave no hole.
-fn frames_of(file: &[u8]) -> Vec<u32> {
+pub(crate) fn frames_of(file: &[u8]) -> Vec<u32> {
     let samples = samples(file);
     for track in [1, 2] {
         let of_track: Vec<&Sample> = samples.iter().filter(|s| s.track == track).collect();

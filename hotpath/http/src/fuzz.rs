@@ -42,6 +42,7 @@ pub fn read_requests(limits: &Limits, data: &[u8], piece: usize) -> Outcome {
             match result {
                 Ok(Some(request)) => {
                     assert!(reader.is_idle() && reader.held_bytes() == 0 && taken > 0);
+                    assert_written_again(&request);
                     requests.push(request);
                 }
                 Ok(None) => break assert!(input.is_empty(), "bytes are left untaken"),
@@ -54,6 +55,14 @@ pub fn read_requests(limits: &Limits, data: &[u8], piece: usize) -> Outcome {
         }
     }
     Outcome { requests, error, bytes_in: reader.bytes_in(), is_idle: reader.is_idle() }
+}
+
+/// What is read of a request written again is the request.
+fn assert_written_again(request: &Request) {
+    let Some(head) = request.to_head() else { return };
+    let limits = Limits { head_bytes_max: 1 << 20, headers_max: 16, body_bytes_max: 0 };
+    let again = RequestReader::new().handle_bytes(&limits, &mut head.as_bytes());
+    assert!(again.as_ref().is_ok_and(|again| again.as_ref() == Some(request)), "{head:?}");
 }
 
 /// Bytes of a connection: the first one is the size of the pieces. Pieces do not matter; what was

@@ -5,9 +5,10 @@
 //!
 //! Spec: RFC 9112 §3, §6.3, §9.3; RFC 9110 §7.2, §14.1.2.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use core::fmt;
+use core::fmt::{self, Write as _};
 
 use crate::body::Body;
 use crate::fields::{self, Fields};
@@ -101,6 +102,15 @@ impl ByteRange {
         (range.start < range.end).then_some(range)
     }
 
+    fn write(self, out: &mut String) {
+        // Writing to a string cannot fail.
+        let _infallible = match self {
+            Self::Within { first, last } => write!(out, "Range: bytes={first}-{last}\r\n"),
+            Self::From(first) => write!(out, "Range: bytes={first}-\r\n"),
+            Self::Last(count) => write!(out, "Range: bytes=-{count}\r\n"),
+        };
+    }
+
     fn parse(value: &[u8]) -> Option<Self> {
         let (unit, range) = value.split_at_checked(6)?;
         if !unit.eq_ignore_ascii_case(b"bytes=") {
@@ -116,6 +126,60 @@ impl ByteRange {
                 (first <= last).then_some(Self::Within { first, last })
             }
         }
+    }
+}
+
+impl Request {
+    /// The head of a request of which a reader makes the same again; `None` where it takes more than that:
+    /// another method than GET and HEAD, or WebSocket.
+    pub fn to_head(&self) -> Option<String> {
+        let method = match self.method {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Options | Method::Other => return None,
+        };
+        if self.upgrade.is_some() {
+            return None;
+        }
+        let mark = if self.query.is_empty() { "" } else { "?" };
+        let version = if self.is_http_1_1 { "1.1" } else { "1.0" };
+        let mut head = format!("{method} {}{mark}{} HTTP/{version}\r\n", self.path, self.query);
+        let mut field = |name: &str, value: &str| {
+            for part in [name, ": ", value, "\r\n"] {
+                head.push_str(part);
+            }
+        };
+        match (&self.host, self.is_http_1_1) {
+            (Some(host), _) => field("Host", host),
+            (None, true) => field("Host", ""),
+            (None, false) => {}
+        }
+        match (self.keep_alive, self.is_http_1_1) {
+            (false, true) => field("Connection", "close"),
+            (true, false) => field("Connection", "keep-alive"),
+            _ => {}
+        }
+        let texts = [
+            ("X-Forwarded-For", &self.forwarded_for),
+            ("User-Agent", &self.user_agent),
+            ("Referer", &self.referer),
+            ("Origin", &self.origin),
+            ("If-None-Match", &self.if_none_match),
+            ("Access-Control-Request-Headers", &self.request_headers),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                field(name, text);
+            }
+        }
+        if self.accepts_gzip {
+            field("Accept-Encoding", "gzip");
+        }
+        if let Some(range) = self.range {
+            range.write(&mut head);
+        }
+        head.push_str("\r\n");
+        Some(head)
     }
 }
 

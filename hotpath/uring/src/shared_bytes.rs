@@ -16,13 +16,17 @@
 //! yet, and a region given up is punched out of the file, which lets go of its pages but does not touch
 //! what is in them. For that no page of the file, huge ones included, may belong to two regions: hence the
 //! distance between them, which costs addresses of a file of 2^63 bytes and nothing else.
+//!
+//! Another process can read the same regions by a descriptor of the file ([`MemFile::try_clone_fd`],
+//! [`MemFile::adopt`]). Neither punches anything then, since each may be sending what the other has given
+//! up: the memory of such a file goes with the last region in use.
 
 use bytes::{Buf as _, Bytes};
 use std::io;
 use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::pages::Pages;
 
@@ -84,6 +88,12 @@ impl SharedBytes {
         }
     }
 
+    /// The file these bytes lie in, and where they begin there, in bytes.
+    pub fn place(&self) -> Option<(&Arc<MemFile>, u64)> {
+        let Place::File { region, start, .. } = &self.0 else { return None };
+        Some((&region.file, region.offset + *start as u64))
+    }
+
     /// The file these bytes lie in, and where they begin there.
     pub(crate) fn in_file(&self) -> Option<(BorrowedFd<'_>, u64)> {
         let Place::File { region, start, .. } = &self.0 else { return None };
@@ -136,7 +146,10 @@ pub struct MemFile {
     fd: OwnedFd,
     /// Where the next region begins.
     next: AtomicU64,
-    regions: AtomicU32,
+    /// Mapped now, of this file and of those it was asked to [adopt](Self::adopt).
+    regions: Arc<AtomicU32>,
+    /// Another process reads it too.
+    is_shared: AtomicBool,
 }
 
 impl MemFile {
@@ -157,7 +170,8 @@ impl MemFile {
         check(fd)?;
         // SAFETY: just opened, and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let file = Self { fd, next: AtomicU64::new(0), regions: AtomicU32::new(0) };
+        let (next, is_shared) = (AtomicU64::new(0), AtomicBool::new(false));
+        let file = Self { fd, next, regions: Arc::default(), is_shared };
         // Memory that could not be given back is better not taken.
         file.punch(0, REGION_ALIGN)?;
         Ok(Arc::new(file))
@@ -166,16 +180,17 @@ impl MemFile {
     /// A copy of `bytes` (at least one) in this file.
     ///
     /// # Errors
-    /// No memory, or there are more regions than mappings can be spared for: 16,384.
+    /// No memory, there are more regions than mappings can be spared for: 16,384, or the file is another
+    /// process's too.
     pub fn put(self: &Arc<Self>, bytes: &[u8]) -> io::Result<SharedBytes> {
+        if self.is_shared.load(Ordering::Acquire) {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
         let span = (bytes.len() as u64).next_multiple_of(REGION_ALIGN);
         if span == 0 {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        if self.regions.fetch_add(1, Ordering::Relaxed) >= REGIONS_MAX {
-            self.regions.fetch_sub(1, Ordering::Relaxed);
-            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
-        }
+        self.count_region()?;
         let offset = self.next.fetch_add(span, Ordering::Relaxed);
         let mapped = self
             .write(bytes, offset)
@@ -184,6 +199,67 @@ impl MemFile {
         let (count, file) = (bytes.len(), Arc::clone(self));
         let region = Arc::new(Region { pages, count, offset, span, file });
         Ok(SharedBytes(Place::File { region, start: 0, count }))
+    }
+
+    // For a hand-over.
+
+    /// A descriptor for another process.
+    ///
+    /// # Errors
+    /// None to be had.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// Another process reads the regions there are: from now on none is punched, and none is added.
+    pub fn pass_on(&self) {
+        self.is_shared.store(true, Ordering::Release);
+    }
+
+    /// The file of another process, whose regions count as this one's. Nothing can be put there.
+    pub fn adopt(&self, fd: OwnedFd) -> Arc<Self> {
+        let (next, is_shared) = (AtomicU64::new(0), AtomicBool::new(true));
+        Arc::new(Self { fd, next, regions: Arc::clone(&self.regions), is_shared })
+    }
+
+    /// The `count` bytes at `offset`, which were put there by whoever made the file.
+    ///
+    /// # Errors
+    /// They lie outside (`EINVAL`), no memory, or there are too many regions.
+    pub fn find(self: &Arc<Self>, offset: u64, count: usize) -> io::Result<SharedBytes> {
+        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        let end = offset.checked_add(count as u64).filter(|end| *end <= i64::MAX as u64);
+        // Behind the end of the file a mapping has no bytes but a signal.
+        if count == 0 || end.ok_or_else(invalid)? > self.stat()?.st_size.unsigned_abs() {
+            return Err(invalid());
+        }
+        let begin = offset / REGION_ALIGN * REGION_ALIGN;
+        let start = usize::try_from(offset - begin).map_err(|_| invalid())?;
+        self.count_region()?;
+        let mapped = Pages::map_file(self.fd.as_fd(), begin, start + count);
+        let pages = mapped.inspect_err(|_| {
+            self.regions.fetch_sub(1, Ordering::Relaxed);
+        })?;
+        let span = ((start + count) as u64).next_multiple_of(REGION_ALIGN);
+        let (file, region_bytes) = (Arc::clone(self), start + count);
+        let region = Region { pages, count: region_bytes, offset: begin, span, file };
+        Ok(SharedBytes(Place::File { region: Arc::new(region), start, count }))
+    }
+
+    fn stat(&self) -> io::Result<libc::stat> {
+        let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
+        // SAFETY: the kernel writes one stat to a local that outlives the call.
+        check(unsafe { libc::fstat(self.fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+        // SAFETY: zeroed, and then written by the kernel.
+        Ok(unsafe { stat.assume_init() })
+    }
+
+    fn count_region(&self) -> io::Result<()> {
+        if self.regions.fetch_add(1, Ordering::Relaxed) >= REGIONS_MAX {
+            self.regions.fetch_sub(1, Ordering::Relaxed);
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        Ok(())
     }
 
     fn write(&self, mut bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -210,8 +286,10 @@ impl MemFile {
     }
 
     fn give_back(&self, offset: u64, span: u64) {
-        // It worked when the file was made; whole pages of such a file always can be punched out.
-        let _ = self.punch(offset, span);
+        if !self.is_shared.load(Ordering::Acquire) {
+            // It worked when the file was made; whole pages of such a file always can be punched out.
+            let _ = self.punch(offset, span);
+        }
         self.regions.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -257,12 +335,7 @@ mod tests {
     use super::*;
 
     fn resident(file: &MemFile) -> u64 {
-        let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: the kernel writes one stat to a local that outlives the call.
-        check(unsafe { libc::fstat(file.fd.as_raw_fd(), stat.as_mut_ptr()) }).unwrap();
-        // SAFETY: zeroed, and then written by the kernel.
-        let blocks = unsafe { stat.assume_init() }.st_blocks;
-        blocks.unsigned_abs() * 512
+        file.stat().unwrap().st_blocks.unsigned_abs() * 512
     }
 
     #[test]
@@ -318,6 +391,41 @@ mod tests {
         assert_eq!(file.put(b"x").unwrap_err().raw_os_error(), Some(libc::ENOMEM));
         assert_eq!(file.regions.load(Ordering::Relaxed), REGIONS_MAX);
         assert_eq!(file.put(b"").unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn regions_passed_on_are_read_by_the_other_one_and_go_with_the_last_of_both() {
+        let file = MemFile::new().unwrap();
+        let (kept, gone) = (file.put(&[7; 3 << 20]).unwrap(), file.put(&[8; 100]).unwrap());
+        let part = kept.slice(5_000..6_000);
+        let place = part.place().unwrap();
+        assert!(Arc::ptr_eq(place.0, &file));
+        let other = MemFile::new().unwrap();
+        let adopted = other.adopt(file.try_clone_fd().unwrap());
+        let found = adopted.find(place.1, 1_000).unwrap();
+        assert_eq!(found.in_file().unwrap().1, 5_000);
+        let second = adopted.find(gone.place().unwrap().1, 100).unwrap();
+        file.pass_on();
+        drop((kept, part, gone));
+        assert_eq!((&found[..], &second[..]), (&[7; 1_000][..], &[8; 100][..]));
+        drop(second);
+        assert_eq!(resident(&adopted), (3 << 20) + 4_096, "the first process may still send it");
+        assert_eq!(file.regions.load(Ordering::Relaxed), 0);
+        assert_eq!(other.regions.load(Ordering::Relaxed), 1, "one mapping of whatever file");
+    }
+
+    #[test]
+    fn what_lies_outside_of_a_file_is_not_found_in_it() {
+        let file = MemFile::new().unwrap();
+        let bytes = file.put(&[1; 100]).unwrap();
+        let adopted = file.adopt(file.try_clone_fd().unwrap());
+        for (offset, count) in [(0, 0), (0, 101), (100, 1), (u64::MAX, 1), (1, usize::MAX)] {
+            let error = adopted.find(offset, count).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{offset} {count}");
+        }
+        assert_eq!(&adopted.find(0, 100).unwrap()[..], &bytes[..]);
+        assert!(adopted.put(b"x").is_err());
+        assert_eq!(file.regions.load(Ordering::Relaxed), 1);
     }
 
     #[test]

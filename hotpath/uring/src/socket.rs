@@ -153,6 +153,31 @@ pub(crate) enum SentFile {
     Unsupported,
 }
 
+/// Whether the kernel sends from files: a refusal is remembered, since it would be the same for every body.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct FileSends {
+    is_refused: bool,
+}
+
+impl FileSends {
+    /// What became of `attempt`; `None` where the bytes are to be copied instead.
+    pub(crate) fn try_send(
+        &mut self,
+        attempt: impl FnOnce() -> SentFile,
+    ) -> Option<Result<u32, i32>> {
+        if self.is_refused {
+            return None;
+        }
+        match attempt() {
+            SentFile::Done(result) => Some(result),
+            SentFile::Unsupported => {
+                self.is_refused = true;
+                None
+            }
+        }
+    }
+}
+
 /// Sends up to `bytes` of `file` from `offset` on, without waiting: the socket must be non-blocking. Of a
 /// peer that is gone `SIGPIPE` tells, too, which every Rust program ignores.
 pub(crate) fn send_file(
@@ -271,5 +296,22 @@ mod tests {
             let mapped = std::net::TcpStream::connect(("127.0.0.1", addr.port()));
             assert_eq!(mapped.is_ok(), welcome, "v6only = {v6only}");
         }
+    }
+
+    #[test]
+    fn a_refused_send_from_a_file_is_not_tried_again() {
+        let mut sends = FileSends::default();
+        let mut attempts = 0;
+        let mut send = |outcome| {
+            sends.try_send(|| {
+                attempts += 1;
+                outcome
+            })
+        };
+        assert_eq!(send(SentFile::Done(Ok(7))), Some(Ok(7)));
+        assert_eq!(send(SentFile::Done(Err(libc::EPIPE))), Some(Err(libc::EPIPE)));
+        assert_eq!(send(SentFile::Unsupported), None);
+        assert_eq!(send(SentFile::Done(Ok(7))), None);
+        assert_eq!(attempts, 3);
     }
 }

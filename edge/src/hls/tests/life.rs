@@ -1,6 +1,7 @@
 //! Publishers that leave, return and change; streams that end.
 
 use super::*;
+use crate::hls::{HeldRendition, HlsStart};
 
 fn count(text: &str, what: &str) -> usize {
     text.lines().filter(|line| line.starts_with(what)).count()
@@ -257,4 +258,92 @@ fn a_clock_that_is_set_makes_no_viewer_leave_and_none_stay() {
         stream.play(&mut bench, 30_000);
         assert!(!rendition.knows_viewer(1), "forward {forward}: who has gone is forgotten");
     }
+}
+
+#[test]
+fn another_configuration_of_the_sound_costs_no_picture() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 4_480);
+    let mut other = AAC_CONFIG;
+    other[2] = 0x12;
+    stream.send(&bench, MediaKind::Audio, &other);
+    stream.play(&mut bench, 3_000);
+    let text = playlist(&rendition);
+    assert_eq!(
+        (count(&text, "#EXT-X-MAP"), count(&text, "#EXT-X-DISCONTINUITY")),
+        (2, 1),
+        "{text}"
+    );
+    // What is listed leaves no hole: each segment begins when the one before ends.
+    let seconds: f64 = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#EXTINF:"))
+        .map(|rest| rest.trim_end_matches(',').parse::<f64>().unwrap())
+        .sum();
+    let parts = text.lines().rev().take_while(|line| !line.starts_with("cam/"));
+    let open = parts.filter(|line| line.starts_with("#EXT-X-PART:")).count();
+    let open_ms = 200.0 * f64::from(u32::try_from(open).unwrap());
+    let listed_ms = seconds * 1_000.0 + open_ms;
+    assert!((7_480.0 - listed_ms).abs() <= 240.0, "{listed_ms} of 7480: {text}");
+}
+
+#[test]
+fn a_publisher_that_returns_without_sound_is_described_without() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &settings());
+    stream.play(&mut bench, 5_000);
+    stream.leave(false);
+    bench.wait(1_000);
+    stream.has_audio = false;
+    stream.begin(&bench);
+    stream.headers(&bench);
+    stream.play(&mut bench, 5_000);
+    let codecs = body(rendition.multivariant(&address("cam", "")));
+    let codecs = std::str::from_utf8(&codecs).unwrap();
+    assert!(codecs.contains("CODECS=\"avc1.42c01e\""), "{codecs}");
+    let init = body(rendition.file(Name::Init { generation: 2 }));
+    assert!(!init.windows(4).any(|four| four == b"mp4a"), "no track of sound");
+}
+
+#[test]
+fn a_stream_that_returns_before_its_end_was_seen_is_packaged_without_a_viewer() {
+    let mut bench = Bench::new();
+    let always = HlsSettings { start: HlsStart::Always, ..settings() };
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    bench.shared.hls.on_publish(&stream.entry, &always);
+    stream.play(&mut bench, 5_000);
+    // All within one turn of the packager.
+    stream.leave(true);
+    stream.begin(&bench);
+    bench.shared.hls.on_publish(&stream.entry, &always);
+    stream.headers(&bench);
+    stream.play(&mut bench, 5_000);
+    let found = bench.shared.hls.find(stream.entry.path(), None, &always).expect("packaged");
+    assert!(!found.is_ended() && found.has_begun());
+    assert_eq!(bench.shared.hls.renditions().len(), 2, "and the ended one is kept");
+}
+
+#[test]
+fn packaging_does_not_end_under_a_request_that_waits() {
+    let mut bench = Bench::new();
+    let brief = HlsSettings { idle_ms: 1_000, ..settings() };
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &brief);
+    let held = HeldRendition::new(Arc::clone(&rendition));
+    stream.play(&mut bench, 3_000);
+    stream.leave(false);
+    bench.wait(9_000);
+    assert!(!rendition.is_ended() && bench.shared.hls.by_key(rendition.number()).is_some());
+    drop(held);
+    bench.wait(900);
+    assert!(bench.shared.hls.by_key(rendition.number()).is_some(), "it was asked just now");
+    bench.wait(2_000);
+    assert!(bench.shared.hls.by_key(rendition.number()).is_none());
 }

@@ -4,6 +4,7 @@ mod bounds;
 mod folder;
 mod life;
 mod oracle;
+mod passing;
 mod playing;
 mod sound;
 
@@ -20,7 +21,7 @@ use rtmp::Millis;
 use rtmp::session::{MediaKind, MediaPart};
 
 use super::packager::{Now, Packager};
-use super::{Address, HlsSettings, Rendition, Reply};
+use super::{Address, Beginning, HlsSettings, Rendition, Reply};
 use crate::command::ConnectionId;
 use crate::config::{DuplicatePublish, VhostSettings};
 use crate::metrics::PackagingMetrics;
@@ -52,7 +53,7 @@ impl Bench {
         let metrics = Arc::new(PackagingMetrics::default());
         let storage = StorageQueue::default();
         let (seen, counted) = (Arc::clone(&shared), Arc::clone(&metrics));
-        let packager = Packager::new(seen, counted, storage.clone(), || 0);
+        let packager = Packager::new(seen, counted, storage.clone(), || 0, Beginning::new());
         Self { shared, metrics, storage, packager, now_ms: 0, unix_ms: UNIX_MS }
     }
 
@@ -160,6 +161,27 @@ impl Stream {
         let mut publisher = self.publisher.take().expect("somebody publishes");
         publisher.end_session(&mut self.arena, is_clean);
         self.entry.park(publisher, !is_clean);
+    }
+
+    /// Goes on in another process.
+    pub(super) fn pass_to(mut self, bench: &mut Bench) -> Self {
+        let publisher = self.publisher.take().expect("somebody publishes");
+        let mut tap = publisher.writer().ring().tap();
+        let view = tap.refresh();
+        let from = [view.join, self.entry.kept_from()].into_iter().flatten().min();
+        let from = tap.boundary_at_or_after(from.unwrap_or(view.head)).unwrap_or(view.head);
+        let record = publisher.to_record(&tap, from, true);
+        let (writer, _ring) = ring::stream_ring(RingConfig::default());
+        let (config, now) = (PublisherConfig::default(), Millis(bench.now_ms));
+        let passed = Publisher::from_record(config, writer, &record, &mut self.arena, now);
+        let passed = passed.expect("a sound record");
+        let path = self.entry.path().clone();
+        let entry = bench.shared.registry.hold(&path, StreamsMax::NONE).unwrap();
+        entry.restore(&passed, &self.entry.past());
+        entry.restore_owner(ConnectionId { worker: 0, serial: 1 });
+        self.entry = entry;
+        self.publisher = Some(passed);
+        self
     }
 
     pub(super) fn headers(&mut self, bench: &Bench) {

@@ -158,7 +158,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             spoken: spoken(&connection.session)?,
             connect,
             rest: connection.output.rest.clone().unwrap_or_default(),
-            held_input: connection.held_input.clone(),
+            held_input: unread(connection),
             publishes: publishes.collect(),
             plays: plays.collect(),
             play_serial: connection.play_serial,
@@ -272,6 +272,17 @@ fn portable(connection: &Connection) -> Portable {
         Transport::Opening(_) | Transport::Handshake(_) => false,
     };
     if is_open && is_sayable && !is_busy { Portable::Open } else { Portable::No }
+}
+
+/// What the connection has not read, or must read again: a request that waits for its answer.
+fn unread(connection: &Connection) -> Vec<u8> {
+    let request = match &connection.session {
+        Session::Http(session) => session.held_request(),
+        _ => None,
+    };
+    let mut unread = request.map(String::into_bytes).unwrap_or_default();
+    unread.extend_from_slice(&connection.held_input);
+    unread
 }
 
 fn spoken(session: &Session) -> Result<SpokenRecord, HandOverError> {

@@ -1,6 +1,7 @@
 //! The writer against the validator, and whole texts.
 
 use std::string::String;
+use std::vec::Vec;
 
 use super::query::{Answer, Reload};
 use super::window::{Window, WindowSettings};
@@ -231,4 +232,27 @@ fn a_report_names_the_last_part_that_is_there() {
     assert_eq!(at(&window), Some((1, Some(0))));
     let beside = window.beside();
     assert_eq!((beside.next_part(), beside.segment_ms_longest()), ((1, 0), 1000));
+}
+
+#[test]
+fn a_window_that_goes_on_elsewhere_keeps_what_the_settings_there_allow() {
+    let mut window = Window::new(WindowSettings { listed: 6, behind: 3 });
+    for sequence in 0..12 {
+        whole(&mut window, sequence, 1, sequence == 5);
+    }
+    begin(&mut window, 12, 1, false);
+    part(&mut window, 12, 0, 500);
+    let before = text(&window, Some(500), false);
+    let same = window.clone().resume(WindowSettings { listed: 6, behind: 3 }).unwrap();
+    assert_eq!(text(&same, Some(500), false), before);
+    let mut fewer = window.clone().resume(WindowSettings { listed: 3, behind: 1 }).unwrap();
+    assert_eq!(fewer.first_sequence(), 9);
+    assert_eq!(fewer.kept().next().map(|segment| segment.sequence), Some(8));
+    assert_eq!((fewer.discontinuities(), fewer.next_part()), (1, (12, 1)));
+    fewer.join_parts(10);
+    let parts: Vec<usize> = fewer.kept().map(|segment| segment.parts.len()).collect();
+    assert_eq!(parts, [0, 0, 0, 4, 1]);
+    text(&fewer, Some(500), false);
+    let more = window.clone().resume(WindowSettings { listed: 20, behind: 9 }).unwrap();
+    assert_eq!(more, window.resume(WindowSettings { listed: 20, behind: 9 }).unwrap());
 }

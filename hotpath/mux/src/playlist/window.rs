@@ -16,8 +16,12 @@ use crate::segment::{Event, SEGMENT_PARTS_MAX};
 /// Parts of a segment that are remembered: all, since the segmenter makes no more.
 pub const PARTS_MAX: usize = SEGMENT_PARTS_MAX as usize + 1;
 
+/// Largest number that another process's window is believed to have: whatever follows can still be counted.
+const SEQUENCE_MAX: u64 = u64::MAX / 4;
+
 /// How much is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct WindowSettings {
     /// Complete segments in the playlist, at least 1. A playlist must last three target durations,
     /// and six before delta updates leave anything out.
@@ -35,6 +39,7 @@ impl Default for WindowSettings {
 
 /// One part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Part {
     /// Length in milliseconds.
     pub duration_ms: u32,
@@ -44,6 +49,7 @@ pub struct Part {
 
 /// One segment.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Segment {
     /// Media sequence number.
     pub sequence: u64,
@@ -75,7 +81,8 @@ pub struct Edge {
 }
 
 /// The newest segments of a stream.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Window {
     settings: WindowSettings,
     segments: VecDeque<Segment>,
@@ -115,6 +122,41 @@ impl Window {
         let segment_ms_longest = self.segment_ms_longest;
         let window = Self::following(self.settings, sequence, self.discontinuities());
         Self { segment_ms_longest, ..window }
+    }
+
+    /// Goes on with other settings in another process: what leaves the window for them is no longer
+    /// [kept](Self::kept). `None` if its numbers do not fit together, as those of one that was built do.
+    #[must_use]
+    pub fn resume(mut self, settings: WindowSettings) -> Option<Self> {
+        let first = self.segments.front().map_or(self.first_sequence, |first| first.sequence);
+        let is_in_order =
+            || (first..).zip(&self.segments).all(|(sequence, s)| s.sequence == sequence);
+        let complete = self.segments.iter().take_while(|segment| segment.complete).count();
+        let is_sound = first <= SEQUENCE_MAX
+            && is_in_order()
+            && complete + 1 >= self.segments.len()
+            && self.behind <= complete
+            && self.discontinuities_behind <= SEQUENCE_MAX
+            && self.segments.iter().all(|segment| segment.parts.len() <= PARTS_MAX);
+        if !is_sound {
+            return None;
+        }
+        self.settings = settings;
+        for _ in settings.listed.max(1)..complete - self.behind {
+            self.unlist();
+        }
+        while self.behind > settings.behind {
+            self.pop();
+        }
+        Some(self)
+    }
+
+    /// Forgets which parts complete segments up to number `sequence` are made of: they are served whole.
+    pub fn join_parts(&mut self, sequence: u64) {
+        let up_to = |segment: &&mut Segment| segment.complete && segment.sequence <= sequence;
+        for segment in self.segments.iter_mut().take_while(up_to) {
+            segment.parts = Vec::new();
+        }
     }
 
     /// Takes an event. Returns the sequence number of a segment that is no longer kept.

@@ -10,6 +10,11 @@
 //! keyframes, at its maximum. One that had to start without a keyframe ends at the next one.
 //! Pictures set the pace; sound does if there are none, or none for [`VIDEO_QUIET_MS`].
 //!
+//! Sound that is configured anew, or joins, in the middle of a segment waits for the next one, which begins
+//! at the next keyframe, whatever the target: its init segment is in force from there on, and no picture is
+//! left out for it. A track that the publisher's successor neither announces nor sends is gone with the
+//! first part of what it sends.
+//!
 //! Where [`Settings::sound_alone`] asks for it, the sound is written a second time without the pictures, cut
 //! by the same decisions: two renditions with one timeline and one numbering, which players can switch
 //! between at any segment or part.
@@ -30,6 +35,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::media::{self, AudioTrack, Clock, Kind, Media, Sample, Tracks, VideoTrack, codec_names};
+use crate::playlist::window::Window;
 use open::Open;
 use packer::Packer;
 use sound::Sound;
@@ -198,6 +204,14 @@ pub struct Counters {
     pub forced_cuts: u64,
 }
 
+/// Which tracks were not heard of.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Unheard {
+    video: bool,
+    audio: bool,
+}
+
 /// Cuts one stream.
 #[derive(Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -215,6 +229,10 @@ pub struct Segmenter {
     tracks_changed: bool,
     /// The next segment does not continue the last one.
     discontinuity: bool,
+    /// In force with the next segment.
+    sound_next: Option<AudioTrack>,
+    /// Tracks that were not heard of since the publisher changed.
+    unheard: Unheard,
     /// The open segment ends with its next part.
     cut_wanted: bool,
     /// Since when samples wait for a segment to begin.
@@ -239,6 +257,8 @@ impl Segmenter {
             generation: 0,
             tracks_changed: true,
             discontinuity: false,
+            sound_next: None,
+            unheard: Unheard::default(),
             cut_wanted: false,
             waiting_since_ms: None,
             video_last_ms: None,
@@ -251,6 +271,36 @@ impl Segmenter {
     /// `sequence`, and a discontinuity if that is not 0.
     pub fn following(settings: Settings, sequence: u64) -> Self {
         Self { sequence, discontinuity: sequence > 0, ..Self::new(settings) }
+    }
+
+    /// Goes on with other settings for the same container. Where it is not offered to leave the pictures out
+    /// any more, or from now on, the next segment is a discontinuity.
+    pub fn set_settings(&mut self, settings: Settings) {
+        if settings.sound_alone != self.settings.sound_alone {
+            self.sound = settings.sound_alone.then(|| {
+                let mut sound = Sound::new(self.settings.container);
+                if let Some(track) = &self.tracks.audio {
+                    sound.set_track(track);
+                }
+                sound
+            });
+            (self.tracks_changed, self.discontinuity) = (true, true);
+        }
+        self.settings = Settings { container: self.settings.container, ..settings };
+    }
+
+    /// What is written.
+    pub fn container(&self) -> Container {
+        self.settings.container
+    }
+
+    /// Whether `window` was told everything that came of this so far, and nothing else.
+    pub fn is_at(&self, window: &Window) -> bool {
+        let (place, next) = match &self.open {
+            Some(open) => ((open.sequence, open.parts), open.sequence.checked_add(1)),
+            None => ((self.sequence, 0), Some(self.sequence)),
+        };
+        window.next_part() == place && next == Some(self.sequence)
     }
 
     /// The tracks now.
@@ -292,6 +342,8 @@ impl Segmenter {
     pub fn discontinuity(&mut self, out: &mut Output) {
         self.finish(out);
         self.date_offset_ms = None;
+        let Tracks { video, audio } = &self.tracks;
+        self.unheard = Unheard { video: video.is_some(), audio: audio.is_some() };
     }
 
     /// Ends the open segment, as at the end of the stream. Going on is possible, with a
@@ -306,6 +358,7 @@ impl Segmenter {
     }
 
     fn set_video(&mut self, track: VideoTrack, out: &mut Output) {
+        self.unheard.video = false;
         if self.tracks.video.as_ref() == Some(&track) {
             return;
         }
@@ -319,14 +372,26 @@ impl Segmenter {
     }
 
     fn set_audio(&mut self, track: AudioTrack, out: &mut Output) {
+        self.unheard.audio = false;
         if self.tracks.audio.as_ref() == Some(&track) {
+            self.sound_next = None;
             return;
         }
         if !self.packer.supports_audio(&track) {
             self.counters.unsupported += 1;
             return;
         }
-        self.before_change(self.tracks.audio.is_none(), out);
+        let added = self.tracks.audio.is_none();
+        match &self.open {
+            Some(open) if !added || open.parts > 0 => self.sound_next = Some(track),
+            _ => {
+                self.before_change(added, out);
+                self.change_audio(track);
+            }
+        }
+    }
+
+    fn change_audio(&mut self, track: AudioTrack) {
         if let Some(sound) = &mut self.sound {
             sound.set_track(&track);
         }
@@ -347,19 +412,24 @@ impl Segmenter {
 
     fn sample(&mut self, sample: Sample<'_>, timestamp: u32, wall_ms: u64, out: &mut Output) {
         let is_video = sample.kind == Kind::Video;
-        let known =
-            if is_video { self.tracks.video.is_some() } else { self.tracks.audio.is_some() };
+        let known = match is_video {
+            true => self.tracks.video.is_some(),
+            false => self.tracks.audio.is_some() || self.sound_next.is_some(),
+        };
         if !known {
             self.counters.dropped += 1;
             return;
         }
+        let unheard = if is_video { &mut self.unheard.video } else { &mut self.unheard.audio };
+        *unheard = false;
         let sample = Sample { time_ms: self.clock.unwrap(timestamp), ..sample };
         match self.open.take() {
             Some(open) => self.cut(open, &sample, wall_ms, out),
             None if self.may_start(&sample) => self.begin(&sample, wall_ms),
             None => {}
         }
-        let Some(open) = &mut self.open else {
+        let waits = !is_video && self.sound_next.is_some();
+        let Some(open) = self.open.as_mut().filter(|_| !waits) else {
             self.counters.dropped += 1;
             return;
         };
@@ -373,10 +443,10 @@ impl Segmenter {
         }
     }
 
-    /// The second writer, while there are pictures that it leaves out.
+    /// The second writer, from the moment on that there are pictures that it leaves out.
     fn sound_beside_pictures(&mut self) -> Option<&mut Sound> {
-        let Tracks { video: Some(_), audio: Some(_) } = &self.tracks else { return None };
-        self.sound.as_mut()
+        let has_both = self.tracks.video.is_some() && self.tracks.audio.is_some();
+        self.sound.as_mut().filter(|sound| has_both || sound.is_offered())
     }
 
     /// Ends part or segment in front of `sample` where it is time to.
@@ -387,16 +457,18 @@ impl Segmenter {
         // A keyframe a few milliseconds early is the one that is meant.
         let due = elapsed_ms + u64::from(self.settings.segment_ms / 20)
             >= u64::from(self.settings.segment_ms)
-            || !open.independent;
+            || !open.independent
+            || self.sound_next.is_some();
         let at_start = match sample.kind {
             Kind::Video => sample.sync,
-            Kind::Audio => self.tracks.video.is_none(),
+            Kind::Audio => !self.has_pictures(),
         };
         let part_ms = sample.time_ms.saturating_sub(open.part_start_ms);
         let limit_ms = u64::from(self.settings.part_target_ms());
         let long = paced && part_ms > 0 && part_ms + open.step_ms(sample) > limit_ms;
         let forced = elapsed_ms >= u64::from(self.settings.segment_ms_max)
-            || self.cut_wanted && (long || open.parts > 0);
+            || self.cut_wanted && (long || open.parts > 0)
+            || self.sound_next.is_some() && sample.kind == Kind::Audio;
         let full = open.bytes >= self.settings.segment_bytes_max.min(SEGMENT_BYTES_MAX)
             || open.parts >= SEGMENT_PARTS_MAX;
         if full || paced && elapsed_ms > 0 && (due && at_start || forced) {
@@ -419,9 +491,31 @@ impl Segmenter {
     fn sets_pace(&self, sample: &Sample<'_>) -> bool {
         match (sample.kind, &self.tracks.video, self.video_last_ms) {
             (Kind::Video, ..) | (Kind::Audio, None, _) => true,
+            (Kind::Audio, Some(_), _) if !self.has_pictures() => true,
             (Kind::Audio, Some(_), last_ms) => {
                 sample.time_ms.saturating_sub(last_ms.unwrap_or(0)) > VIDEO_QUIET_MS
             }
+        }
+    }
+
+    /// Whether there is a track of pictures that has not gone with the last publisher.
+    fn has_pictures(&self) -> bool {
+        let is_gone = self.unheard.video && !self.unheard.audio && self.tracks.audio.is_some();
+        self.tracks.video.is_some() && !is_gone
+    }
+
+    /// The first part is complete: a track that was not heard of beside one that was is gone.
+    fn drop_unheard(&mut self) {
+        let Unheard { video, audio } = core::mem::take(&mut self.unheard);
+        let Tracks { video: pictures, audio: sound } = &mut self.tracks;
+        let is_changed = match (video, audio) {
+            (true, false) if sound.is_some() => pictures.take().is_some(),
+            (false, true) if pictures.is_some() => sound.take().is_some(),
+            _ => false,
+        };
+        if is_changed {
+            self.tracks_changed = true;
+            self.packer.set_tracks(&self.tracks);
         }
     }
 
@@ -429,9 +523,9 @@ impl Segmenter {
     fn may_start(&mut self, sample: &Sample<'_>) -> bool {
         let since_ms = *self.waiting_since_ms.get_or_insert(sample.time_ms);
         let waited_ms = sample.time_ms.saturating_sub(since_ms);
-        let patience_ms = match (sample.kind, &self.tracks.video) {
+        let patience_ms = match (sample.kind, self.has_pictures()) {
             (Kind::Video, _) if sample.sync => return true,
-            (Kind::Audio, None) => START_WAIT_MS,
+            (Kind::Audio, false) => START_WAIT_MS,
             _ => self.settings.keyframe_wait_ms.into(),
         };
         waited_ms >= patience_ms
@@ -445,9 +539,13 @@ impl Segmenter {
         };
         self.date_offset_ms = Some(date_ms.wrapping_sub(sample.time_ms));
         self.waiting_since_ms = None;
+        if let Some(track) = self.sound_next.take() {
+            self.change_audio(track);
+            (self.tracks_changed, self.discontinuity) = (true, true);
+        }
         let independent = match sample.kind {
             Kind::Video => sample.sync,
-            Kind::Audio => self.tracks.video.is_none(),
+            Kind::Audio => !self.has_pictures(),
         };
         self.packer.begin_segment();
         self.open = Some(Open::new(self.sequence, sample, date_ms, independent));
@@ -496,6 +594,7 @@ impl Segmenter {
 
     /// Init, if it is another one, and Begin.
     fn announce(&mut self, open: &Open, out: &mut Output) {
+        self.drop_unheard();
         if self.tracks_changed {
             self.tracks_changed = false;
             self.generation += 1;

@@ -11,9 +11,6 @@ use crate::{fmp4, ts};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Inner {
     Fmp4(Box<fmp4::Fragment>),
-    // Made in one process only: viewers of it hold files, not a place in them. Last, since formats that
-    // number variants count those they leave out on one side only.
-    #[cfg_attr(feature = "serde", serde(skip))]
     Ts(Box<ts::Muxer>),
 }
 

@@ -20,11 +20,19 @@ pub(super) struct Sound {
     packer: Packer,
     /// Without pictures.
     tracks: Tracks,
+    /// Its init segment was written, so that somebody may read it.
+    is_offered: bool,
 }
 
 impl Sound {
     pub(super) fn new(container: Container) -> Self {
-        Self { container, packer: Packer::new(container), tracks: Tracks::default() }
+        let (packer, tracks) = (Packer::new(container), Tracks::default());
+        Self { container, packer, tracks, is_offered: false }
+    }
+
+    /// Whether it is written even where it is silent, or all there is.
+    pub(super) fn is_offered(&self) -> bool {
+        self.is_offered
     }
 
     /// What comes now is sound of `track`.
@@ -51,7 +59,8 @@ impl Sound {
     }
 
     /// Appends the init segment.
-    pub(super) fn init(&self, out: &mut Vec<u8>) -> SoundInit {
+    pub(super) fn init(&mut self, out: &mut Vec<u8>) -> SoundInit {
+        self.is_offered = true;
         let start = out.len();
         self.packer.write_init(&self.tracks, out);
         SoundInit { codecs: codec_names::list(&self.tracks), bytes: start..out.len() }

@@ -3,6 +3,7 @@
 use std::vec::Vec;
 
 use super::*;
+use crate::playlist::window::WindowSettings;
 
 const AVC_CONFIG: [u8; 19] =
     [0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1F, 0xFF, 0xE1, 0, 1, 0x67, 1, 0, 1, 0x68, 0];
@@ -313,4 +314,165 @@ fn a_segmenter_behind_another_one_begins_with_a_discontinuity() {
     bench.pictures(0, 50, 50);
     let events = bench.finish();
     assert!(matches!(events[1], Event::Begin { sequence: 7, discontinuity: true, .. }));
+}
+
+const OTHER_AAC_CONFIG: [u8; 4] = [0xAF, 0, 0x11, 0x90];
+
+/// Generation and codecs of each init segment.
+fn inits(events: &[Event]) -> Vec<(u32, &str)> {
+    let inits = events.iter().filter_map(|event| match event {
+        Event::Init { generation, codecs, .. } => Some((*generation, codecs.as_str())),
+        _ => None,
+    });
+    inits.collect()
+}
+
+/// Whether each segment is a discontinuity.
+fn begins(events: &[Event]) -> Vec<bool> {
+    let begin = |event: &Event| match event {
+        Event::Begin { discontinuity, .. } => Some(*discontinuity),
+        _ => None,
+    };
+    events.iter().filter_map(begin).collect()
+}
+
+/// Pictures and sound every 40 ms, a keyframe every second.
+fn both(bench: &mut Bench, from: u32, to: u32) {
+    for at in from..to {
+        bench.push(9, at * 40, if at % 25 == 0 { &KEY } else { &INTER });
+        bench.push(8, at * 40, &SOUND);
+    }
+}
+
+#[test]
+fn sound_configured_anew_waits_for_the_next_keyframe_and_no_picture_does() {
+    for container in [Container::Ts, Container::Fmp4] {
+        let mut bench = Bench::new(container);
+        bench.push(9, 0, &AVC_CONFIG);
+        bench.push(8, 0, &AAC_CONFIG);
+        both(&mut bench, 0, 60);
+        bench.push(8, 60 * 40, &OTHER_AAC_CONFIG);
+        both(&mut bench, 60, 160);
+        let events = bench.finish();
+        // The keyframe at 3 s ends the segment that began at 2 s, though its target is 4 s.
+        assert_eq!(ends(&events), [2000, 1000, 2000, 1400]);
+        assert_eq!(begins(&events), [false, false, true, false]);
+        assert_eq!(inits(&events).len(), 2);
+        // The sound from 2.4 s to 3 s, and nothing else.
+        assert_eq!(bench.segmenter.counters().dropped, 15);
+        assert_eq!(parts(&events).iter().sum::<u32>(), 160 * 40);
+    }
+}
+
+#[test]
+fn a_configuration_taken_back_before_the_keyframe_was_none() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.push(8, 0, &AAC_CONFIG);
+    both(&mut bench, 0, 30);
+    bench.push(8, 1200, &OTHER_AAC_CONFIG);
+    bench.push(8, 1200, &AAC_CONFIG);
+    both(&mut bench, 30, 75);
+    let events = bench.finish();
+    assert_eq!((begins(&events), inits(&events).len()), ([false, false].to_vec(), 1));
+    assert_eq!(bench.segmenter.counters().dropped, 0);
+}
+
+#[test]
+fn sound_that_joins_pictures_on_their_way_waits_for_the_next_keyframe() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.pictures(0, 10, 25);
+    bench.push(8, 400, &AAC_CONFIG);
+    both(&mut bench, 10, 50);
+    let events = bench.finish();
+    let expected = [(1, "avc1.64001f"), (2, "avc1.64001f,mp4a.40.2")];
+    assert_eq!(inits(&events), expected);
+    assert_eq!(ends(&events), [1000, 1000]);
+    assert_eq!(bench.segmenter.counters().dropped, 15);
+}
+
+#[test]
+fn sound_alone_that_is_configured_anew_goes_on_at_once() {
+    let mut bench = Bench::new(Container::Fmp4);
+    bench.push(8, 0, &AAC_CONFIG);
+    for at in 0..100 {
+        bench.push(8, at * 23, &SOUND);
+    }
+    let before = bench.segmenter.counters().dropped;
+    bench.push(8, 2300, &OTHER_AAC_CONFIG);
+    for at in 100..150 {
+        bench.push(8, at * 23, &SOUND);
+    }
+    let events = bench.finish();
+    assert_eq!(bench.segmenter.counters().dropped, before, "no sound is lost");
+    assert_eq!((inits(&events).len(), begins(&events).last()), (2, Some(&true)));
+}
+
+#[test]
+fn a_publisher_that_returns_without_a_track_has_none() {
+    let run = |again: &[(u8, &[u8])], frames: fn(&mut Bench)| {
+        let mut bench = Bench::new(Container::Fmp4);
+        bench.push(9, 0, &AVC_CONFIG);
+        bench.push(8, 0, &AAC_CONFIG);
+        both(&mut bench, 0, 25);
+        bench.segmenter.discontinuity(&mut bench.out);
+        for (kind, body) in again {
+            bench.push(*kind, 1000, body);
+        }
+        frames(&mut bench);
+        let events = bench.finish();
+        assert!(begins(&events)[1]);
+        let last = inits(&events).last().expect("an init segment").1;
+        (inits(&events).len(), std::string::String::from(last))
+    };
+    let pictures = |bench: &mut Bench| bench.pictures(1000, 50, 25);
+    let sound = |bench: &mut Bench| (25..150).for_each(|at| bench.push(8, at * 40, &SOUND));
+    let all = |bench: &mut Bench| both(bench, 25, 75);
+    let (avc, aac) = ((9, &AVC_CONFIG[..]), (8, &AAC_CONFIG[..]));
+    assert_eq!(run(&[avc], pictures), (2, "avc1.64001f".into()));
+    assert_eq!(run(&[aac], sound), (2, "mp4a.40.2".into()));
+    // One that repeats nothing, or sends what it did not announce, is as it was.
+    assert_eq!(run(&[], all), (1, "avc1.64001f,mp4a.40.2".into()));
+    assert_eq!(run(&[avc], all), (1, "avc1.64001f,mp4a.40.2".into()));
+    assert_eq!(run(&[avc, aac], pictures), (1, "avc1.64001f,mp4a.40.2".into()));
+}
+
+#[test]
+fn the_sound_that_is_offered_alone_goes_on_where_there_is_none() {
+    let settings = Settings { sound_alone: true, ..Settings::new(Container::Fmp4) };
+    let mut bench = Bench { segmenter: Segmenter::new(settings), out: Output::default() };
+    bench.push(9, 0, &AVC_CONFIG);
+    bench.push(8, 0, &AAC_CONFIG);
+    both(&mut bench, 0, 25);
+    bench.segmenter.discontinuity(&mut bench.out);
+    bench.push(9, 1000, &AVC_CONFIG);
+    bench.pictures(1000, 50, 25);
+    let events = bench.finish();
+    let has_sound = |event: &Event| match event {
+        Event::Part { sound, .. } => !sound.is_empty(),
+        Event::Init { sound, .. } => sound.is_some(),
+        _ => true,
+    };
+    assert!(events.iter().all(has_sound), "{events:?}");
+}
+
+#[test]
+fn a_segmenter_and_its_window_know_each_other_at_every_moment() {
+    let settings = WindowSettings { listed: 3, behind: 1 };
+    let mut bench = Bench::new(Container::Fmp4);
+    let mut window = Window::new(settings);
+    bench.push(9, 0, &AVC_CONFIG);
+    for at in 0..300 {
+        let stale = window.clone();
+        bench.push(9, at * 40, if at % 50 == 0 { &KEY } else { &INTER });
+        let is_changed = bench.out.events.iter().any(|event| !matches!(event, Event::Init { .. }));
+        for event in bench.out.events.drain(..) {
+            window.apply(&event);
+        }
+        assert!(bench.segmenter.is_at(&window), "{at}");
+        assert!(!is_changed || !bench.segmenter.is_at(&stale), "{at}");
+        let resumed = window.clone().resume(settings).expect("a sound window");
+        assert_eq!(resumed, window);
+    }
 }

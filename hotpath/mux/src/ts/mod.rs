@@ -52,6 +52,7 @@ pub fn supports_audio(track: &AudioTrack) -> bool {
 
 /// Sound of some frames, waiting for company.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct WaitingAudio {
     bytes: Vec<u8>,
     start_ms: u64,
@@ -60,9 +61,11 @@ struct WaitingAudio {
 
 /// Writes one program.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Muxer {
     out: Vec<u8>,
     packets: PacketWriter,
+    #[cfg_attr(feature = "serde", serde(skip))]
     scratch: Vec<u8>,
     /// Parameter sets in Annex B form.
     parameter_sets: Vec<u8>,

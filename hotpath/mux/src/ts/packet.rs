@@ -36,6 +36,7 @@ pub(super) struct PesHeader {
 
 /// Continuity counters of the four PIDs.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct PacketWriter {
     counters: [u8; 4],
 }

@@ -22,7 +22,7 @@ use crate::probe::{Backend, FeatureState, Features, OpenError};
 use crate::receiving::Receiving;
 use crate::recv_pool::RecvPool;
 use crate::slots::Slots;
-use crate::socket::{self, SentFile};
+use crate::socket::{self, FileSends};
 use crate::token::{INDEX_MAX, Kind, Token};
 use crate::waker::{WakeSignal, Waker};
 use socket2::{SockAddr, SockRef};
@@ -88,6 +88,7 @@ pub struct Epoll<L> {
     events: Vec<libc::epoll_event>,
     /// Connections with the outcome of a send or connect to report, in order.
     outcomes: VecDeque<(u32, u32)>,
+    file_sends: FileSends,
     /// Connections to receive from, in turn.
     ready: VecDeque<(u32, u32)>,
     signal: WakeSignal,
@@ -127,6 +128,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
             resting: 0,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX],
             outcomes: VecDeque::new(),
+            file_sends: FileSends::default(),
             ready: VecDeque::new(),
             signal,
             frozen: false,
@@ -192,17 +194,22 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
 
     fn send_with(&mut self, conn: ConnId, buf: SendBuf<L>, flags: i32) {
         assert!(!buf.bytes().is_empty(), "an empty send has no completion");
+        let mut file_sends = self.file_sends;
         let Some(found) = self.find(conn) else { return };
         assert!(found.sent.is_none(), "a send is in flight on {conn:?}");
         let file = buf.in_file().filter(|_| !found.tls.attached);
-        let sent = file.map(|file| socket::send_file(&found.fd, file, buf.bytes().len()));
-        let is_from_file = matches!(sent, Some(SentFile::Done(_)));
+        let sent = file.and_then(|file| {
+            let bytes = buf.bytes().len();
+            file_sends.try_send(|| socket::send_file(&found.fd, file, bytes))
+        });
+        let is_from_file = sent.is_some();
         let outcome = match sent {
-            Some(SentFile::Done(outcome)) => outcome.map(|bytes| bytes as usize),
-            Some(SentFile::Unsupported) | None => send_copy(&found.fd, buf.bytes(), flags),
+            Some(outcome) => outcome.map(|bytes| bytes as usize),
+            None => send_copy(&found.fd, buf.bytes(), flags),
         };
         found.writable_owed |= outcome.is_ok_and(|bytes| bytes < buf.bytes().len());
         found.sent = Some((buf, outcome));
+        self.file_sends = file_sends;
         self.counters.sends += 1;
         self.counters.sends_from_file += u64::from(is_from_file);
         self.outcomes.push_back((conn.index, conn.generation));

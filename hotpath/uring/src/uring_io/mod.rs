@@ -32,7 +32,7 @@ use crate::kernel_tls::{Tls, closed};
 use crate::probe::{Features, OpenError};
 use crate::receiving::Receiving;
 use crate::slots::Slots;
-use crate::socket::{self, SentFile};
+use crate::socket::{self, FileSends};
 use crate::token::{Kind, Token};
 use crate::waker::{WakeSignal, Waker};
 use buf_ring::BufRing;
@@ -74,6 +74,7 @@ pub struct Uring<L> {
     resumed: VecDeque<(u32, u32)>,
     /// Sends from a file that are over, and not told of yet.
     sent_files: VecDeque<((u32, u32), Result<u32, i32>)>,
+    file_sends: FileSends,
     signal: WakeSignal,
     wake_armed: bool,
     /// Nothing more is taken from the kernel.
@@ -106,6 +107,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
             starved: VecDeque::new(),
             resumed: VecDeque::new(),
             sent_files: VecDeque::new(),
+            file_sends: FileSends::default(),
             signal,
             wake_armed: false,
             frozen: false,
@@ -186,14 +188,16 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
 
     fn send_with(&mut self, conn: ConnId, buf: SendBuf<L>, flags: i32) {
         assert!(!buf.bytes().is_empty(), "an empty send has no completion");
+        let mut file_sends = self.file_sends;
         let Some(found) = self.find(conn) else { return };
         assert!(found.send.is_none(), "a send is in flight on {conn:?}");
         let number = found.fd.as_raw_fd();
-        if let Some(file) = buf.in_file()
-            && !found.tls.attached
-            && let SentFile::Done(result) =
-                socket::send_file_blocking(&found.fd, file, buf.bytes().len())
-        {
+        let file = buf.in_file().filter(|_| !found.tls.attached);
+        let sent = file.and_then(|file| {
+            let bytes = buf.bytes().len();
+            file_sends.try_send(|| socket::send_file_blocking(&found.fd, file, bytes))
+        });
+        if let Some(result) = sent {
             found.send = Some(buf);
             self.counters.sends += 1;
             self.counters.sends_from_file += 1;
@@ -206,6 +210,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> Uring<L> {
         let entry = opcode::Send::new(Fd(number), bytes.as_ptr(), length)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | flags)
             .build();
+        self.file_sends = file_sends;
         self.counters.sends += 1;
         let token = Token::new(Kind::Send, (conn.index, conn.generation));
         // SAFETY: the bytes stay where they are (StableDeref, a Vec nobody touches, or shared Bytes)
