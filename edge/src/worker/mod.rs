@@ -30,6 +30,7 @@ mod ingest;
 mod inspect;
 mod output;
 mod settings;
+mod spare;
 mod stream;
 mod sweep;
 mod transport;
@@ -56,10 +57,11 @@ use crate::hand_over::record::Door;
 use crate::log::RepeatLimit;
 use crate::metrics::{CloseReason, LimitReached, Role};
 use crate::shared::{Shared, TooMany};
-use crate::transport::{SEAL_BYTES_MAX, Transport};
+use crate::transport::Transport;
 
 use hand_over::Standstill;
 use settings::Settings;
+use spare::SpareBuffers;
 
 pub use crate::transport::Secure;
 pub use burial::Remains;
@@ -77,10 +79,6 @@ const SWEEP_MS: u64 = 50;
 const SWEEP_STEPS: usize = 20;
 /// Longest sleep of a worker with nothing to do, in milliseconds; its turns are its heartbeat.
 const IDLE_MS_MAX: u64 = 500;
-/// Spare buffers kept for replies and for sealed bytes.
-const SPARE_BUFFERS_MAX: usize = SENDS_PER_TURN_MAX;
-/// Largest spare buffer kept, in bytes: what one send seals, with its record headers.
-const SPARE_BUFFER_BYTES_MAX: usize = SEAL_BYTES_MAX + 1024;
 /// Log lines per second and worker about skips, and about errors of peers; the counters tell the rest.
 const LINES_PER_SECOND_MAX: u32 = 20;
 /// Segment buffers a worker keeps for reuse at least; one per stream when it has more.
@@ -190,7 +188,7 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     sweep_at: Millis,
     sweep_step: usize,
     random: u64,
-    spare: Vec<Vec<u8>>,
+    spare: SpareBuffers,
     completions: Vec<Completion<ring::Lease>>,
     load: sweep::Load,
     /// Messages published since the last sweep step, and in the step before it.
@@ -269,7 +267,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             sweep_at: now,
             sweep_step: 0,
             random,
-            spare: Vec::new(),
+            spare: SpareBuffers::default(),
             completions: Vec::new(),
             load: sweep::Load::new(clocks.cpu_nanos),
             rules,
@@ -530,23 +528,5 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
-    }
-
-    /// An empty buffer.
-    fn spare_buffer(&mut self) -> Vec<u8> {
-        let mut buffer = self.spare_room();
-        buffer.clear();
-        buffer
-    }
-
-    /// A buffer with old bytes in it, to be written over.
-    fn spare_room(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
-    }
-
-    fn recycle_buffer(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            self.spare.push(buffer);
-        }
     }
 }

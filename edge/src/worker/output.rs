@@ -69,7 +69,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 return self.connection(index).is_some_and(|closing| closing.is_output_busy());
             }
             if connection.session.has_replies() {
-                let mut replies = self.spare_buffer();
+                let mut replies = self.spare.empty();
                 if let Some(connection) = self.connection(index) {
                     connection.session.take_replies(&mut replies);
                 }
@@ -125,11 +125,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 self.port.metrics().sends.increment();
                 return self.transmit(index, SendBuf::Lease(lease));
             }
-            let mut copied = self.spare.pop().unwrap_or_default();
+            let mut copied = self.spare.empty();
             let config = &stream.vhost.subscriber;
             play.subscriber.copy_next(config, tap, &mut copied, COPY_BYTES_MAX, now);
             if copied.is_empty() {
-                self.spare.push(copied);
+                self.spare.put(copied);
                 continue;
             }
             note_first_frame(play, self.now_nanos, self.port.metrics());
@@ -144,7 +144,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     fn send_owned(&mut self, index: usize, bytes: Vec<u8>) -> bool {
         if bytes.is_empty() {
-            self.recycle_buffer(bytes);
+            self.spare.put(bytes);
             return false;
         }
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
@@ -210,7 +210,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 owned.drain(..bytes);
                 connection.output.rest = Some(owned);
             }
-            (_, SendBuf::Owned(owned)) => self.recycle_buffer(owned),
+            (_, SendBuf::Owned(owned)) => self.spare.put(owned),
             (_, SendBuf::Shared(_)) => {
                 if let Some(session) = connection.session.http() {
                     session.note_body_sent(bytes);

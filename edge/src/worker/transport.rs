@@ -158,7 +158,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// Bytes of a TLS handshake.
     pub(super) fn on_handshake(&mut self, index: usize, data: &[u8]) {
-        let mut out = self.spare_buffer();
+        let mut out = self.spare.empty();
         let mut plain = std::mem::take(&mut self.plain);
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
@@ -295,7 +295,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// Records of an established session whose keys are ours.
     pub(super) fn on_records(&mut self, index: usize, data: &[u8]) {
-        let mut out = self.spare_buffer();
+        let mut out = self.spare.empty();
         let mut plain = std::mem::take(&mut self.plain);
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
@@ -441,7 +441,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Bytes that are sealed already: handshake flights, alerts, answers to key updates.
     fn queue_sealed(&mut self, index: usize, out: Vec<u8>) {
         if out.is_empty() {
-            self.recycle_buffer(out);
+            self.spare.put(out);
             return;
         }
         if let Some(connection) = self.connection(index) {
@@ -476,7 +476,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Hands application bytes to the socket, sealed if they must be. The caller has set `sending`.
     pub(super) fn transmit(&mut self, index: usize, buf: SendBuf<ring::Lease>) -> bool {
         let mut sealed = match self.connection(index).map(|c| &c.transport) {
-            Some(Transport::Records(_)) => self.spare_room(),
+            Some(Transport::Records(_)) => self.spare.to_write_over(),
             _ => Vec::new(),
         };
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
@@ -526,7 +526,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 }
                 connection.output.sealed_rest = Some(sealed);
             } else {
-                self.recycle_buffer(sealed);
+                self.spare.put(sealed);
             }
         }
         self.connection(index)?.output.sealing.take()
@@ -543,7 +543,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// The last record of a connection in order. True if it is on its way by a send.
     pub(super) fn say_goodbye(&mut self, index: usize) -> bool {
-        let mut out = self.spare_buffer();
+        let mut out = self.spare.empty();
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)
         else {
             return false;

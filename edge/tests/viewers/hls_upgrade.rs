@@ -11,8 +11,8 @@ use crate::hls::addresses;
 use crate::support::PATIENCE;
 use crate::support::media::Source;
 use crate::support::server::{Server, matrix, wait_for};
-use crate::upgrade::{Show, frames_of};
 use crate::support::viewer::{Response, Viewer};
+use crate::upgrade::{Show, frames_of};
 
 /// Slower than the clock, with segments of 500 ms that are large enough for a file, or not.
 fn source(frame_bytes: usize) -> Source {
