@@ -236,11 +236,12 @@ pub fn hand_over(data: &[u8]) {
     let mut block = (data.len() as u64).to_be_bytes().to_vec();
     block.extend_from_slice(digest(&SHA256, data).as_ref());
     block.extend_from_slice(data);
-    let Ok(legacy) = wire::decode(block.as_slice()) else { return };
+    let read = |block: &[u8]| wire::receive_block(block).and_then(|body| wire::decode(&body));
+    let Ok(legacy) = read(&block) else { return };
     let files = usize::from(legacy.packaging.files);
     assert!(legacy.sockets() <= data.len() + files, "each of the others was a byte at least");
     let written = wire::encode(&legacy).expect("it was read");
-    let again = wire::decode(written.as_slice()).expect("it was written");
+    let again = read(&written).expect("it was written");
     assert_eq!(format!("{again:?}"), format!("{legacy:?}"));
 
     let ring_config = RingConfig {

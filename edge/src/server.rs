@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::access::Rules;
 use crate::access::manager::Manager;
@@ -185,8 +186,11 @@ where
     let certs = load_certificates(&config).map_err(refused)?;
     let (sink, events) = Events::channel();
     let start_workers = prepare(Arc::clone(&config), Arc::clone(&certs), sink).map_err(refused)?;
+    // Wiped when nobody stands still for that any more.
+    let mut block = None;
     if let Some(predecessor) = &predecessor {
-        inherited = predecessor.receive(&config).map_err(handed_over)?;
+        let (passed, came_in) = predecessor.receive(&config).map_err(handed_over)?;
+        (inherited, block) = (passed, Some(came_in));
     }
     // Bound before any worker exists, so that a taken admin port ends the start before a peer connects.
     let admin = match inherited.admin.pop() {
@@ -218,14 +222,15 @@ where
     // From the word on this process has everything: whoever wants it to end must not just end it.
     let waiting = control::Waiting::new().map_err(StartError::Run)?;
     if let Some(predecessor) = &predecessor {
-        predecessor.ready().map_err(handed_over)?;
+        let still_max = Duration::from_millis(u64::from(config.shutdown.still_ms_max));
+        predecessor.ready(still_max).map_err(handed_over)?;
         tracing::info!(event = event::UPGRADE, "took over");
     }
     for worker in &started.go {
         // One that has ended is noticed by the control loop.
         let _ = worker.send(());
     }
-    drop(predecessor);
+    drop((predecessor, block));
     let mut control = Control::new(source, config, certs, access, log, started.handles, fds_max);
     control.set_listening(addresses.listening());
     control.set_hand_over(admin_socket.map(OwnedFd::from), program);

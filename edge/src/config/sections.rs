@@ -202,6 +202,10 @@ sections! {
     pub struct Shutdown {
         /// Time SIGTERM gives connections to end cleanly before the process exits.
         drain_ms: u32 = 10_000, "milliseconds", 0..=3_600_000, Live;
+        /// Longest time an upgrade may have all connections stand still: when the new process has not taken
+        /// over by then, this one goes on. Raise it for a slow machine, or for tens of thousands of
+        /// connections; players have that much less in their buffers afterwards.
+        still_ms_max: u32 = 3_000, "milliseconds", 100..=60_000, Live;
         /// Program that SIGQUIT and `ringctl upgrade` start in place of this one; empty is the file this
         /// process was started from, which an upgraded package has replaced.
         upgrade_program: FilePath = FilePath::default(), "", "a file, or empty", Live;

@@ -13,7 +13,7 @@ use super::{Control, Order, Phase, locked};
 use crate::command::{Command, Reply, WorkerHandle};
 use crate::hand_over::give::Successor;
 use crate::hand_over::record::{Door, Legacy};
-use crate::hand_over::{HandOverError, Outcome, STILL_MAX, wire};
+use crate::hand_over::{HandOverError, Outcome, wire};
 use crate::hls::{self, Passed};
 use crate::worker::Export;
 
@@ -85,14 +85,19 @@ impl Control {
         }
         let successor = Successor::start(&program.path, &program.arguments)?;
         successor.hear_hello()?;
-        let began = Instant::now();
-        let offered = self.stand_still(began + STILL_MAX).and_then(|()| {
-            let (legacy, sockets) = self.export(began + STILL_MAX)?;
+        let still_max = Duration::from_millis(u64::from(self.config().shutdown.still_ms_max));
+        let (began, deadline) = (Instant::now(), Instant::now() + still_max);
+        // Wiped and closed when nobody stands still for that any more.
+        let mut kept = None;
+        let offered = self.stand_still(deadline).and_then(|()| {
+            let (legacy, sockets) = self.export(deadline)?;
             // It can be open in one process only.
             self.access.release_store();
-            successor.offer(&wire::encode(&legacy)?, &sockets, began + STILL_MAX)
+            let block = wire::encode(&legacy)?;
+            let (block, sockets, _) = kept.insert((block, sockets, legacy));
+            successor.offer(block, sockets, deadline)
         });
-        match offered.and_then(|()| successor.go()) {
+        match offered.and_then(|()| successor.go(still_max)) {
             Ok(pid) => {
                 let still_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 self.still_ms.store(still_ms, Ordering::Relaxed);

@@ -12,9 +12,6 @@ use super::record::VERSION;
 use super::wire::{self, Answer, Greeting};
 use super::{ENV, HandOverError, START_MAX};
 
-/// Longest time the new process has to confirm that it goes on.
-const GO_MAX: Duration = Duration::from_secs(1);
-
 /// How a hand-over ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -126,13 +123,13 @@ impl Successor {
         }
     }
 
-    /// Lets it go on. Returns its number.
+    /// Lets it go on, which it has to confirm within `confirm_max`. Returns its number.
     ///
     /// # Errors
     /// It has ended meanwhile, or does not confirm, and is ended: it has touched nothing.
-    pub fn go(mut self) -> Result<u32, HandOverError> {
+    pub fn go(mut self, confirm_max: Duration) -> Result<u32, HandOverError> {
         let failed = |error: io::Error| HandOverError::io("passing on", &error);
-        self.socket.set_read_timeout(Some(GO_MAX)).map_err(failed)?;
+        self.socket.set_read_timeout(Some(confirm_max)).map_err(failed)?;
         let confirmed =
             wire::send_go(&self.socket).and_then(|()| wire::hear_confirmation(&self.socket));
         if let Err(error) = confirmed {

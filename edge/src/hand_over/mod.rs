@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Until that is confirmed the old process can take everything back, and does: on a wrong format, on an
-//! error there, on the end of the other process, and when [`STILL_MAX`] is over. What peers send meanwhile
+//! error there, on the end of the other process, and when `shutdown.still_ms_max` is over. What peers send meanwhile
 //! stays in the kernel. The new process touches no socket before, and ends if it does not come.
 //!
 //! Passed on: listeners; RTMP connections that publish or play and viewers of live streams over HTTP, both to
@@ -53,8 +53,6 @@ pub use take::Predecessor;
 
 /// Longest time the new program has to start, read its configuration, make its workers ready and say hello.
 pub const START_MAX: Duration = Duration::from_secs(20);
-/// Longest time workers stand still before the old process goes on.
-pub const STILL_MAX: Duration = Duration::from_secs(3);
 /// Set for the new process: the number of the one that passes on, which must be its parent.
 pub const ENV: &str = "HAND_OVER_PID";
 

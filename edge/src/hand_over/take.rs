@@ -3,10 +3,13 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
 
 use super::record::{Door, Legacy};
 use super::wire::{self, Answer};
-use super::{ENV, HandOverError, STILL_MAX};
+use super::{ENV, HandOverError};
 use crate::config::Config;
 use crate::hls::Passed;
 use crate::inherit::Inherited;
@@ -36,16 +39,21 @@ impl Predecessor {
         Ok(Some(Self { socket: UnixStream::from(stdin) }))
     }
 
-    /// Says that this process is about to serve, and receives everything.
+    /// Says that this process is about to serve, and receives everything. The block it came in is returned
+    /// beside it: wiping it can wait until nobody stands still for that.
     ///
     /// # Errors
     /// The old process has changed its mind, or what it sent cannot be used.
-    pub fn receive(&self, config: &Config) -> Result<Inherited, HandOverError> {
+    pub fn receive(
+        &self,
+        config: &Config,
+    ) -> Result<(Inherited, Zeroizing<Vec<u8>>), HandOverError> {
         let failed = |error: std::io::Error| HandOverError::io("taking over", &error);
         wire::say_hello(&self.socket, std::process::id()).map_err(failed)?;
-        let legacy = wire::decode(&self.socket)?;
+        let block = wire::receive_block(&self.socket)?;
+        let legacy = wire::decode(&block)?;
         let sockets = wire::receive_sockets(&self.socket, legacy.sockets()).map_err(failed)?;
-        sort(legacy, sockets, config)
+        Ok((sort(legacy, sockets, config)?, block))
     }
 
     /// Tells the old process why this one cannot go on.
@@ -54,13 +62,13 @@ impl Predecessor {
         drop(wire::send_answer(&self.socket, &Answer::Refused(reason.to_owned())));
     }
 
-    /// Everything is in place: waits for the word.
+    /// Everything is in place: waits for the word, for as long as the other workers stand still at most.
     ///
     /// # Errors
     /// It does not come: the old process goes on, and this one must touch nothing.
-    pub fn ready(&self) -> Result<(), HandOverError> {
+    pub fn ready(&self, still_max: Duration) -> Result<(), HandOverError> {
         let failed = |error: std::io::Error| HandOverError::io("taking over", &error);
-        self.socket.set_read_timeout(Some(STILL_MAX)).map_err(failed)?;
+        self.socket.set_read_timeout(Some(still_max)).map_err(failed)?;
         wire::send_answer(&self.socket, &Answer::Ready).map_err(failed)?;
         wire::hear_go(&self.socket).map_err(failed)
     }

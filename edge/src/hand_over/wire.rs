@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use postcard::ser_flavors::Flavor;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -90,7 +91,8 @@ pub fn encode(legacy: &Legacy) -> Result<Zeroizing<Vec<u8>>, HandOverError> {
     let head_bytes = size_of::<u64>() + SHA256_OUTPUT_LEN;
     let mut head = Vec::with_capacity(head_bytes + body_bytes);
     head.resize(head_bytes, 0);
-    let mut block = Zeroizing::new(postcard::to_extend(legacy, head).map_err(failed)?);
+    let head = Block(Zeroizing::new(head));
+    let mut block = postcard::serialize_with_flavor(legacy, head).map_err(failed)?;
     let body = &block[size_of::<u64>() + SHA256_OUTPUT_LEN..];
     let length = (body.len() as u64).to_be_bytes();
     let sum = digest(&SHA256, body);
@@ -99,11 +101,32 @@ pub fn encode(legacy: &Legacy) -> Result<Zeroizing<Vec<u8>>, HandOverError> {
     Ok(block)
 }
 
-/// The legacy of a block read from `from`.
+/// Takes pieces of the record as they are: nearly all of it is media.
+struct Block(Zeroizing<Vec<u8>>);
+
+impl Flavor for Block {
+    type Output = Zeroizing<Vec<u8>>;
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Self::Output> {
+        Ok(self.0)
+    }
+}
+
+/// The body of a block read from `from`: what [`decode`] understands.
 ///
 /// # Errors
-/// Cut short, changed, or of another format.
-pub fn decode(mut from: impl Read) -> Result<Legacy, HandOverError> {
+/// Cut short, changed, or longer than can be.
+pub fn receive_block(mut from: impl Read) -> Result<Zeroizing<Vec<u8>>, HandOverError> {
     let failed = |error: io::Error| HandOverError::io("the records", &error);
     let mut length = [0; size_of::<u64>()];
     from.read_exact(&mut length).map_err(failed)?;
@@ -119,7 +142,15 @@ pub fn decode(mut from: impl Read) -> Result<Legacy, HandOverError> {
     if bytes as u64 != length || digest(&SHA256, &body).as_ref() != sum {
         return Err(HandOverError::new("the records are damaged"));
     }
-    postcard::from_bytes(&body).map_err(|error| HandOverError::new(format!("the records: {error}")))
+    Ok(body)
+}
+
+/// The legacy in the body of a block.
+///
+/// # Errors
+/// Of another format.
+pub fn decode(body: &[u8]) -> Result<Legacy, HandOverError> {
+    postcard::from_bytes(body).map_err(|error| HandOverError::new(format!("the records: {error}")))
 }
 
 /// Sends descriptors, a batch at a time.
@@ -273,7 +304,7 @@ mod tests {
         let legacy = example();
         assert_eq!(legacy.sockets(), 7);
         let block = encode(&legacy).unwrap();
-        let read = decode(block.as_slice()).unwrap();
+        let read = decode(&receive_block(block.as_slice()).unwrap()).unwrap();
         assert_eq!(format!("{read:?}"), format!("{legacy:?}"));
     }
 
@@ -281,13 +312,13 @@ mod tests {
     fn a_block_cut_or_changed_anywhere_is_refused_and_never_a_panic() {
         let block = encode(&example()).unwrap();
         for end in 0..block.len() {
-            assert!(decode(&block[..end]).is_err(), "cut at {end}");
+            assert!(receive_block(&block[..end]).is_err(), "cut at {end}");
         }
         for at in 0..block.len() {
             for bit in 0..8 {
                 let mut changed = block.clone();
                 changed[at] ^= 1 << bit;
-                assert!(decode(changed.as_slice()).is_err(), "bit {bit} of byte {at}");
+                assert!(receive_block(changed.as_slice()).is_err(), "bit {bit} of byte {at}");
             }
         }
     }

@@ -13,7 +13,8 @@ use crate::support::server::{How, Server, matrix, wait_for};
 
 /// Nothing is thrown out for being slow: where everything is emulated, everybody is.
 const PATIENT: &str = "[limits]\nfirst_byte_ms_max = 60000\ntls_handshake_ms_max = 60000\n\
-    handshake_ms_max = 60000\n[defaults]\nidle_publisher_ms_max = 0\nstall_ms_max = 60000\n";
+    handshake_ms_max = 60000\n[defaults]\nidle_publisher_ms_max = 0\nstall_ms_max = 60000\n\
+    [shutdown]\nstill_ms_max = 30000\n";
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -82,6 +83,15 @@ impl Secured {
             now() == (wanted, wanted)
         });
         println!("connections whose keys the kernel got: {:?} of {connections}", now());
+    }
+
+    /// Waits until this many connections have both their keys in the kernel; none where it has no TLS.
+    pub(crate) fn expect_in_kernel(&self, connections: u64) {
+        let wanted = if self.is_kernel { connections } else { 0 };
+        let now = || (stat().send_software_now, stat().receive_software_now);
+        wait_for(&format!("{wanted} connections in the kernel, it has {:?}", now()), || {
+            now() == (wanted, wanted)
+        });
     }
 
     /// Records the kernel could not decrypt since the start.

@@ -79,11 +79,11 @@ fn follow_two_upgrades(mut secured: Secured, version: Version) {
         // The encoder is in the middle of a picture.
         show.source.restart();
         show.net.send_frames(show.publisher, &mut show.source, 1);
-        let rest = show.net.clients[show.publisher].hold_back(30_000);
+        show.net.clients[show.publisher].hold_back(30_000);
         let torn = show.publisher;
         show.net.until("the first part to be sent", |net| net.clients[torn].is_flushed());
         secured.server.upgrade(|| show.net.turn());
-        show.net.clients[torn].write_bytes(&rest);
+        show.net.clients[torn].let_go();
         show.net.thaw(slow);
         show.players.push(slow);
         show.send(10);

@@ -43,6 +43,7 @@ pub struct Client {
     session: ClientSession,
     config: Arc<ClientConfig>,
     out: Vec<u8>,
+    held_back: Option<Vec<u8>>,
     partial: HashMap<u32, Vec<u8>>,
     /// Only a connection of this worker will do.
     wanted_worker: Option<u16>,
@@ -128,15 +129,23 @@ impl Client {
         assert!(self.session.write_media(media, at, body, &mut self.out), "it publishes");
     }
 
-    /// Takes the last bytes of what is queued out again, to be written later.
-    pub fn hold_back(&mut self, bytes: usize) -> Vec<u8> {
+    /// Takes the last bytes of what is queued out again, to be written later. Whatever else there is to say
+    /// meanwhile, a pong for one, has to wait: it would stand in the middle of a chunk.
+    pub fn hold_back(&mut self, bytes: usize) {
         self.session.take_replies(&mut self.out);
-        self.out.split_off(self.out.len().saturating_sub(bytes))
+        let rest = self.out.split_off(self.out.len().saturating_sub(bytes));
+        assert!(self.held_back.replace(rest).is_none(), "nothing else is held back");
+    }
+
+    /// Queues what was held back.
+    pub fn let_go(&mut self) {
+        let rest = self.held_back.take().expect("something was held back");
+        self.out.extend_from_slice(&rest);
     }
 
     /// Everything queued is with the kernel.
     pub fn is_flushed(&self) -> bool {
-        self.out.is_empty() && !self.session.has_replies()
+        self.out.is_empty() && (self.held_back.is_some() || !self.session.has_replies())
     }
 
     fn transfer(&mut self, now: Millis, buffer: &mut [u8]) {
@@ -146,7 +155,9 @@ impl Client {
         if !self.is_frozen {
             self.receive(now, buffer);
         }
-        self.session.take_replies(&mut self.out);
+        if self.held_back.is_none() {
+            self.session.take_replies(&mut self.out);
+        }
         while let Some(socket) = self.socket.as_mut().filter(|_| !self.out.is_empty()) {
             match socket.write(&self.out) {
                 Ok(count) => drop(self.out.drain(..count)),
@@ -333,6 +344,7 @@ impl Net {
             session: ClientSession::new(Arc::clone(&config), self.random, self.now()),
             config,
             out: Vec::new(),
+            held_back: None,
             partial: HashMap::new(),
             wanted_worker,
             is_frozen: false,
