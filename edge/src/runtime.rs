@@ -84,7 +84,7 @@ pub fn spawn_workers(
     shared.addresses.set_descriptors_max(host::descriptors_for_connections(count));
     let mut inherited = inherited;
     shared.hls.inherit(std::mem::take(&mut inherited.renditions));
-    let legacies = distribute(std::mem::take(&mut inherited.workers), count);
+    let legacies = inherit::distribute(std::mem::take(&mut inherited.workers), count);
     let mut started = StartedWorkers {
         go: Vec::new(),
         handles: Vec::new(),
@@ -169,20 +169,6 @@ pub fn spawn_workers(
     }
     started.packaging = Some(spawn_packaging(shared, worker_index(count)?, events)?);
     Ok(started)
-}
-
-/// Gives each of `count` workers what it goes on with.
-fn distribute(
-    records: Vec<(WorkerRecord, Vec<OwnedFd>)>,
-    count: usize,
-) -> Vec<Vec<(WorkerRecord, Vec<OwnedFd>)>> {
-    let mut legacies: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    for (record, sockets) in records {
-        if let Some(legacy) = legacies.get_mut(usize::from(record.index) % count.max(1)) {
-            legacy.push((record, sockets));
-        }
-    }
-    legacies
 }
 
 /// Starts the threads that package streams for HLS and that write what is to be kept. They have no CPU of
