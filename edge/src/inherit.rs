@@ -132,6 +132,21 @@ pub fn share(sockets: &[OwnedFd], worker: usize, count: usize) -> io::Result<Vec
     own.chain(shared).map(OwnedFd::try_clone).collect()
 }
 
+/// Gives each of `count` workers what it goes on with: the worker with its number, or as the numbers wrap
+/// around.
+pub fn distribute(
+    records: Vec<(WorkerRecord, Vec<OwnedFd>)>,
+    count: usize,
+) -> Vec<Vec<(WorkerRecord, Vec<OwnedFd>)>> {
+    let mut legacies: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+    for (record, sockets) in records {
+        if let Some(legacy) = legacies.get_mut(usize::from(record.index) % count.max(1)) {
+            legacy.push((record, sockets));
+        }
+    }
+    legacies
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -482,9 +482,11 @@ impl StreamEntry {
         drop(self.lock().grant(owner));
     }
 
-    /// Looks at the parked publisher, if there is one.
-    pub fn with_parked<T>(&self, look: impl FnOnce(&Publisher) -> T) -> Option<T> {
-        self.lock().publisher.as_deref().map(look)
+    /// Looks at the publisher that was parked at the end of `session`, if nobody has returned since.
+    pub fn with_parked<T>(&self, session: u64, look: impl FnOnce(&Publisher) -> T) -> Option<T> {
+        let slot = self.lock();
+        let parked = slot.publisher.as_deref().filter(|_| slot.sessions == session);
+        parked.map(look)
     }
 
     /// Takes the parked publisher out, when the entry is given up.

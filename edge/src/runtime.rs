@@ -24,7 +24,6 @@ use crate::access::Rules;
 use crate::certs::{CertSources, CertStore};
 use crate::command::{Event, EventSink, Wake, worker_link};
 use crate::config::{Config, KernelTls};
-use crate::hand_over::record::WorkerRecord;
 use crate::hls::packager::{Packager, Packaging};
 use crate::hls::{Beginning, HlsSettings};
 use crate::host;
@@ -108,7 +107,7 @@ impl Prepared {
         let hls_of = |path: &StreamPath| HlsSettings::of(config.vhost(path.vhost()).1);
         let packaging = std::mem::take(&mut inherited.packaging);
         let beginning = shared.hls.resume(packaging, hls_of, &queue);
-        let legacies = distribute(std::mem::take(&mut inherited.workers), count);
+        let legacies = inherit::distribute(std::mem::take(&mut inherited.workers), count);
         let mut started = StartedWorkers {
             go: Vec::new(),
             handles: Vec::new(),
@@ -183,20 +182,6 @@ impl Prepared {
             Some(spawn_packaging(shared, worker_index(count)?, events, begin, wait)?);
         Ok(started)
     }
-}
-
-/// Gives each of `count` workers what it goes on with.
-fn distribute(
-    records: Vec<(WorkerRecord, Vec<OwnedFd>)>,
-    count: usize,
-) -> Vec<Vec<(WorkerRecord, Vec<OwnedFd>)>> {
-    let mut legacies: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    for (record, sockets) in records {
-        if let Some(legacy) = legacies.get_mut(usize::from(record.index) % count.max(1)) {
-            legacy.push((record, sockets));
-        }
-    }
-    legacies
 }
 
 /// Starts the threads that package streams for HLS and that write what is to be kept. They have no CPU of

@@ -220,6 +220,11 @@ impl Addresses {
         Ok(())
     }
 
+    /// Connections counted now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// A counted connection has ended.
     pub fn release(&self, address: IpAddr) {
         self.open.fetch_sub(1, Ordering::Relaxed);

@@ -15,13 +15,13 @@ pub(super) struct SpareBuffers(Vec<Vec<u8>>);
 impl SpareBuffers {
     /// An empty buffer.
     pub(super) fn empty(&mut self) -> Vec<u8> {
-        let mut buffer = self.to_write_over();
+        let mut buffer = self.used();
         buffer.clear();
         buffer
     }
 
     /// A buffer with bytes of an earlier use, maybe another peer's, for whoever writes over all it sends.
-    pub(super) fn to_write_over(&mut self) -> Vec<u8> {
+    pub(super) fn used(&mut self) -> Vec<u8> {
         self.0.pop().unwrap_or_default()
     }
 
@@ -43,7 +43,7 @@ mod tests {
         spare.put(b"of another peer".to_vec());
         assert!(spare.empty().is_empty());
         spare.put(b"of another peer".to_vec());
-        assert_eq!(spare.to_write_over(), b"of another peer");
+        assert_eq!(spare.used(), b"of another peer");
         spare.put(Vec::with_capacity(BUFFER_BYTES_MAX + 1));
         assert_eq!(spare.empty().capacity(), 0, "too large to be kept");
         (0..=BUFFERS_MAX).for_each(|_| spare.put(vec![1]));

@@ -476,7 +476,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Hands application bytes to the socket, sealed if they must be. The caller has set `sending`.
     pub(super) fn transmit(&mut self, index: usize, buf: SendBuf<ring::Lease>) -> bool {
         let mut sealed = match self.connection(index).map(|c| &c.transport) {
-            Some(Transport::Records(_)) => self.spare.to_write_over(),
+            Some(Transport::Records(_)) => self.spare.used(),
             _ => Vec::new(),
         };
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_deref_mut)

@@ -45,6 +45,7 @@ pub enum Action {
     Starve,
     JumpClock,
     Weather,
+    Upgrade,
 }
 
 /// An action, how heavy it weighs in the draw, and why so heavy. A failing seed's story shows all three.
@@ -82,6 +83,7 @@ pub const ACTIONS: &[(Action, u32, &str)] = &[
     (Action::Starve, 3, "a worker without the processor makes everything happen at once"),
     (Action::JumpClock, 2, "the wall clock is set, or the machine slept: every timer is due"),
     (Action::Weather, 6, "long enough under one weather to meet its rare faults"),
+    (Action::Upgrade, 4, "once or twice in a run: each takes everything along, or nothing"),
 ];
 
 impl World {
@@ -125,6 +127,7 @@ impl World {
             Action::Starve => self.starve(),
             Action::JumpClock => self.jump_clock(),
             Action::Weather => self.change_weather(),
+            Action::Upgrade => self.begin_upgrade(),
         }
     }
 
@@ -233,9 +236,12 @@ impl World {
         };
         let id: Option<ConnectionId> = match told {
             Some(id) => Some(id.parse().expect("an id")),
-            // Viewers over HTTP are not told their id.
+            // Viewers over HTTP are not told their id, and another process may have given another.
             None => {
-                let address = self.viewers[at].link.local_addr();
+                let address = match is_publisher {
+                    true => self.publishers[at].link.local_addr(),
+                    false => self.viewers[at].link.local_addr(),
+                };
                 let now_ms = self.now_ms();
                 address.and_then(|address| self.server.find_client(address, now_ms))
             }
@@ -281,6 +287,7 @@ impl World {
     fn pause(&mut self) {
         let Some(at) = self.some_player() else { return };
         let play = self.dice.index(self.viewers[at].plays.len());
+        self.viewers[at].said_at_ms = self.now_ms();
         let paused = !self.viewers[at].plays[play].is_pause_asked;
         let now_ms = self.now_ms();
         self.viewers[at].pause(play, paused, now_ms);
@@ -290,6 +297,7 @@ impl World {
     fn receive(&mut self) {
         let Some(at) = self.some_player() else { return };
         let play = self.dice.index(self.viewers[at].plays.len());
+        self.viewers[at].said_at_ms = self.now_ms();
         let (video, on) = (self.dice.chance(500), self.dice.chance(500));
         self.viewers[at].receive(play, video, on);
         self.note(&format!("viewer {at} receive video {video} on {on}"));
@@ -297,6 +305,7 @@ impl World {
 
     fn play_also(&mut self) {
         let Some(at) = self.some_player() else { return };
+        self.viewers[at].said_at_ms = self.now_ms();
         if self.viewers[at].plays.len() < 3 {
             let path = self.dice.index(PATHS);
             self.viewers[at].forgive_gaps();
@@ -308,6 +317,7 @@ impl World {
     fn play_again(&mut self) {
         let Some(at) = self.some_player() else { return };
         let play = self.dice.index(self.viewers[at].plays.len());
+        self.viewers[at].said_at_ms = self.now_ms();
         // A play without `closeStream` takes the paused state with it; one at a time.
         if !self.viewers[at].plays[play].is_pause_asked {
             let closes_first = self.dice.chance(500);
@@ -325,6 +335,7 @@ impl World {
             return;
         }
         let at = self.dice.pick(&streaming);
+        self.viewers[at].said_at_ms = self.now_ms();
         let what = self.dice.index(8);
         let Some(link) = self.viewers[at].link.web() else { return };
         let line = match (link.form(), what) {

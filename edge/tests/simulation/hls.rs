@@ -18,8 +18,10 @@ use super::dice::Dice;
 use super::files::Files;
 use super::fmp4::Fmp4Reader;
 use super::judge::{Judge, Seen};
+use super::link::Received;
 use super::media::{Log, VIDEO};
 use super::playlist::Playlist;
+use super::ts::{Piece, TsReader};
 use super::viewer::{Pace, Sabotage};
 use super::wire::Wire;
 
@@ -27,11 +29,13 @@ use super::wire::Wire;
 const HELD_MS_MAX: u64 = 7_900;
 /// Who says nothing for so long may find that nothing is packaged any more, in milliseconds.
 const AWAY_MS: u64 = 7_000;
+/// Packets of MPEG-TS.
+const PACKET_BYTES: usize = 188;
+/// Whose playlist is no older than this is watching, in milliseconds.
+const RECENT_MS: u64 = 4_000;
 /// Segments that are served although they are no longer listed.
 const BEHIND: u64 = 3;
 const TEXTS_MAX: usize = 3;
-/// MPEG-TS packets.
-const PACKET_BYTES: usize = 188;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +90,10 @@ pub struct HlsViewer {
     next_at_ms: u64,
     /// It was away, or kept waiting, for so long that packaging may have ended meanwhile.
     pub was_away: bool,
+    /// Another process has taken over its stream, and packages it anew.
+    pub was_passed_on: bool,
+    /// Behind which number the next segment must be, since its playlist was passed on.
+    pub floor: Option<u64>,
     /// When it was last answered: until then somebody asked, as far as the server knows.
     answered_at_ms: u64,
     playlist_uri: String,
@@ -104,6 +112,7 @@ pub struct HlsViewer {
     /// A file that was listed and not there.
     gone: Option<u64>,
     reader: Fmp4Reader,
+    packets: TsReader,
     pub judge: Judge,
     /// When its playlist last went on.
     pub moved_at_ms: u64,
@@ -153,6 +162,8 @@ impl HlsViewer {
             next: Request::Multivariant,
             next_at_ms: now_ms,
             was_away: false,
+            was_passed_on: false,
+            floor: None,
             answered_at_ms: now_ms,
             playlist_uri: String::new(),
             playlist: None,
@@ -165,6 +176,7 @@ impl HlsViewer {
             awaits_keyframe: false,
             gone: None,
             reader: Fmp4Reader::default(),
+            packets: TsReader::default(),
             judge: Judge::of_fragments(path, true),
             moved_at_ms: now_ms,
             files_loaded: 0,
@@ -196,6 +208,13 @@ impl HlsViewer {
         if let Some(peer) = self.peer.take() {
             if reset { peer.reset() } else { peer.close() }
         }
+    }
+
+    /// Another process serves its stream: the numbers go on there, if anybody knew them here.
+    pub fn pass_on(&mut self, now_ms: u64) {
+        self.was_passed_on = true;
+        let known = self.playlist.as_ref().filter(|_| self.answered_at_ms + RECENT_MS > now_ms);
+        self.floor = known.map(|playlist| playlist.edge().0);
     }
 
     pub fn turn(&mut self, around: &mut Around<'_>) -> Result<Vec<Seen>, String> {
@@ -377,6 +396,12 @@ impl HlsViewer {
         }
         let read = Playlist::read(&text, before.as_ref())?;
         around.files.tell(&read)?;
+        if let Some(floor) = self.floor.take()
+            && read.edge().0 < floor
+        {
+            let next = read.edge().0;
+            return Err(format!("segments were numbered up to {floor}, and now up to {next}"));
+        }
         if let Some((sequence, part)) = until
             && waited_ms < HELD_MS_MAX
             && !read.has_ended
@@ -392,8 +417,11 @@ impl HlsViewer {
             run.clone_into(&mut self.run);
             self.gone = None;
             (self.init, self.discontinuity) = (None, None);
-            self.reader = Fmp4Reader::default();
-            self.judge.begin_run();
+            (self.reader, self.packets) = (Fmp4Reader::default(), TsReader::default());
+            match std::mem::take(&mut self.was_passed_on) {
+                true => self.judge.begin_run_elsewhere(),
+                false => self.judge.begin_run(),
+            }
             if before.is_none() {
                 self.cursor = None;
             }
@@ -525,25 +553,41 @@ impl HlsViewer {
         let is_part = matches!(request, Request::Part(_));
         let news = if is_part { &body[..] } else { body.get(self.offset..).unwrap_or_default() };
         let is_lost = self.sabotage == Sabotage::LoseSegment && self.files_loaded == 4;
-        if uri.ends_with(".ts") {
-            let is_whole = body.len().is_multiple_of(PACKET_BYTES);
-            if !is_whole || body.chunks(PACKET_BYTES).any(|packet| packet[0] != 0x47) {
-                return Err(format!("{uri} is not made of packets"));
-            }
-        } else if !is_lost {
-            for message in self.reader.take_fragments(news)? {
-                let is_picture = message.kind == VIDEO;
-                self.awaits_keyframe &= !(is_picture && message.body[0] == 0x17);
-                if self.awaits_keyframe && is_picture {
-                    continue;
+        let is_begun = self.offset > 0 || is_part && part > 0;
+        if is_lost {
+            // Nothing of it is heard.
+        } else if uri.ends_with(".ts") {
+            self.judge.expect_packets();
+            let news = spoil_packets(news, self.sabotage, self.files_loaded);
+            for piece in self.packets.take(&news, !is_begun)? {
+                match piece {
+                    Piece::Header(header) => self.judge.learn_again(around.log, &header)?,
+                    Piece::Media(message) => self.hear(&message, around, seen)?,
                 }
-                seen.push(self.judge.take(around.log, &message, around.now_ms)?);
+            }
+        } else {
+            for message in self.reader.take_fragments(news)? {
+                self.hear(&message, around, seen)?;
             }
         }
         (self.cursor, self.offset) = match is_part {
             true => (Some((sequence, part + 1)), self.offset + body.len()),
             false => (Some((sequence + 1, 0)), 0),
         };
+        Ok(())
+    }
+
+    fn hear(
+        &mut self,
+        message: &Received,
+        around: &Around<'_>,
+        seen: &mut Vec<Seen>,
+    ) -> Result<(), String> {
+        let is_picture = message.kind == VIDEO;
+        self.awaits_keyframe &= !(is_picture && message.body[0] == 0x17);
+        if !self.awaits_keyframe || !is_picture {
+            seen.push(self.judge.take(around.log, message, around.now_ms)?);
+        }
         Ok(())
     }
 
@@ -566,4 +610,33 @@ impl HlsViewer {
         self.texts.push_back(text.to_owned());
         spoiled
     }
+}
+
+/// The planted bugs that show in packets.
+fn spoil_packets(file: &[u8], sabotage: Sabotage, files_loaded: u64) -> Vec<u8> {
+    let is_video = |packet: &&[u8]| packet[1..3] == [1, 0] || packet[1..3] == [0x41, 0];
+    let mut packets: Vec<Vec<u8>> = file.chunks(PACKET_BYTES).map(<[u8]>::to_vec).collect();
+    let starts: Vec<usize> = (0..packets.len())
+        .filter(|at| packets[*at][1] & 0x40 != 0 && is_video(&&packets[*at][..]))
+        .collect();
+    let [_, second, third, ..] = starts[..] else { return file.to_vec() };
+    match sabotage {
+        Sabotage::LosePicture if files_loaded > 2 => {
+            let mut counter = packets[second][3];
+            for (at, packet) in packets.iter_mut().enumerate() {
+                if is_video(&&packet[..]) && (second..third).contains(&at) {
+                    packet.clear();
+                } else if is_video(&&packet[..]) && at >= third {
+                    packet[3] = packet[3] & 0xF0 | counter & 0x0F;
+                    counter = counter.wrapping_add(1);
+                }
+            }
+        }
+        Sabotage::SpoilPicture if files_loaded > 2 => {
+            *packets[third - 1].last_mut().expect("a whole packet") ^= 1;
+        }
+        Sabotage::LosePacket if files_loaded > 2 => packets[third].clear(),
+        _ => {}
+    }
+    packets.concat()
 }

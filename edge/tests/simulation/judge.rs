@@ -38,6 +38,8 @@ pub struct Judge {
     vessel: Vessel,
     /// A change of tracks excuses a gap of sound and one of pictures.
     may_miss: [bool; 2],
+    /// The next session need not go on from the last.
+    has_new_timeline: bool,
     pub media: u64,
 }
 
@@ -49,6 +51,8 @@ pub enum Vessel {
     /// Fragmented MP4: nothing tells metadata; sound is counted in samples; another track begins a
     /// segment, which begins with a keyframe.
     Fragments,
+    /// MPEG-TS: likewise, and of a configuration of sound too little is told to know it.
+    Packets,
 }
 
 impl Judge {
@@ -63,6 +67,7 @@ impl Judge {
             restarts: [0; 2],
             vessel: Vessel::Messages,
             may_miss: [false; 2],
+            has_new_timeline: false,
             media: 0,
         }
     }
@@ -72,9 +77,35 @@ impl Judge {
         Self { vessel: Vessel::Fragments, ..Self::new(path, is_strict) }
     }
 
+    /// Parameter sets before a picture: those that are known, or others.
+    pub fn learn_again(&mut self, log: &Log, header: &Received) -> Result<(), String> {
+        let mark = mark_of(header.kind, &header.body);
+        match self.told[0] == mark && mark.is_some() {
+            true => Ok(()),
+            false => self.learn(log, std::slice::from_ref(header)),
+        }
+    }
+
     /// What comes next need not follow what was heard, but must begin as a stream does.
     pub fn excuse_gap(&mut self) {
         self.may_miss = [true; 2];
+    }
+
+    /// Another process packages now: its run begins at a keyframe, which may have been shown before.
+    pub fn begin_run_elsewhere(&mut self) {
+        self.restarts = [1; 2];
+        self.begin_run();
+    }
+
+    /// What was over when another process took over is not known there: whoever publishes next begins
+    /// another timeline.
+    pub fn expect_timeline(&mut self) {
+        self.has_new_timeline = true;
+    }
+
+    /// What comes is MPEG-TS.
+    pub fn expect_packets(&mut self) {
+        self.vessel = Vessel::Packets;
     }
 
     /// Another packaging run: its times have nothing to do with those before.
@@ -138,7 +169,7 @@ impl Judge {
                 return Err(format!("{mark:?} comes after its session was over"));
             }
             self.sessions.push(mark.session);
-            if self.restarts != [0; 2] {
+            if self.restarts != [0; 2] || std::mem::take(&mut self.has_new_timeline) {
                 // Between two plays the stream may have been forgotten, its timeline with it.
                 self.clock = [None; 2];
             }
@@ -208,7 +239,12 @@ impl Judge {
             _ => Class::VideoHeader,
         };
         let known = [(own, "sequence header"), (Class::Metadata, "metadata")];
-        let known = if self.vessel == Vessel::Fragments { &known[..1] } else { &known[..] };
+        let known = match self.vessel {
+            Vessel::Messages => &known[..],
+            Vessel::Fragments => &known[..1],
+            Vessel::Packets if class.kind() == AUDIO => &[],
+            Vessel::Packets => &known[..1],
+        };
         for &(config, name) in known {
             let at = config.config().expect("a configuration has a place");
             if in_force[at].is_some() && in_force[at] != self.told[at] {

@@ -54,6 +54,10 @@ pub struct Link {
     unread: Vec<u8>,
     record: Vec<u8>,
     messages: Vec<Received>,
+    /// Bytes it sends at most in a millisecond: its way to the server is no wider.
+    pub uplink_bytes_max: Option<usize>,
+    /// When it last sent something there.
+    sent_at_ms: u64,
     /// Messages in the making, by chunk stream.
     partial: Vec<(u32, Received)>,
 }
@@ -67,6 +71,8 @@ impl Link {
             unread: Vec::new(),
             record: Vec::new(),
             messages: Vec::new(),
+            uplink_bytes_max: None,
+            sent_at_ms: 0,
             partial: Vec::new(),
         }
     }
@@ -84,6 +90,14 @@ impl Link {
     pub fn is_flushed(&self) -> bool {
         let is_taken = self.peer.as_ref().is_none_or(Wire::is_flushed);
         is_taken && self.out.is_empty() && !self.session.has_replies()
+    }
+
+    /// When more of what it has to say may go.
+    pub fn next_at_ms(&self) -> u64 {
+        match self.uplink_bytes_max {
+            Some(_) if !self.out.is_empty() => self.sent_at_ms + 1,
+            _ => u64::MAX,
+        }
     }
 
     /// What is to be sent behind everything so far.
@@ -109,7 +123,16 @@ impl Link {
         self.feed(now, &mut heard)?;
         let Some(peer) = &mut self.peer else { return Ok(heard) };
         self.session.take_replies(&mut self.out);
-        let written = peer.write(&self.out)?;
+        let allowed = match self.uplink_bytes_max {
+            Some(_) if self.sent_at_ms == now.0 => 0,
+            // What would take seconds goes faster.
+            Some(bytes_max) => bytes_max.max(self.out.len() / 64).min(self.out.len()),
+            None => self.out.len(),
+        };
+        if allowed > 0 {
+            self.sent_at_ms = now.0;
+        }
+        let written = peer.write(&self.out[..allowed])?;
         self.out.drain(..written);
         if peer.is_eof() || peer.error().is_some() {
             self.peer = None;

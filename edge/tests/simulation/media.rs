@@ -19,6 +19,12 @@ pub const AUDIO: u8 = 8;
 pub const VIDEO: u8 = 9;
 pub const DATA: u8 = 18;
 
+/// Headers of the slices pictures are made of.
+pub const SLICE_IDR: u8 = 0x65;
+pub const SLICE: u8 = 0x41;
+/// Over the numbers in a mark, so that none looks like the start code of a unit in MPEG-TS.
+const MASK: u32 = 0xA5A5_A5A5;
+
 impl Class {
     /// RTMP message type id.
     pub fn kind(self) -> u8 {
@@ -162,10 +168,15 @@ fn body(class: Class, mark: Mark, bytes: usize) -> Rc<[u8]> {
             let [_, _, high, low] = (length + 1).to_be_bytes();
             body.extend_from_slice(&[high, low, 0x68]);
         }
-        _ => {}
+        // A picture is one slice: its length, its header, and the rest.
+        Class::Video { keyframe } => {
+            body.extend_from_slice(&(length + 1).to_be_bytes());
+            body.push(if keyframe { SLICE_IDR } else { SLICE });
+        }
+        Class::Audio | Class::AudioHeader => {}
     }
-    body.extend_from_slice(&mark.session.to_be_bytes());
-    body.extend_from_slice(&mark.index.to_be_bytes());
+    body.extend_from_slice(&(mark.session ^ MASK).to_be_bytes());
+    body.extend_from_slice(&(mark.index ^ MASK).to_be_bytes());
     let offset = (mark.session as usize * 7919 + mark.index as usize * 13) % (1 << 16);
     body.extend_from_slice(&noise()[offset..offset + rest_bytes]);
     if class == Class::Metadata {
@@ -178,7 +189,7 @@ fn body(class: Class, mark: Mark, bytes: usize) -> Rc<[u8]> {
 pub fn mark_of(kind: u8, body: &[u8]) -> Option<Mark> {
     let at = match (kind, body) {
         (VIDEO, [0x17, 0, ..]) => Class::VideoHeader.prefix().len() + 3,
-        (VIDEO, [0x17 | 0x27, 1, ..]) => Class::Video { keyframe: true }.prefix().len(),
+        (VIDEO, [0x17 | 0x27, 1, ..]) => Class::Video { keyframe: true }.prefix().len() + 5,
         (AUDIO, [0xAF, 0, ..]) => Class::AudioHeader.prefix().len(),
         (AUDIO, [0xAF, 1, ..]) => Class::Audio.prefix().len(),
         (DATA, _) if body.starts_with(Class::Metadata.prefix()) => {
@@ -188,7 +199,7 @@ pub fn mark_of(kind: u8, body: &[u8]) -> Option<Mark> {
     };
     let word = |at: usize| {
         let bytes = body.get(at..at + 4)?;
-        Some(u32::from_be_bytes(bytes.try_into().expect("four bytes")))
+        Some(u32::from_be_bytes(bytes.try_into().expect("four bytes")) ^ MASK)
     };
     Some(Mark { session: word(at)?, index: word(at + 4)? })
 }

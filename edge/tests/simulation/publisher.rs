@@ -8,7 +8,11 @@ use rtmp::session::{ClientConfig, ClientRole};
 use super::dice::Dice;
 use super::link::{Heard, Link};
 use super::media::{AUDIO, Class, DATA, Log, VIDEO};
+use super::quotas::PUSH_HOST;
 use super::wire::Wire;
+
+/// Bytes of a millisecond that the smaller pictures and the sound need at least.
+const UPLINK_BYTES_MIN: u64 = 200;
 
 /// Habits of one encoder.
 #[derive(Clone, Debug)]
@@ -22,9 +26,17 @@ pub struct Temper {
     pub interleaves: bool,
     pub timestamp_first: u32,
     pub keyframe_bytes: u64,
+    /// Its way to the server is so wide that a keyframe takes this long, in milliseconds.
+    pub uplink_ms: Option<u64>,
 }
 
 impl Temper {
+    /// Bytes of a millisecond.
+    fn uplink_bytes_max(&self) -> Option<usize> {
+        let bytes = (self.keyframe_bytes / self.uplink_ms?).max(UPLINK_BYTES_MIN);
+        Some(usize::try_from(bytes).expect("small"))
+    }
+
     pub fn draw(dice: &mut Dice) -> Self {
         let keyframes = !dice.chance(100);
         let has_video = !dice.chance(80);
@@ -37,6 +49,7 @@ impl Temper {
             interleaves: dice.chance(300),
             timestamp_first: dice.pick(&[0, 0, 0, 17, 90_000, 0xFF_F000, 0x7FFF_F000, 0xFFFF_F000]),
             keyframe_bytes: dice.pick(&[300, 4_000, 20_000, 60_000]),
+            uplink_ms: dice.chance(250).then(|| dice.range(8, 40)),
         }
     }
 }
@@ -70,7 +83,7 @@ impl Publisher {
     pub fn new(peer: Wire, path: usize, dice: &mut Dice, now_ms: u64) -> Self {
         let chunk_bytes = dice.pick(&[128, 128, 512, 4_096, 60_000]);
         let config = ClientConfig {
-            tc_url: "rtmp://sim.test/live".to_owned(),
+            tc_url: format!("rtmp://{PUSH_HOST}/live"),
             app: "live".to_owned(),
             stream: format!("s{path}"),
             role: ClientRole::Publish,
@@ -78,9 +91,11 @@ impl Publisher {
             ..ClientConfig::default()
         };
         let temper = Temper::draw(dice);
+        let mut link = Link::new(peer, config, dice.next(), Millis(now_ms));
+        link.uplink_bytes_max = temper.uplink_bytes_max();
         Self {
             path,
-            link: Link::new(peer, config, dice.next(), Millis(now_ms)),
+            link,
             session: None,
             connection_id: None,
             refused: None,
@@ -104,7 +119,10 @@ impl Publisher {
     }
 
     pub fn next_at_ms(&self) -> u64 {
-        if self.is_live() && !self.is_silent { self.next_at_ms } else { u64::MAX }
+        let frame_at_ms =
+            if self.is_live() && !self.is_silent { self.next_at_ms } else { u64::MAX };
+        let sends_at_ms = if self.link.is_open() { self.link.next_at_ms() } else { u64::MAX };
+        frame_at_ms.min(sends_at_ms)
     }
 
     pub fn turn(&mut self, log: &mut Log, dice: &mut Dice, now_ms: u64) -> Result<(), String> {
@@ -124,7 +142,7 @@ impl Publisher {
                 _ => {}
             }
         }
-        while now_ms >= self.next_at_ms() {
+        while self.is_live() && !self.is_silent && now_ms >= self.next_at_ms {
             self.send_frame(log, dice, now_ms);
         }
         if self.ends && self.link.is_flushed() {
@@ -153,7 +171,9 @@ impl Publisher {
             interleaves: false,
             timestamp_first: 0,
             keyframe_bytes: 300,
+            uplink_ms: None,
         };
+        self.link.uplink_bytes_max = None;
         self.offset = 0;
         self.is_calm = true;
     }
@@ -162,6 +182,12 @@ impl Publisher {
     pub fn calm_down_with_groups_of(&mut self, gop_frames: u64) {
         self.calm_down();
         self.temper.gop_frames = gop_frames;
+    }
+
+    /// Its messages are on their way for most of the time, sound between the chunks of pictures.
+    pub fn send_in_parts(&mut self) {
+        self.temper.interleaves = true;
+        self.link.uplink_bytes_max = Some(8);
     }
 
     /// Sends nothing of what fell into the time until `now_ms`.

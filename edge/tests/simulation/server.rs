@@ -2,15 +2,19 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use edge::access::Rules;
+use edge::access::Role;
 use edge::command::{
     Command, ConnectionId, Events, InspectScope, Reply, Wake, WorkerHandle, worker_link,
 };
 use edge::config::{Config, DuplicatePublish, FlushPolicy, HlsContainer, HlsStart};
+use edge::hand_over::HandOverError;
+use edge::hand_over::record::Legacy;
 use edge::hls::Beginning;
 use edge::hls::packager::{Now, Packager};
+use edge::inherit;
 use edge::metrics::PackagingMetrics;
 use edge::metrics::openmetrics::Metric;
 use edge::shared::Shared;
@@ -20,6 +24,7 @@ use uring::sim::{SimIo, SimNet};
 use uring::{Io, IoConfig, ListenOptions};
 
 use super::dice::Dice;
+use super::quotas::{PLAY_HOST, Quotas};
 use super::wire::secure;
 
 type SimWorker = Worker<SimIo<ring::Lease>>;
@@ -112,6 +117,13 @@ pub struct Server {
     pub packager_starved_until_ms: u64,
     /// Connections of one worker, and streams: never more.
     limits: [u64; 2],
+    pub quotas: Quotas,
+    /// Connections that each worker took over from another process.
+    adopted: Vec<u64>,
+    /// Half of the workers read the first bytes as a port for TLS does.
+    read_by_record: Vec<bool>,
+    /// Nothing is left of it but its end.
+    pub is_told_to_stop: bool,
     _events: Events,
 }
 
@@ -173,6 +185,18 @@ impl Server {
         dice: &mut Dice,
     ) -> Self {
         set_wall_clock(UNIX_S);
+        let mut server = Self::idle(net, config, pools, workers, dice);
+        let options = ListenOptions::default();
+        for index in 0..workers {
+            let usage = server.usage(index);
+            let listened = server.workers[index].listen(server.addr, &options, usage);
+            server.addr = listened.expect("a free address");
+        }
+        server
+    }
+
+    /// Workers without listeners.
+    fn idle(net: &SimNet, config: &Config, pools: Pools, workers: usize, dice: &mut Dice) -> Self {
         let shared = Arc::new(Shared::new(workers));
         shared.hls.set_bytes_max(config.limits.hls_bytes_max);
         let metrics = Arc::new(PackagingMetrics::default());
@@ -184,18 +208,22 @@ impl Server {
             Beginning::new(),
         );
         let (sink, events) = Events::channel();
-        let mut addr: SocketAddr = "10.0.0.1:1935".parse().expect("an address");
+        let quotas = Quotas::new(config);
         let mut server = Self {
             workers: Vec::new(),
             handles: Vec::new(),
             shared: Arc::clone(&shared),
-            addr,
+            addr: "10.0.0.1:1935".parse().expect("an address"),
             starved_until_ms: vec![0; workers],
             stopped: vec![false; workers],
             packager,
             packager_at_ms: 0,
             packager_starved_until_ms: 0,
             limits: [pools.connections_max.into(), config.limits.streams_max.into()],
+            quotas,
+            adopted: vec![0; workers],
+            read_by_record: Vec::new(),
+            is_told_to_stop: false,
             _events: events,
         };
         for index in 0..workers {
@@ -214,26 +242,73 @@ impl Server {
             let config = Arc::new(config.clone());
             let shared = Arc::clone(&shared);
             let random = dice.next();
-            let rules = Arc::new(Rules::open(Arc::clone(&config)));
+            let rules = server.quotas.rules();
             let clocks = Clocks { cpu_nanos: || 0, unix_s: || WALL_CLOCK.get() };
             let mut worker = Worker::new(io, port, shared, config, rules, random, clocks);
             worker.set_secure(secure());
-            // Half of the workers read the first bytes as a port for TLS does.
-            let listened = worker.listen(
-                addr,
-                &ListenOptions::default(),
-                EntranceUse {
-                    reads_by_record: random % 2 == 1,
-                    serves_http: true,
-                    ..EntranceUse::default()
-                },
-            );
-            addr = listened.expect("a free address");
+            server.read_by_record.push(random % 2 == 1);
             server.workers.push(worker);
             server.handles.push(seed.with_waker(wake));
         }
-        server.addr = addr;
         server
+    }
+
+    fn usage(&self, worker: usize) -> EntranceUse {
+        EntranceUse {
+            reads_by_record: self.read_by_record[worker],
+            serves_http: true,
+            ..EntranceUse::default()
+        }
+    }
+
+    /// The workers of the process after another, at a standstill until [`Self::take_up`]. The sockets are in
+    /// the order of `legacy`.
+    pub fn take_over(
+        net: &SimNet,
+        config: &Config,
+        pools: Pools,
+        workers: usize,
+        dice: &mut Dice,
+        legacy: Legacy,
+        sockets: Vec<OwnedFd>,
+    ) -> Result<Self, HandOverError> {
+        let mut server = Self::idle(net, config, pools, workers, dice);
+        let numbers = legacy.renditions.iter().map(|record| record.try_into());
+        server.shared.hls.inherit(numbers.map(|numbers| numbers.expect("a stream's name")));
+        let mut sockets = sockets;
+        let of_connections = sockets.split_off(legacy.doors.len());
+        for index in 0..workers {
+            let usage = server.usage(index);
+            let worker = &mut server.workers[index];
+            worker.hold();
+            let own = inherit::share(&sockets, index, workers).expect("descriptors");
+            for door in own {
+                let listened = worker.listen_on(door, &ListenOptions::default(), usage);
+                server.addr = listened.expect("a listener that was passed on");
+            }
+        }
+        let mut rest = of_connections.into_iter();
+        let records = legacy.workers.into_iter().map(|record| {
+            let own = rest.by_ref().take(record.connections.len()).collect();
+            (record, own)
+        });
+        let legacies = inherit::distribute(records.collect(), workers);
+        for (index, legacy) in legacies.into_iter().enumerate() {
+            for (record, own) in legacy {
+                server.workers[index].import(record, own)?;
+            }
+            server.adopted[index] = server.workers[index].io().counters().opened;
+        }
+        Ok(server)
+    }
+
+    /// They go on with what they have taken over.
+    pub fn take_up(&mut self) {
+        for worker in &mut self.workers {
+            worker.find_places();
+            worker.take_up();
+            worker.check_invariants();
+        }
     }
 
     /// One turn of every worker that has the processor.
@@ -251,6 +326,31 @@ impl Server {
             let sleep_ms = self.packager.turn(Now { mono_ms: now_ms, unix_ms });
             self.packager_at_ms = now_ms + sleep_ms.min(PACKAGER_MS_MAX);
         }
+    }
+
+    /// One turn of workers that wait for the word to go on: it must move nothing.
+    pub fn turn_held(&mut self) {
+        for worker in &mut self.workers {
+            worker.turn().expect("a simulated network does not fail as a whole");
+            worker.check_invariants();
+        }
+    }
+
+    /// Connections it took over from another process.
+    pub fn adopted(&self) -> u64 {
+        self.adopted.iter().sum()
+    }
+
+    /// Nobody and nothing is left in it.
+    pub fn is_at_rest(&self) -> bool {
+        let nothing = Sizes { connections: 0, streams: 0, entries: 0, ring_bytes: 0 };
+        self.sizes() == nothing && self.shared.hls.renditions().is_empty()
+    }
+
+    /// A planted bug: a place in the quotas that nobody gives back.
+    pub fn keep_place(&self) {
+        let address = self.addr.ip();
+        std::mem::forget(self.quotas.rules().readmit(Role::Play, address, PLAY_HOST));
     }
 
     /// When the packager has its next turn.
@@ -290,9 +390,11 @@ impl Server {
             let accepted = metrics.connections_accepted.value();
             // The number of connections of a run is far below 2^53.
             #[allow(clippy::cast_precision_loss)]
-            if accepted as f64 != open + closed {
+            if (accepted + self.adopted[index]) as f64 != open + closed {
+                let adopted = self.adopted[index];
                 return Err(format!(
-                    "worker {index}: {accepted} accepted, {open} open, {closed} closed"
+                    "worker {index}: {accepted} accepted, {adopted} taken over, {open} open, \
+                     {closed} closed"
                 ));
             }
             let io = worker.io().counters();
@@ -312,8 +414,8 @@ impl Server {
 
     /// A planted bug: an entry of the registry that is never given back.
     pub fn hold_stream(&self) {
-        let resolved = live::path::resolve("live", None, "s0").expect("a name");
-        let held = self.shared.registry.hold(&resolved.path, edge::registry::StreamsMax::NONE);
+        let path = self.quotas.path(0);
+        let held = self.shared.registry.hold(&path, edge::registry::StreamsMax::NONE);
         drop(held.expect("there is room"));
     }
 
@@ -338,8 +440,7 @@ impl Server {
 
     /// Bytes that the ring of a stream keeps, from its oldest message to its head.
     pub fn ring_bytes(&self, path: usize) -> u64 {
-        let resolved = live::path::resolve("live", None, &format!("s{path}")).expect("a name");
-        let entry = self.shared.registry.find(&resolved.path);
+        let entry = self.shared.registry.find(&self.quotas.path(path));
         let view = entry.and_then(|entry| Some(entry.ring()?.tap().refresh()));
         view.map_or(0, |view| view.head.0 - view.tail.0)
     }
@@ -387,11 +488,19 @@ impl Server {
         if renditions > 0 || bytes > 0 {
             return Err(format!("not all came home: {renditions} renditions of {bytes} bytes"));
         }
+        let adopted = self.adopted();
         // The number of connections of a run is far below 2^53.
         #[allow(clippy::cast_precision_loss)]
-        if closed != accepted as f64 {
-            return Err(format!("{accepted} connections accepted, {closed} ended"));
+        if closed != (accepted + adopted) as f64 {
+            return Err(format!(
+                "{accepted} connections accepted, {adopted} taken over, {closed} ended"
+            ));
         }
+        let addresses = self.shared.addresses.open();
+        if addresses != 0 {
+            return Err(format!("not all came home: {addresses} connections of addresses"));
+        }
+        self.quotas.check_all_home()?;
         for (index, worker) in self.workers.iter().enumerate() {
             let io = worker.io().counters();
             if io.opened != io.closed {

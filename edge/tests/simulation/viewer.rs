@@ -63,6 +63,30 @@ pub enum Sabotage {
     Hold,
     /// Likewise: a connection is counted twice.
     Miscount,
+    /// Done to what an upgrade passes on: the message at the tail of a ring is left out.
+    ForgetPart,
+    /// Likewise the messages that wait for their turn.
+    ForgetAside,
+    /// Likewise what belongs before media.
+    ForgetPreamble,
+    /// Likewise the rest of a message that is half sent.
+    ForgetRest,
+    /// Likewise the rest of TLS records.
+    ForgetSealed,
+    /// Likewise the numbers of playlists.
+    ForgetNumbers,
+    /// Places in rings are off by a byte.
+    Misplace,
+    /// Who has a place is to join anew.
+    Rejoin,
+    /// A place in the quotas is never given back.
+    KeepPlace,
+    /// A connection is not passed on.
+    LeaveOut,
+    /// A picture of MPEG-TS is lost, whole; a bit of one is turned over; a packet is lost.
+    LosePicture,
+    SpoilPicture,
+    LosePacket,
 }
 
 /// How fast a player reads.
@@ -134,6 +158,11 @@ pub struct Viewer {
     pub gone_at_ms: Option<u64>,
     /// The server was told to close it.
     pub was_kicked: bool,
+    /// An upgrade has not taken it along: the process before closes it.
+    pub is_left_behind: bool,
+    /// When it last heard media, and when it last asked for something.
+    pub heard_at_ms: u64,
+    pub said_at_ms: u64,
     pub pace: Pace,
     pub stalled_until_ms: u64,
     /// Since when it has kept up without a break; what it hears in time is judged from here on.
@@ -229,6 +258,9 @@ impl Viewer {
             asked_at_ms: None,
             gone_at_ms: None,
             was_kicked: false,
+            is_left_behind: false,
+            heard_at_ms: 0,
+            said_at_ms: now_ms,
             pace,
             stalled_until_ms: 0,
             prompt_since_ms: now_ms,
@@ -376,6 +408,7 @@ impl Viewer {
             seen.delay_ms += 3_000;
         }
         play.has_ended = false;
+        self.heard_at_ms = now_ms;
         if matches!(seen.class, Class::Video { .. } | Class::Audio) {
             news.push(News::Media { seen, is_first });
         }

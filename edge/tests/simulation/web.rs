@@ -166,6 +166,11 @@ impl WebLink {
         self.form == Form::Frames || self.state == State::Head
     }
 
+    /// Of an answer nothing has come.
+    pub fn awaits_head(&self) -> bool {
+        self.state == State::Head
+    }
+
     /// It asks for nothing before its stream.
     pub fn ask_for_the_stream_alone(&mut self) {
         self.requests.drain(..self.requests.len() - 1);

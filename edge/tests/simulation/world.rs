@@ -15,8 +15,10 @@ use super::files::Files;
 use super::hls::{Around, HlsViewer};
 use super::media::{Class, Log, Sent};
 use super::publisher::Publisher;
+use super::quotas::add_domains;
 use super::server::{Pools, Server, draw_config, make_scarce};
 use super::trace::Trace;
+use super::upgrade::{Upgrade, Upgrades};
 use super::viewer::{News, Pace, Sabotage, Viewer};
 use super::web::Wanted;
 use super::wire::Wire;
@@ -54,6 +56,13 @@ pub struct World {
     pub net: SimNet,
     alarm: SimIo<ring::Lease>,
     pub server: Server,
+    /// Processes before it, which drain what was not passed on.
+    pub before: Vec<Server>,
+    pub upgrade: Option<Upgrade>,
+    pub upgrades: Upgrades,
+    /// What the last upgrade told of.
+    pub last_record: Vec<u8>,
+    pub pools: Pools,
     pub config: Config,
     /// The shortest grace period that was configured in this run.
     pub grace_ms_min: u64,
@@ -68,7 +77,7 @@ pub struct World {
     /// A run in which nobody who reads at once has a reason to miss anything.
     pub is_fair: bool,
     /// A run in which everything runs out.
-    is_scarce: bool,
+    pub is_scarce: bool,
     /// How many connections are made in TLS.
     tls_permille: u64,
     /// How often each action was drawn.
@@ -79,7 +88,7 @@ pub struct World {
     /// Sockets were too small for the streams until then.
     pub thin_until_ms: u64,
     pub is_draining: bool,
-    sabotage: Sabotage,
+    pub sabotage: Sabotage,
     pub heard: u64,
     /// Samples that viewers of HLS were shown.
     pub watched: u64,
@@ -104,14 +113,18 @@ impl World {
             pools = Pools::scarce(&mut dice);
             make_scarce(&mut config, &mut dice);
         }
+        let has_domains = dice.chance(500);
+        if has_domains {
+            add_domains(&mut config);
+        }
         let workers = 1 + dice.index(4);
         let server = Server::start(&net, &config, pools, workers, &mut dice);
-        let mut world = Self::with(dice, net, config, server);
+        let mut world = Self::with(dice, net, config, server, pools);
         (world.is_fair, world.is_scarce, world.sabotage) = (is_fair, is_scarce, sabotage);
         world.tls_permille = TLS_PERMILLE;
         let config = &world.config.defaults;
         let line = format!(
-            "{workers} workers, {:?}, grace {}, lag {}, stall {}, wait {}, gop cache {}, {:?}, fair \
+            "{workers} workers, domains {has_domains}, {:?}, grace {}, lag {}, stall {}, wait {}, gop cache {}, {:?}, fair \
              {is_fair}, scarce {is_scarce}",
             config.flush,
             config.grace_ms,
@@ -130,10 +143,10 @@ impl World {
         let mut dice = Dice::new(seed);
         let net = SimNet::new(dice.next(), Faults::none());
         let server = Server::start(&net, &config, Pools::AMPLE, workers, &mut dice);
-        Self::with(dice, net, config, server)
+        Self::with(dice, net, config, server, Pools::AMPLE)
     }
 
-    fn with(dice: Dice, net: SimNet, config: Config, server: Server) -> Self {
+    fn with(dice: Dice, net: SimNet, config: Config, server: Server, pools: Pools) -> Self {
         if std::env::var_os("RINGCAST_SIM_LOG").is_some() {
             // The second call of a process finds one installed, which is as good.
             let log = tracing_subscriber::fmt().without_time().with_writer(std::io::stderr);
@@ -145,6 +158,11 @@ impl World {
             alarm: net.io(alarm_config).expect("memory for two buffers"),
             net,
             server,
+            before: Vec::new(),
+            upgrade: None,
+            upgrades: Upgrades::default(),
+            last_record: Vec::new(),
+            pools,
             grace_ms_min: u64::from(config.defaults.grace_ms),
             config,
             is_fair: false,
@@ -221,6 +239,7 @@ impl World {
         self.live_until(self.now_ms() + 2_000)?;
         self.check_heads()?;
         self.check_watchers()?;
+        self.check_left_behind()?;
         self.leave()
     }
 
@@ -272,6 +291,10 @@ impl World {
         }
         self.live_until(self.now_ms() + 12_000)?;
         self.server.check_all_home()?;
+        if !self.before.is_empty() {
+            let sizes: Vec<_> = self.before.iter().map(Server::sizes).collect();
+            return Err(format!("a process before this one does not end: {sizes:?}"));
+        }
         for viewer in &self.viewers {
             viewer.link.judge_by_reference()?;
         }
@@ -291,7 +314,9 @@ impl World {
             if now_ms >= self.balanced_at_ms + BALANCE_MS {
                 self.balanced_at_ms = now_ms;
                 self.server.check_balance()?;
+                self.before.iter().try_for_each(Server::check_balance)?;
             }
+            self.turn_upgrade(now_ms)?;
             self.turn_publishers(now_ms)?;
             self.turn_viewers(now_ms)?;
             self.turn_watchers(now_ms)?;
@@ -299,12 +324,14 @@ impl World {
             let peers = self.publishers.iter().map(Publisher::next_at_ms);
             let players = self.viewers.iter().map(|viewer| viewer.next_at_ms(now_ms));
             let watchers = self.watchers.iter().map(|watcher| watcher.next_at_ms(now_ms));
-            let starved = self.server.starved_until_ms.iter().copied();
+            let servers = || self.before.iter().chain([&self.server]);
+            let starved = servers().flat_map(|server| &server.starved_until_ms).copied();
             let returns = self.returns.iter().map(|(at_ms, _)| *at_ms);
             let next_ms = peers
                 .chain(players)
                 .chain(watchers)
-                .chain([self.server.packager_next_ms()])
+                .chain(servers().map(Server::packager_next_ms))
+                .chain([self.upgrade_next_ms()])
                 .chain(starved)
                 .chain(returns)
                 .filter(|at_ms| *at_ms > now_ms)
@@ -312,8 +339,9 @@ impl World {
             let mut none = Vec::new();
             let alarm = Some(Nanos::from_millis(next_ms));
             self.alarm.turn(alarm, &mut none).expect("the alarm has no connections");
-            let is_starved = self.server.starved_until_ms.iter().any(|until| *until > now_ms);
-            if is_starved || self.server.has_stopped_some() {
+            let is_starved =
+                servers().flat_map(|s| &s.starved_until_ms).any(|until| *until > now_ms);
+            if is_starved || servers().any(Server::has_stopped_some) {
                 // A worker that does not turn looks ready for ever: time must pass all the same.
                 self.net.advance_by(Nanos(200_000));
             } else if !self.net.advance_to_next_event() {
@@ -399,20 +427,28 @@ impl World {
             News::Ended { path } => {
                 self.trace.note(now_ms, &format!("viewer {at} hears the end of path {path}"));
                 let viewer = &self.viewers[at];
-                let is_late =
-                    viewer.pace != Pace::Prompt || viewer.prompt_since_ms + 8_000 > now_ms;
+                let is_late = viewer.is_left_behind
+                    || viewer.pace != Pace::Prompt
+                    || viewer.prompt_since_ms + 8_000 > now_ms;
                 // The end of a bare body may be the end of a viewer that was too slow.
                 let is_late = is_late || viewer.link.is_bare() && !viewer.plays[0].judge.is_strict;
                 if is_late { Ok(()) } else { self.check_end(path, now_ms) }
             }
             News::CutOff => {
                 self.trace.note(now_ms, &format!("viewer {at} is cut off"));
+                // Left behind before its request had been read, it has asked for nothing yet.
+                let has_asked = self.viewers[at].link.web().is_some_and(|link| !link.awaits_head());
+                let must_be_told = self.must_be_told(at);
                 let viewer = &self.viewers[at];
-                let may_be_cut_off = !viewer.plays[0].judge.is_strict
+                let judge = &viewer.plays[0].judge;
+                let may_be_cut_off = match viewer.is_left_behind {
+                    true => !has_asked || !must_be_told,
+                    false => !judge.is_strict || self.is_draining && !must_be_told,
+                };
+                let may_be_cut_off = may_be_cut_off
                     || viewer.was_kicked
                     // Over a limit it is closed before a byte is read.
-                    || self.is_scarce && viewer.plays[0].judge.media == 0
-                    || self.is_draining && !self.must_be_told(at);
+                    || self.is_scarce && judge.media == 0;
                 if may_be_cut_off { Ok(()) } else { Err("its stream was cut off".to_owned()) }
             }
             News::Gone => {
@@ -481,7 +517,7 @@ impl World {
         for (at, viewer) in self.viewers.iter().enumerate() {
             let is_frozen = viewer.stalled_until_ms >= FOR_EVER_MS;
             let is_over = !viewer.link.is_open() || viewer.link.is_over();
-            if is_over || !viewer.has_started || is_frozen {
+            if is_over || !viewer.has_started || is_frozen || viewer.is_left_behind {
                 continue;
             }
             for play in &viewer.plays {
@@ -532,6 +568,17 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Who was left behind has been closed by then.
+    fn check_left_behind(&self) -> Result<(), String> {
+        let stays = |viewer: &Viewer| {
+            viewer.is_left_behind && viewer.link.is_open() && viewer.stalled_until_ms < FOR_EVER_MS
+        };
+        match self.viewers.iter().position(stays) {
+            None => Ok(()),
+            Some(at) => Err(format!("viewer {at} was left behind, and nobody closes it")),
+        }
     }
 
     /// Without faults, who watches a stream by HLS is a segment or two behind it.

@@ -26,6 +26,9 @@ extern crate alloc;
 extern crate std;
 
 pub mod flush;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod image;
 pub mod meter;
 pub mod path;

@@ -39,9 +39,9 @@ pub const GAP_MS_MAX: u32 = 60_000;
 
 /// How far the first message of a kind may be behind the other kind, in milliseconds. Wider than
 /// for later ones: publishers fill one track's queue before they start the other.
-const FIRST_BACKWARD_MS_MAX: u32 = 10_000;
+pub(crate) const FIRST_BACKWARD_MS_MAX: u32 = 10_000;
 /// How far a stream that lags behind the clock may catch up at once, in milliseconds.
-const SLACK_MS_MAX: u32 = 30_000;
+pub(crate) const SLACK_MS_MAX: u32 = 30_000;
 /// For so long after a jump the other kind is expected to follow it, in milliseconds.
 const PAIR_MS_MAX: u64 = 10_000;
 /// Largest distance that counts as a frame's duration, in milliseconds.

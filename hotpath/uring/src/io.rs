@@ -335,8 +335,7 @@ pub trait Io {
     /// Returns its address.
     ///
     /// # Errors
-    /// `EINVAL`: not a TCP socket of this family. The errno of listen or of an option; `Unsupported` in
-    /// the simulation.
+    /// `EINVAL`: not a TCP socket of this family. The errno of listen or of an option.
     fn listen_on(
         &mut self,
         socket: OwnedFd,
@@ -473,7 +472,7 @@ pub trait Io {
     /// Another descriptor of a connection's socket, for another process. Only while frozen.
     ///
     /// # Errors
-    /// No descriptor to be had; `EBADF`: `conn` is closed; `Unsupported` in the simulation.
+    /// No descriptor to be had; `EBADF`: `conn` is closed.
     fn duplicate(&mut self, conn: ConnId) -> io::Result<OwnedFd>;
 
     /// Another descriptor of a listener's socket. Only while frozen.
@@ -486,8 +485,8 @@ pub trait Io {
     /// being used, in both directions. Only while frozen.
     ///
     /// # Errors
-    /// The descriptor is no connected TCP socket, or `connections_max` is reached (`EMFILE`); `Unsupported`
-    /// in the simulation.
+    /// The descriptor is no connected TCP socket: `ENOTCONN` for one whose peer has broken the connection
+    /// meanwhile. `connections_max` is reached (`EMFILE`).
     fn adopt(
         &mut self,
         socket: OwnedFd,

@@ -22,6 +22,7 @@
 //! up: the memory of such a file goes with the last region in use.
 
 use bytes::{Buf as _, Bytes};
+use std::ffi::CStr;
 use std::io;
 use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -140,6 +141,18 @@ impl PartialEq for SharedBytes {
 
 impl Eq for SharedBytes {}
 
+/// A file of memory, empty: no file of a disk. The name shows in `/proc`.
+///
+/// # Errors
+/// No descriptor to be had, or a filter of system calls forbids it.
+pub(crate) fn memory_file(name: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: the name ends with a zero.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    check(fd)?;
+    // SAFETY: just opened, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// A file of memory, for [`SharedBytes`] of at least some tens of kilobytes. See the module.
 #[derive(Debug)]
 pub struct MemFile {
@@ -165,11 +178,7 @@ impl MemFile {
         if limit.rlim_cur != libc::RLIM_INFINITY {
             return Err(io::Error::from_raw_os_error(libc::EFBIG));
         }
-        // SAFETY: the name is a literal that ends with a zero.
-        let fd = unsafe { libc::memfd_create(c"segments".as_ptr(), libc::MFD_CLOEXEC) };
-        check(fd)?;
-        // SAFETY: just opened, and nobody else's.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = memory_file(c"segments")?;
         let (next, is_shared) = (AtomicU64::new(0), AtomicBool::new(false));
         let file = Self { fd, next, regions: Arc::default(), is_shared };
         // Memory that could not be given back is better not taken.

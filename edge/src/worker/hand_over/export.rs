@@ -208,8 +208,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             })
         };
         let Some(publisher) = &local.publisher else {
-            local.grace?;
-            return local.entry.with_parked(|parked| record(parked, None)).flatten();
+            // Its publisher may have come back to another worker, and been lost again there.
+            let session = local.grace?.session;
+            return local.entry.with_parked(session, |parked| record(parked, None)).flatten();
         };
         let connection = self.connections.get(publisher.conn).and_then(Option::as_deref)?;
         let owner = OwnerRecord {

@@ -1,6 +1,7 @@
 //! What a worker takes over from one of another process.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::OwnedFd;
 
 use live::path::StreamPath;
@@ -64,7 +65,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let mut lives = Vec::new();
         for (connection, socket) in record.connections.into_iter().zip(sockets) {
             let before = connection.serial;
-            let (index, live) = self.import_connection(connection, socket, is_same)?;
+            let Some((index, live)) = self.import_connection(connection, socket, is_same)? else {
+                continue;
+            };
             found.owners.insert(before, index);
             lives.extend(live.map(|live| (index, live)));
         }
@@ -86,18 +89,20 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         Ok(())
     }
 
+    /// `None` for one whose peer has broken it meanwhile: it is as gone as if that had been seen before.
     fn import_connection(
         &mut self,
         record: ConnectionRecord,
         socket: OwnedFd,
         keeps_serial: bool,
-    ) -> Result<(usize, Option<LiveRecord>), HandOverError> {
+    ) -> Result<Option<(usize, Option<LiveRecord>)>, HandOverError> {
         let first = u32::try_from(FIRST_BYTES).ok();
         let is_bounded = record.is_read_by_record && record.live.is_none();
-        let conn = self
-            .io
-            .adopt(socket, first.filter(|_| is_bounded))
-            .map_err(|error| HandOverError::io("a connection", &error))?;
+        let conn = match self.io.adopt(socket, first.filter(|_| is_bounded)) {
+            Ok(conn) => conn,
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(None),
+            Err(error) => return Err(HandOverError::io("a connection", &error)),
+        };
         let serial = if keeps_serial { record.serial } else { self.serial + 1 };
         self.serial = self.serial.max(serial);
         let id = ConnectionId { worker: self.index, serial };
@@ -120,7 +125,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             Ok(()),
             "there is no limit for whom another process had admitted"
         );
-        Ok((self.seat(conn, connection), record.live))
+        Ok(Some((self.seat(conn, connection), record.live)))
     }
 
     /// Puts a connection in the table.
@@ -144,9 +149,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let now = self.now;
         let stream = self.stream_of(&record.path, FramingKind::Rtmp)?;
         let Some(local) = self.streams.get_mut(stream) else { return Ok(()) };
+        if local.entry.ring().is_some() {
+            let text = format!("stream {}: it is passed on twice", local.entry.path());
+            return Err(HandOverError::new(text));
+        }
         let (writer, _) = ring::stream_ring(self.settings.stream_ring_config(&local.vhost));
         let config = local.vhost.publisher;
-        let publisher =
+        let mut publisher =
             Publisher::from_record(config, writer, &record.publisher, &mut self.arena, now)
                 .map_err(|error| {
                     HandOverError::new(format!("stream {}: {error}", local.entry.path()))
@@ -173,6 +182,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 });
             }
             None => {
+                // It may have been lost meanwhile, in the middle of a message.
+                publisher.end_session(&mut self.arena, false);
                 let parked = local.entry.park(publisher, true);
                 let until = Millis(now.0 + local.vhost.grace_ms);
                 local.grace = Some(Grace { until, session: parked.session });
@@ -339,7 +350,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                         Session::Unknown => {}
                     }
                 }
-                play.subscriber = Subscriber::new(play.subscriber.selection(), self.now);
+                let mut subscriber = Subscriber::new(play.subscriber.selection(), self.now);
+                if play.subscriber.is_paused() {
+                    subscriber.set_paused(true, &ring::Head::default(), self.now);
+                }
+                play.subscriber = subscriber;
                 play.has_joined = false;
                 play.ends_at = None;
                 local.ends_seen = local.ends().0;

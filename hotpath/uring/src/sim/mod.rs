@@ -16,6 +16,7 @@
 
 mod faults;
 mod net;
+mod passing;
 mod peer;
 mod prng;
 mod report;
@@ -86,8 +87,27 @@ struct Conn<L> {
     receive_over: bool,
     /// A receive found no buffer and is not tried again before this.
     starved_until: Nanos,
+    /// A standstill has cancelled its receive, which may have taken something before.
+    races_freeze: bool,
     shutdown_asked: bool,
     send: Send<L>,
+}
+
+impl<L> Conn<L> {
+    fn new(socket: SocketKey, receiving: Receiving, connecting: bool) -> Self {
+        Self {
+            socket,
+            connecting,
+            receiving,
+            tls: Tls::default(),
+            paused: false,
+            receive_over: false,
+            starved_until: Nanos(0),
+            races_freeze: false,
+            shutdown_asked: false,
+            send: Send::Idle,
+        }
+    }
 }
 
 /// Operations of a connection that was closed before their completions came. Their buffers come home
@@ -113,6 +133,8 @@ pub struct SimIo<L> {
     pool: RecvPool,
     conns: Slots<Conn<L>>,
     listeners: Slots<Listener>,
+    /// Takes nothing more: see [`Io::freeze`].
+    frozen: bool,
     /// Connections with a send to try in the next turn.
     asked: Vec<ConnId>,
     /// What closed connections had in flight.
@@ -150,6 +172,7 @@ impl SimNet {
             pool: RecvPool::new(config.recv_buffers, config.recv_buffer_bytes)?,
             conns: Slots::new(config.connections_max),
             listeners: Slots::new(u32::MAX),
+            frozen: false,
             asked: Vec::new(),
             late: Vec::new(),
             waker,
@@ -176,17 +199,7 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
         receiving: Receiving,
         connecting: bool,
     ) -> Option<ConnId> {
-        let conn = Conn {
-            socket,
-            connecting,
-            receiving,
-            tls: Tls::default(),
-            paused: false,
-            receive_over: false,
-            starved_until: Nanos(0),
-            shutdown_asked: false,
-            send: Send::Idle,
-        };
+        let conn = Conn::new(socket, receiving, connecting);
         let (index, generation) = self.conns.insert(conn).ok()?;
         let mut net = self.net.borrow_mut();
         net.sockets[socket].holder = Holder::Port { port: self.port, index, generation };
@@ -252,6 +265,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
     }
 
     fn accept(&mut self, completions: &mut Vec<Completion<L>>, limit: usize) {
+        if self.frozen {
+            return;
+        }
         let now = self.now;
         let ids: Vec<(u32, u32)> =
             self.listeners.iter_mut().map(|(index, generation, _)| (index, generation)).collect();
@@ -365,14 +381,17 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
         }
     }
 
-    /// Sockets of the simulation have no descriptors.
-    fn listen_on(&mut self, _: OwnedFd, _: &ListenOptions) -> io::Result<(ListenerId, SocketAddr)> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn listen_on(
+        &mut self,
+        socket: OwnedFd,
+        options: &ListenOptions,
+    ) -> io::Result<(ListenerId, SocketAddr)> {
+        self.share_listener(socket, options)
     }
 
     fn close_listener(&mut self, listener: ListenerId) {
         match self.listeners.remove(listener.index, listener.generation) {
-            Some(found) => self.net.borrow_mut().close_listener(found.key),
+            Some(found) => self.net.borrow_mut().close_listener(found.key, Some(self.port)),
             None => self.counters.stale_calls += 1,
         }
     }
@@ -548,29 +567,39 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for SimIo<L> {
         net.close(found.socket);
     }
 
-    /// Nobody takes a socket of the simulation over.
-    fn freeze(&mut self) {}
+    fn freeze(&mut self) {
+        self.begin_standstill();
+    }
 
     fn is_frozen(&mut self) -> bool {
-        true
+        let is_quiet = |conn: &Conn<L>| !conn.send.is_in_flight() && !conn.races_freeze;
+        self.frozen && self.conns.iter_mut().all(|(_, _, conn)| is_quiet(conn))
     }
 
-    fn thaw(&mut self) {}
-
-    fn duplicate(&mut self, _: ConnId) -> io::Result<OwnedFd> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn thaw(&mut self) {
+        self.end_standstill();
     }
 
-    fn duplicate_listener(&mut self, _: ListenerId) -> io::Result<OwnedFd> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn duplicate(&mut self, conn: ConnId) -> io::Result<OwnedFd> {
+        let found = self.conns.find(conn.index, conn.generation).ok_or_else(closed)?;
+        passing::descriptor(passing::Named::Socket(found.socket))
     }
 
-    fn adopt(&mut self, _: OwnedFd, _: Option<u32>) -> io::Result<ConnId> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn duplicate_listener(&mut self, listener: ListenerId) -> io::Result<OwnedFd> {
+        let found = self.listeners.find(listener.index, listener.generation);
+        passing::descriptor(passing::Named::Listener(found.ok_or_else(closed)?.key))
+    }
+
+    fn adopt(
+        &mut self,
+        socket: OwnedFd,
+        first_receive_bytes_max: Option<u32>,
+    ) -> io::Result<ConnId> {
+        self.take_in(socket, first_receive_bytes_max)
     }
 
     fn release(&mut self, conn: ConnId) {
-        self.close(conn);
+        self.let_go_of(conn);
     }
 
     fn release_listener(&mut self, listener: ListenerId) {
@@ -637,10 +666,15 @@ impl<L> Drop for SimIo<L> {
     fn drop(&mut self) {
         let mut net = self.net.borrow_mut();
         for (_, _, listener) in self.listeners.iter_mut() {
-            net.close_listener(listener.key);
+            net.close_listener(listener.key, Some(self.port));
         }
-        for (_, _, conn) in self.conns.iter_mut() {
-            net.reset(conn.socket);
+        for (index, generation, conn) in self.conns.iter_mut() {
+            // What was taken in and never gone on with is another's still.
+            if net.sockets[conn.socket].holder
+                == (Holder::Port { port: self.port, index, generation })
+            {
+                net.reset(conn.socket);
+            }
         }
         let port = &mut net.ports[self.port];
         port.open = false;

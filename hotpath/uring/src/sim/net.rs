@@ -99,8 +99,8 @@ impl Socket {
 #[derive(Debug)]
 pub(super) struct Listening {
     pub(super) addr: SocketAddr,
-    /// `None`: a test-side listener.
-    pub(super) port: Option<PortKey>,
+    /// Who accepts from it: several that share it, or none for a test-side listener.
+    pub(super) ports: Vec<PortKey>,
     pub(super) reuseport: bool,
     pub(super) backlog: VecDeque<SocketKey>,
     pub(super) backlog_max: usize,
@@ -251,6 +251,19 @@ impl Net {
         Some(at)
     }
 
+    /// `holder` goes on with a socket: it is told of everything there is to tell, and nobody else is.
+    pub(super) fn take_hold(&mut self, at: SocketKey, holder: Holder) {
+        let before = std::mem::replace(&mut self.sockets[at].holder, holder);
+        if before != holder {
+            if let Holder::Port { port, .. } = before {
+                self.ports[port].touched.retain(|touched| *touched != at);
+            }
+            self.sockets[at].touched = false;
+            self.sockets[at].wants_room = false;
+        }
+        self.touch(at);
+    }
+
     pub(super) fn look_later(&mut self, at: SocketKey, when: Nanos) {
         self.schedule(when, Event::Look { at });
     }
@@ -276,12 +289,20 @@ impl Net {
         if self.listening.iter().any(|l| l.open && l.addr == addr && !shared(l)) {
             return Err(libc::EADDRINUSE);
         }
-        let backlog = VecDeque::new();
-        self.listening.push(Listening { addr, port, reuseport, backlog, backlog_max, open: true });
+        let (backlog, ports) = (VecDeque::new(), port.into_iter().collect());
+        self.listening.push(Listening { addr, ports, reuseport, backlog, backlog_max, open: true });
         Ok(self.listening.len() - 1)
     }
 
-    pub(super) fn close_listener(&mut self, key: ListenKey) {
+    /// `port`, or the test, accepts no more from it. The last one's end is its own.
+    pub(super) fn close_listener(&mut self, key: ListenKey, port: Option<PortKey>) {
+        let ports = &mut self.listening[key].ports;
+        if let Some(at) = ports.iter().position(|other| Some(*other) == port) {
+            ports.swap_remove(at);
+        }
+        if !ports.is_empty() {
+            return;
+        }
         self.listening[key].open = false;
         while let Some(waiting) = self.listening[key].backlog.pop_front() {
             self.reset(waiting);
@@ -543,7 +564,7 @@ impl Net {
         let at = self.arrival(server);
         self.schedule(at, Event::SynAnswer { client, result: Ok(server) });
         self.listening[key].backlog.push_back(server);
-        if let Some(port) = self.listening[key].port {
+        for &port in &self.listening[key].ports {
             self.ports[port].ready = true;
         }
     }

@@ -150,7 +150,7 @@ impl SimListener {
 
 impl Drop for SimListener {
     fn drop(&mut self) {
-        self.net.borrow_mut().close_listener(self.key);
+        self.net.borrow_mut().close_listener(self.key, None);
     }
 }
 

@@ -13,7 +13,10 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
     /// Everything one connection has to report now; at most one receive.
     pub(super) fn report(&mut self, socket: SocketKey, completions: &mut Vec<Completion<L>>) {
         let holder = self.net.borrow().sockets[socket].holder;
-        let Holder::Port { index, generation, .. } = holder else { return };
+        let Holder::Port { port, index, generation } = holder else { return };
+        if port != self.port {
+            return;
+        }
         let conn = ConnId { index, generation };
         if !self.report_connected(conn, completions) {
             return;
@@ -77,6 +80,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
 
     fn report_receive(&mut self, conn: ConnId, completions: &mut Vec<Completion<L>>) {
         let Some(found) = self.conns.find(conn.index, conn.generation) else { return };
+        if self.frozen && !std::mem::take(&mut found.races_freeze) {
+            return;
+        }
         if found.paused || found.receive_over || found.receiving == Receiving::Resting {
             return;
         }

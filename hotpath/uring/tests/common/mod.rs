@@ -65,6 +65,8 @@ pub(crate) trait World {
     fn accept(&mut self, acceptor: &mut Self::A) -> Option<Self::P>;
     /// Lets the world go on after a turn that found nothing.
     fn pass(&mut self);
+    /// Lets a moment pass whoever has something to do: time passes by itself but in the simulation.
+    fn pass_a_moment(&mut self) {}
 }
 
 // --- plain sockets against io_uring and epoll ---
@@ -273,6 +275,10 @@ impl World for SimWorld {
 
     fn pass(&mut self) {
         self.net.advance_to_next_event();
+    }
+
+    fn pass_a_moment(&mut self) {
+        self.net.advance_by(Nanos::from_millis(1));
     }
 }
 
