@@ -11,8 +11,8 @@
 //! ```
 //!
 //! SIGQUIT hands over to a new process (`super::upgrade`): while that lasts everything goes on here; when the
-//! other process has taken over, what could not be passed on is drained. What would end this process meanwhile,
-//! a signal or a worker that failed, does so once it is known how the hand-over ended.
+//! other process has taken over, what could not be passed on is drained. What would end this process
+//! meanwhile, a signal or a worker that failed, does so once it is known how the hand-over ended.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Until that is confirmed the old process can take everything back, and does: on a wrong format, on an
-//! error there, on the end of the other process, and when `shutdown.still_ms_max` is over. What peers send meanwhile
-//! stays in the kernel. The new process touches no socket before, and ends if it does not come.
+//! error there, on the end of the other process, and when `shutdown.still_ms_max` is over. What peers send
+//! meanwhile stays in the kernel. The new process touches no socket before, and ends if it does not come.
 //!
 //! Passed on: listeners; RTMP connections that publish or play and viewers of live streams over HTTP, both to
 //! the byte and with TLS or without; connections between two requests; those on which nothing was said yet.
