@@ -207,7 +207,7 @@ fn a_worker_that_panics_is_replaced_its_streams_end_and_the_others_go_on() {
                 && server.metric("ringcast_streams", "state=\"live\"") == 1
                 && server.metric("ringcast_streams", "state=\"grace\"") == 0
         });
-        assert!(server.has_logged("worker_restarted", "message", "a new worker serves"));
+        server.wait_log("worker_restarted", "message", "a new worker serves");
         assert_eq!(server.events("worker_failed").len(), 1);
         assert!(server.has_logged("unpublish", "how", "worker_failed"));
 
@@ -493,8 +493,6 @@ fn a_panic_of_who_takes_over_is_told_and_the_old_process_goes_on_with_everybody(
             let mut fragile = Fragile::start(how, settings);
             let mut net = Net::new(fragile.server.rtmp);
             let mut streams = one_on_each(&mut net);
-            // Of connections that came to the wrong worker.
-            let closed = fragile.server.events("close").len();
             for worker in [0, 1] {
                 fragile.panic_at(worker, "importing");
                 let reason = "a worker panicked at its start: asked to panic";
@@ -502,7 +500,10 @@ fn a_panic_of_who_takes_over_is_told_and_the_old_process_goes_on_with_everybody(
                 step(&mut streams, &mut net);
                 assert_all_complete(&streams, &net);
             }
-            assert_eq!(fragile.server.events("close").len(), closed, "nobody was closed");
+            // But for connections that came to the wrong worker, and left before they were anybody.
+            let mut closed = fragile.server.events("close");
+            closed.retain(|line| line["role"] != "undecided");
+            assert!(closed.is_empty(), "nobody was closed: {closed:?}");
             assert!(fragile.server.events("worker_failed").is_empty(), "none of this process");
             fragile.upgrade(|| step(&mut streams, &mut net));
             step(&mut streams, &mut net);
@@ -524,7 +525,7 @@ fn a_worker_that_panics_as_it_takes_over_is_replaced_in_the_new_process() {
         });
         net.until("the end of what was on the worker", |net| has_ended(net, &on_it));
         fragile.wait_restarts(1);
-        assert!(fragile.server.has_logged("worker_restarted", "message", "a new worker serves"));
+        fragile.server.wait_log("worker_restarted", "message", "a new worker serves");
         assert_eq!(fragile.server.wait_child().code(), Some(0));
         let mut streams = [safe, Stream::start(&mut net, "lost", 3, 1, &[0, 1])];
         step(&mut streams, &mut net);
@@ -545,6 +546,6 @@ fn a_new_process_that_is_to_exit_for_a_panic_ends_in_order() {
         let all = [safe.publisher, lost.publisher];
         net.until("the end of everybody", |net| has_ended(net, &all));
         net.until("the end of the new process", |_| !fragile.server.is_running());
-        assert!(fragile.server.has_logged("stop", "cause", "a worker failed"));
+        fragile.server.wait_log("stop", "cause", "a worker failed");
     }
 }
