@@ -19,12 +19,12 @@
 //!
 //! Viewers: players by RTMP; FLV and fragmented MP4 in chunks, bare and in WebSocket frames; HLS with whole
 //! segments and with parts, as MPEG-TS and as sound alone. Some publishers and viewers of each kind come in
-//! TLS. The packager has its turns beside the workers, by the same clock. In half of the runs domains count who
-//! publishes and plays.
+//! TLS. The packager has its turns beside the workers, by the same clock. In half of the runs domains count
+//! who publishes and plays.
 //!
-//! Upgrades: workers stand still and tell what they have, by the real records and descriptors; as many others, or
-//! more, or fewer, go on with it over the same sockets, and the old ones drain the rest. Some fail at the last
-//! moment: then the old ones go on.
+//! Upgrades: workers stand still and tell what they have, by the real records and descriptors; as many
+//! others, or more, or fewer, go on with it over the same sockets, and the old ones drain the rest. Some
+//! fail at the last moment: then the old ones go on.
 //!
 //! Faults: short receives and sends, resets, receive errors, no buffers (also as a storm), no descriptors,
 //! full sockets (also for as long as a weather lasts), late and reordered completions, completion queues
@@ -384,8 +384,8 @@ fn peers_that_break_their_connection_during_an_upgrade_do_not_fail_it() {
     assert!(broken > 0, "no connection broke at the moment that counts");
 }
 
-/// Records of small worlds, as the fuzz target of hand-overs begins with them: of the present format, and of each
-/// kind. `RINGCAST_UPDATE=1` writes them anew.
+/// Records of small worlds, as the fuzz target of hand-overs begins with them: of the present format, and of
+/// each kind. `RINGCAST_UPDATE=1` writes them anew.
 #[test]
 fn the_fuzz_corpus_of_hand_overs_is_of_the_present_format() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/hand_over");

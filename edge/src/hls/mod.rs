@@ -232,7 +232,16 @@ impl Hls {
     /// asked for included.
     pub fn numbers(&self) -> Vec<(RenditionKey, Numbers)> {
         let mut numbers = locked(&self.inherited).clone();
-        numbers.extend(self.renditions().iter().map(|one| (one.key().clone(), one.numbers())));
+        let inbox = locked(&self.inbox);
+        let opened = inbox.iter().filter_map(|o| Some((o.rendition.key().clone(), o.before?)));
+        let shown = self.renditions().into_iter().map(|one| (one.key().clone(), one.numbers()));
+        // A run that is over is kept beside the one after it for a while.
+        for (key, reached) in opened.chain(shown) {
+            let furthest = numbers.entry(key).or_insert(reached);
+            if reached.sequence > furthest.sequence {
+                *furthest = reached;
+            }
+        }
         numbers.into_iter().collect()
     }
 

@@ -376,7 +376,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         assert_eq!(open, self.open_count, "connections counted = connections open");
         for (index, stream) in &self.streams {
             let key = (stream.entry.path().clone(), stream.framing);
-            let is_listed = self.by_path.get(&key) == Some(&index);
+            let listed = self.by_path.get(&key);
+            // A framing that was passed on beside another of its kind goes on with the viewers it has.
+            let is_second = stream.framing != FramingKind::Rtmp && listed.is_some();
+            let is_listed = listed == Some(&index) || is_second;
             assert!(is_listed || stream.entry.is_retired(), "path index");
             assert_eq!(
                 self.watched.contains(&index),

@@ -418,7 +418,8 @@ impl HlsViewer {
             self.gone = None;
             (self.init, self.discontinuity) = (None, None);
             (self.reader, self.packets) = (Fmp4Reader::default(), TsReader::default());
-            match std::mem::take(&mut self.was_passed_on) {
+            // Its last playlist may have come from the process before.
+            match self.was_passed_on {
                 true => self.judge.begin_run_elsewhere(),
                 false => self.judge.begin_run(),
             }

@@ -19,6 +19,8 @@ pub const AUDIO: u8 = 8;
 pub const VIDEO: u8 = 9;
 pub const DATA: u8 = 18;
 
+/// Longest distance of keyframes, in milliseconds.
+const GOP_MS_MAX: u64 = 4_000;
 /// Headers of the slices pictures are made of.
 pub const SLICE_IDR: u8 = 0x65;
 pub const SLICE: u8 = 0x41;
@@ -202,4 +204,27 @@ pub fn mark_of(kind: u8, body: &[u8]) -> Option<Mark> {
         Some(u32::from_be_bytes(bytes.try_into().expect("four bytes")) ^ MASK)
     };
     Some(Mark { session: word(at)?, index: word(at + 4)? })
+}
+
+/// How many of a session's messages a viewer of fragments must have: a fragment ends in front of the next
+/// picture of another time, or of the next sound where there are no pictures.
+pub fn fragments_end(sent: &[Sent]) -> usize {
+    let has_video = sent.iter().any(|sent| matches!(sent.class, Class::Video { .. }));
+    let sets_pace = |sent: &Sent| match sent.class {
+        Class::Video { .. } => true,
+        Class::Audio => !has_video,
+        _ => false,
+    };
+    let Some(last) = sent.iter().rfind(|sent| sets_pace(sent)) else { return 0 };
+    let is_before = |sent: &Sent| sets_pace(sent) && sent.timestamp != last.timestamp;
+    let before = sent.iter().rposition(is_before).map_or(0, |before| before + 1);
+    before + sent[before..].iter().position(sets_pace).unwrap_or(0)
+}
+
+/// Tracks have changed in the last seconds of these messages: in less than a GOP.
+pub fn has_changed_lately(sent: &[Sent]) -> bool {
+    let newest_at_ms = sent.last().map_or(0, |sent| sent.at_ms);
+    let is_track = |sent: &&Sent| matches!(sent.class, Class::VideoHeader | Class::AudioHeader);
+    let last = sent.iter().rfind(is_track);
+    last.is_some_and(|last| last.at_ms + GOP_MS_MAX >= newest_at_ms)
 }

@@ -11,9 +11,6 @@ use super::media::{AUDIO, Class, DATA, Log, VIDEO};
 use super::quotas::PUSH_HOST;
 use super::wire::Wire;
 
-/// Bytes of a millisecond that the smaller pictures and the sound need at least.
-const UPLINK_BYTES_MIN: u64 = 200;
-
 /// Habits of one encoder.
 #[derive(Clone, Debug)]
 pub struct Temper {
@@ -26,17 +23,9 @@ pub struct Temper {
     pub interleaves: bool,
     pub timestamp_first: u32,
     pub keyframe_bytes: u64,
-    /// Its way to the server is so wide that a keyframe takes this long, in milliseconds.
-    pub uplink_ms: Option<u64>,
 }
 
 impl Temper {
-    /// Bytes of a millisecond.
-    fn uplink_bytes_max(&self) -> Option<usize> {
-        let bytes = (self.keyframe_bytes / self.uplink_ms?).max(UPLINK_BYTES_MIN);
-        Some(usize::try_from(bytes).expect("small"))
-    }
-
     pub fn draw(dice: &mut Dice) -> Self {
         let keyframes = !dice.chance(100);
         let has_video = !dice.chance(80);
@@ -49,7 +38,6 @@ impl Temper {
             interleaves: dice.chance(300),
             timestamp_first: dice.pick(&[0, 0, 0, 17, 90_000, 0xFF_F000, 0x7FFF_F000, 0xFFFF_F000]),
             keyframe_bytes: dice.pick(&[300, 4_000, 20_000, 60_000]),
-            uplink_ms: dice.chance(250).then(|| dice.range(8, 40)),
         }
     }
 }
@@ -91,11 +79,9 @@ impl Publisher {
             ..ClientConfig::default()
         };
         let temper = Temper::draw(dice);
-        let mut link = Link::new(peer, config, dice.next(), Millis(now_ms));
-        link.uplink_bytes_max = temper.uplink_bytes_max();
         Self {
             path,
-            link,
+            link: Link::new(peer, config, dice.next(), Millis(now_ms)),
             session: None,
             connection_id: None,
             refused: None,
@@ -171,9 +157,7 @@ impl Publisher {
             interleaves: false,
             timestamp_first: 0,
             keyframe_bytes: 300,
-            uplink_ms: None,
         };
-        self.link.uplink_bytes_max = None;
         self.offset = 0;
         self.is_calm = true;
     }

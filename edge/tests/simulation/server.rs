@@ -341,10 +341,13 @@ impl Server {
         self.adopted.iter().sum()
     }
 
-    /// Nobody and nothing is left in it.
-    pub fn is_at_rest(&self) -> bool {
-        let nothing = Sizes { connections: 0, streams: 0, entries: 0, ring_bytes: 0 };
-        self.sizes() == nothing && self.shared.hls.renditions().is_empty()
+    /// Nobody is left in it, and no completion of theirs.
+    pub fn is_deserted(&self) -> bool {
+        let is_let_go = |worker: &SimWorker| {
+            let io = worker.io().counters();
+            io.opened == io.closed
+        };
+        self.sizes().connections == 0 && self.workers.iter().all(is_let_go)
     }
 
     /// A planted bug: a place in the quotas that nobody gives back.
@@ -468,14 +471,11 @@ impl Server {
     pub fn check_all_home(&self) -> Result<(), String> {
         let mut open = 0.0;
         let mut streams = 0.0;
-        let mut closed = 0.0;
         for handle in &self.handles {
             let metrics = handle.metrics();
             metrics.connections.visit(&mut |sample| open += sample.value);
             metrics.streams.visit(&mut |sample| streams += sample.value);
-            metrics.disconnects.visit(&mut |sample| closed += sample.value);
         }
-        let accepted = self.sum(|handle| handle.metrics().connections_accepted.value());
         let ring_bytes = self.sum(|handle| handle.metrics().ring_bytes.value());
         let entries = self.shared.registry.len();
         if open != 0.0 || streams != 0.0 || ring_bytes != 0 || entries != 0 {
@@ -488,6 +488,16 @@ impl Server {
         if renditions > 0 || bytes > 0 {
             return Err(format!("not all came home: {renditions} renditions of {bytes} bytes"));
         }
+        self.check_peers_home()
+    }
+
+    /// What must be true when every connection has ended: a process that ends then takes its streams along.
+    pub fn check_peers_home(&self) -> Result<(), String> {
+        let mut closed = 0.0;
+        for handle in &self.handles {
+            handle.metrics().disconnects.visit(&mut |sample| closed += sample.value);
+        }
+        let accepted = self.sum(|handle| handle.metrics().connections_accepted.value());
         let adopted = self.adopted();
         // The number of connections of a run is far below 2^53.
         #[allow(clippy::cast_precision_loss)]

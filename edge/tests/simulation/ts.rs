@@ -1,8 +1,8 @@
 //! Reads the segments of MPEG-TS as hardware players do, with a reader that shares no code with the writer.
 //!
 //! ```text
-//!   188-byte packets ─► tables: which PID is what ─► PES packets ─┬─ pictures: delimiter, parameter sets, a slice
-//!                                                                └─ sound: ADTS frames
+//!   188-byte packets ─► tables: what is what ─► PES packets ─┬─ pictures: delimiter, sets, a slice
+//!                                                            └─ sound: ADTS frames
 //! ```
 //!
 //! What comes out is what was published, as far as it can be told from this: of a configuration of sound only

@@ -6,8 +6,8 @@
 //!       └────────────────────┴───────────────┴───────┴─ refused, damaged, gone, late ─► the old go on
 //! ```
 //!
-//! Who is taken along must notice nothing: every rule for what it hears holds across the change. Who is not
-//! is told by its server's end, in order. Nobody who is just shown a stream, or publishes one, is left behind.
+//! Who is taken along must notice nothing: every rule for what it hears holds across the change. Who is
+//! not is told by its server's end, in order. Nobody who is shown a stream, or publishes one, is left behind.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -24,13 +24,14 @@ use edge::worker::Export;
 use tokio::sync::oneshot;
 use uring::sim::Faults;
 
+use super::actions::FOR_EVER_MS;
 use super::server::Server;
 use super::viewer::{Sabotage, Viewer};
 use super::world::World;
 
 /// Time the old workers have to drain what was not passed on, in milliseconds.
 const DRAIN_MS: u64 = 4_000;
-/// Who has heard a message so shortly before an upgrade began is in the middle of its stream, in milliseconds.
+/// Who has heard a message so shortly before an upgrade is in the middle of its stream, in milliseconds.
 const WATCHING_MS: u64 = 400;
 /// Who has said something so shortly before may be in the middle of saying it, in milliseconds.
 const SAYING_MS: u64 = 3_000;
@@ -374,11 +375,7 @@ impl World {
                 self.paths[path].lost_at_ms = Some(now_ms);
             }
         }
-        let is_over = self.paths.map(|facts| {
-            let (ended_at_ms, lost_at_ms) = (facts.ended_at_ms, facts.lost_at_ms);
-            let is_ended = ended_at_ms.is_some() && ended_at_ms >= lost_at_ms;
-            is_ended || lost_at_ms.is_some_and(|at_ms| at_ms + self.grace_ms_min <= now_ms)
-        });
+        let is_over: Vec<bool> = (0..self.paths.len()).map(|path| self.may_be_over(path)).collect();
         self.watchers.iter_mut().for_each(|watcher| watcher.pass_on(now_ms));
         for at in 0..self.viewers.len() {
             let viewer = &mut self.viewers[at];
@@ -401,6 +398,15 @@ impl World {
         self.upgrades.taken += passed.len() as u64;
         self.note(&format!("{} of {} peers are passed on", passed.len(), present.len()));
         Ok(())
+    }
+
+    /// Nobody publishes it, and nobody may come back to it.
+    fn may_be_over(&self, path: usize) -> bool {
+        let is_live = self.publishers.iter().any(|other| other.is_live() && other.path == path);
+        let facts = self.paths[path];
+        let is_lost_lately = facts.lost_at_ms > facts.ended_at_ms
+            && facts.lost_at_ms.is_some_and(|at_ms| at_ms + self.grace_ms_min / 2 > self.now_ms());
+        !is_live && !is_lost_lately
     }
 
     /// A publisher is on the air, and nothing is known that would keep it from going along.
@@ -434,6 +440,17 @@ impl World {
             && viewer.plays.iter().all(|play| !is_over(play.path))
     }
 
+    /// Who was left behind has been closed by then.
+    pub fn check_left_behind(&self) -> Result<(), String> {
+        let stays = |viewer: &Viewer| {
+            viewer.is_left_behind && viewer.link.is_open() && viewer.stalled_until_ms < FOR_EVER_MS
+        };
+        match self.viewers.iter().position(stays) {
+            None => Ok(()),
+            Some(at) => Err(format!("viewer {at} was left behind, and nobody closes it")),
+        }
+    }
+
     /// The processes before have their turns until nobody is left there, and then end.
     fn turn_before(&mut self, now_ms: u64) -> Result<(), String> {
         let mut gone = Vec::new();
@@ -441,14 +458,14 @@ impl World {
             server.turn(now_ms);
             if server.has_stopped() {
                 gone.push(at);
-            } else if self.upgrade.is_none() && server.is_at_rest() && !server.is_told_to_stop {
+            } else if self.upgrade.is_none() && server.is_deserted() && !server.is_told_to_stop {
                 server.is_told_to_stop = true;
                 server.send_all(|| Command::Stop);
             }
         }
         for at in gone.into_iter().rev() {
             let server = self.before.remove(at);
-            server.check_all_home().map_err(|error| format!("the process before: {error}"))?;
+            server.check_peers_home().map_err(|error| format!("the process before: {error}"))?;
             self.upgrades.skips += server.skips();
             self.upgrades.stale += server.stale_completions();
             self.upgrades.takeovers += server.takeovers();

@@ -13,7 +13,7 @@ use super::actions::{ACTIONS, FOR_EVER_MS};
 use super::dice::Dice;
 use super::files::Files;
 use super::hls::{Around, HlsViewer};
-use super::media::{Class, Log, Sent};
+use super::media::{Class, Log, fragments_end, has_changed_lately};
 use super::publisher::Publisher;
 use super::quotas::add_domains;
 use super::server::{Pools, Server, draw_config, make_scarce};
@@ -35,8 +35,6 @@ pub const LAG_MS_FAIR: u32 = 4_000;
 const HLS_DELAY_MS_MAX: u64 = 9_000;
 /// Connections in TLS: some in each run.
 const TLS_PERMILLE: u64 = 120;
-/// Longest distance of keyframes, in milliseconds.
-const GOP_MS_MAX: u64 = 4_000;
 /// Time between two looks at the books, in milliseconds.
 const BALANCE_MS: u64 = 100;
 /// Time for everything to come to rest without faults: a keyframe wait, a lag, a GOP.
@@ -124,8 +122,8 @@ impl World {
         world.tls_permille = TLS_PERMILLE;
         let config = &world.config.defaults;
         let line = format!(
-            "{workers} workers, domains {has_domains}, {:?}, grace {}, lag {}, stall {}, wait {}, gop cache {}, {:?}, fair \
-             {is_fair}, scarce {is_scarce}",
+            "{workers} workers, domains {has_domains}, {:?}, grace {}, lag {}, stall {}, wait {}, \
+             gop cache {}, {:?}, fair {is_fair}, scarce {is_scarce}",
             config.flush,
             config.grace_ms,
             config.lag_ms_max,
@@ -570,17 +568,6 @@ impl World {
         Ok(())
     }
 
-    /// Who was left behind has been closed by then.
-    fn check_left_behind(&self) -> Result<(), String> {
-        let stays = |viewer: &Viewer| {
-            viewer.is_left_behind && viewer.link.is_open() && viewer.stalled_until_ms < FOR_EVER_MS
-        };
-        match self.viewers.iter().position(stays) {
-            None => Ok(()),
-            Some(at) => Err(format!("viewer {at} was left behind, and nobody closes it")),
-        }
-    }
-
     /// Without faults, who watches a stream by HLS is a segment or two behind it.
     fn check_watchers(&self) -> Result<(), String> {
         let now_ms = self.now_ms();
@@ -709,27 +696,4 @@ impl World {
             publisher.link.hang_up(false);
         }
     }
-}
-
-/// How many of a session's messages a viewer of fragments must have: a fragment ends in front of the next
-/// picture of another time, or of the next sound where there are no pictures.
-fn fragments_end(sent: &[Sent]) -> usize {
-    let has_video = sent.iter().any(|sent| matches!(sent.class, Class::Video { .. }));
-    let sets_pace = |sent: &Sent| match sent.class {
-        Class::Video { .. } => true,
-        Class::Audio => !has_video,
-        _ => false,
-    };
-    let Some(last) = sent.iter().rfind(|sent| sets_pace(sent)) else { return 0 };
-    let is_before = |sent: &Sent| sets_pace(sent) && sent.timestamp != last.timestamp;
-    let before = sent.iter().rposition(is_before).map_or(0, |before| before + 1);
-    before + sent[before..].iter().position(sets_pace).unwrap_or(0)
-}
-
-/// Tracks have changed in the last seconds of these messages: in less than a GOP.
-fn has_changed_lately(sent: &[Sent]) -> bool {
-    let newest_at_ms = sent.last().map_or(0, |sent| sent.at_ms);
-    let is_track = |sent: &&Sent| matches!(sent.class, Class::VideoHeader | Class::AudioHeader);
-    let last = sent.iter().rfind(is_track);
-    last.is_some_and(|last| last.at_ms + GOP_MS_MAX >= newest_at_ms)
 }

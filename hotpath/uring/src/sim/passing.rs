@@ -84,6 +84,12 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
         net.ports[self.port].ready = true;
     }
 
+    /// A standstill takes nothing for this connection, but for what was taken when it began.
+    pub(super) fn holds_back(&mut self, conn: ConnId) -> bool {
+        let found = self.conns.find(conn.index, conn.generation);
+        self.frozen && !found.is_some_and(|found| std::mem::take(&mut found.races_freeze))
+    }
+
     pub(super) fn end_standstill(&mut self) {
         self.frozen = false;
         let mut net = self.net.borrow_mut();

@@ -22,7 +22,9 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
             return;
         }
         self.report_send(conn, completions);
-        self.report_receive(conn, completions);
+        if !self.holds_back(conn) {
+            self.report_receive(conn, completions);
+        }
     }
 
     /// `false`: the connection does not stand, so there is nothing else to report.
@@ -80,9 +82,6 @@ impl<L: StableDeref<Target = [u8]> + 'static> SimIo<L> {
 
     fn report_receive(&mut self, conn: ConnId, completions: &mut Vec<Completion<L>>) {
         let Some(found) = self.conns.find(conn.index, conn.generation) else { return };
-        if self.frozen && !std::mem::take(&mut found.races_freeze) {
-            return;
-        }
         if found.paused || found.receive_over || found.receiving == Receiving::Resting {
             return;
         }
