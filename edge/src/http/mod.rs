@@ -533,6 +533,11 @@ impl HttpSession {
         }
     }
 
+    /// True while a whole request is there that has not been answered to its end.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// True while a live stream goes on.
     pub(crate) fn is_watching(&self) -> bool {
         matches!(self.state, State::Live { has_begun: true, has_ended: false, .. })

@@ -65,7 +65,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 }
                 session.go_away();
                 if session.is_unanswered() {
-                    self.answer(index, &Answer::text(503, GOING_AWAY));
+                    let mut answer = Answer::text(503, GOING_AWAY);
+                    if !session.is_asked() {
+                        // Of a request that is not whole it is not known whether a body may follow.
+                        answer.body = String::new().into();
+                    }
+                    self.answer(index, &answer);
                 }
             }
             self.close(index, CloseReason::Drained);
@@ -157,6 +162,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Tells a player that what it plays ends, and closes.
     fn say_farewell(&mut self, index: usize) {
         let Some(connection) = self.connection(index) else { return };
+        if connection.closing.is_some() {
+            // It has been told, and its last bytes are on their way.
+            return self.close(index, CloseReason::Drained);
+        }
         let msids: Vec<u32> = connection.plays.iter().map(|play| play.msid).collect();
         match &mut connection.session {
             Session::Rtmp(session) => {

@@ -45,7 +45,11 @@ fn the_server_of_these_tests() {
     let notifier = Notifier::new("", None);
     let (inherited, predecessor, program) = (Inherited::default(), None, None);
     let setup = Setup { source, loaded, log, inherited, notifier, predecessor, program };
-    server::run(setup, &mut std::io::stdout(), edge::runtime::spawn_workers).unwrap();
+    server::run(setup, &mut std::io::stdout(), |config, certs, events| {
+        let prepared = edge::runtime::prepare_workers(config, certs, events)?;
+        Ok(|rules, inherited| prepared.start(rules, inherited))
+    })
+    .unwrap();
 }
 
 struct Ringcast {
