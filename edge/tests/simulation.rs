@@ -68,8 +68,8 @@ const REGRESSION_SEEDS: &[u64] = &[
     1149,
 ];
 
-/// Seeds that break a rule behind an upgrade, for reasons not mended yet; they run without. None may be added for
-/// what a change breaks. `RINGCAST_SIM_UPGRADES=1` has all of them upgrade.
+/// Seeds that break a rule behind an upgrade, for reasons not mended yet; they run without. None may be added
+/// for what a change breaks. `RINGCAST_SIM_UPGRADES=1` has all of them upgrade.
 const OPEN_SEEDS: &[u64] = &[
     // Numbers of an HLS run that is over and forgotten begin anew under a request that was held.
     3, 9, 224,
@@ -94,8 +94,8 @@ struct Outcome {
 
 fn run(seed: u64, sabotage: Sabotage) -> Outcome {
     let mut world = World::new(seed, sabotage);
-    world.has_upgrades = number("RINGCAST_SIM_UPGRADES")
-        .map_or(sabotage != Sabotage::None || !OPEN_SEEDS.contains(&seed), |wanted| wanted > 0);
+    world.upgrades.are_off = number("RINGCAST_SIM_UPGRADES")
+        .map_or(sabotage == Sabotage::None && OPEN_SEEDS.contains(&seed), |wanted| wanted == 0);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let failure = match result {
         Ok(Ok(())) => None,

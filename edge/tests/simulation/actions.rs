@@ -127,7 +127,7 @@ impl World {
             Action::Starve => self.starve(),
             Action::JumpClock => self.jump_clock(),
             Action::Weather => self.change_weather(),
-            Action::Upgrade if !self.has_upgrades => {}
+            Action::Upgrade if self.upgrades.are_off => {}
             Action::Upgrade => self.begin_upgrade(),
         }
     }

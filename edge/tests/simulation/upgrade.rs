@@ -129,6 +129,8 @@ impl<T> Awaited<T> {
 /// What upgrades of a run came to, and what the processes that are gone had counted.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Upgrades {
+    /// None are made.
+    pub are_off: bool,
     pub passed_on: u64,
     pub failed: u64,
     /// Connections that went along, and viewers that stayed.

@@ -57,8 +57,6 @@ pub struct World {
     /// Processes before it, which drain what was not passed on.
     pub before: Vec<Server>,
     pub upgrade: Option<Upgrade>,
-    /// Whether processes change at all.
-    pub has_upgrades: bool,
     pub upgrades: Upgrades,
     /// What the last upgrade told of.
     pub last_record: Vec<u8>,
@@ -160,7 +158,6 @@ impl World {
             server,
             before: Vec::new(),
             upgrade: None,
-            has_upgrades: true,
             upgrades: Upgrades::default(),
             last_record: Vec::new(),
             pools,
