@@ -86,7 +86,8 @@ impl Control {
         let successor = Successor::start(&program.path, &program.arguments)?;
         successor.hear_hello()?;
         let still_max = Duration::from_millis(u64::from(self.config().shutdown.still_ms_max));
-        let (began, deadline) = (Instant::now(), Instant::now() + still_max);
+        let began = Instant::now();
+        let deadline = began + still_max;
         // Wiped and closed when nobody stands still for that any more.
         let mut kept = None;
         let offered = self.stand_still(deadline).and_then(|()| {
