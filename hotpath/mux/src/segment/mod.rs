@@ -385,6 +385,8 @@ impl Segmenter {
         match &self.open {
             Some(open) if !added || open.parts > 0 => self.sound_next = Some(track),
             _ => {
+                // What waited for a segment that has not begun was another publisher's.
+                self.sound_next = None;
                 self.before_change(added, out);
                 self.change_audio(track);
             }

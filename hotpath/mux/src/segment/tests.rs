@@ -317,6 +317,7 @@ fn a_segmenter_behind_another_one_begins_with_a_discontinuity() {
 }
 
 const OTHER_AAC_CONFIG: [u8; 4] = [0xAF, 0, 0x11, 0x90];
+const MONO_AAC_CONFIG: [u8; 4] = [0xAF, 0, 0x12, 0x08];
 
 /// Generation and codecs of each init segment.
 fn inits(events: &[Event]) -> Vec<(u32, &str)> {
@@ -376,6 +377,30 @@ fn a_configuration_taken_back_before_the_keyframe_was_none() {
     let events = bench.finish();
     assert_eq!((begins(&events), inits(&events).len()), ([false, false].to_vec(), 1));
     assert_eq!(bench.segmenter.counters().dropped, 0);
+}
+
+/// Found by the simulation: the sound of a publisher that was lost came into force with its successor's.
+#[test]
+fn a_configuration_that_waited_is_gone_with_its_publisher() {
+    for container in [Container::Ts, Container::Fmp4] {
+        let run = |waiting: Option<&[u8]>| {
+            let mut bench = Bench::new(container);
+            bench.push(9, 0, &AVC_CONFIG);
+            bench.push(8, 0, &AAC_CONFIG);
+            both(&mut bench, 0, 30);
+            if let Some(config) = waiting {
+                bench.push(8, 1200, config);
+            }
+            bench.segmenter.discontinuity(&mut bench.out);
+            bench.push(9, 1200, &AVC_CONFIG);
+            bench.push(8, 1200, &MONO_AAC_CONFIG);
+            both(&mut bench, 50, 75);
+            bench.finish();
+            bench.segmenter.tracks().audio.clone()
+        };
+        assert!(run(None).is_some());
+        assert_eq!(run(Some(&OTHER_AAC_CONFIG)), run(None));
+    }
 }
 
 #[test]
