@@ -256,10 +256,13 @@ impl Builder {
         // Who reads of the sound in the main playlist finds it there.
         if let Some(sound) = &mut self.sound {
             sound.publish(&self.settings, Beside { other: main_edge, target_ms, is_ended });
-        } else if let Some(rendition) = self.rendition().sound()
-            && is_ended
-        {
-            rendition.publish(Snapshot { is_ended, ..Snapshot::default() });
+        } else if let Some(rendition) = self.rendition().sound() {
+            // Who waits for it learns that there is none, perhaps for now.
+            let is_absent = main_edge.is_some();
+            let told = rendition.snapshot();
+            if (is_ended, is_absent) != (told.is_ended, told.is_absent) {
+                rendition.publish(Snapshot { is_ended, is_absent, ..Snapshot::default() });
+            }
         }
         self.main.publish(&self.settings, Beside { other: sound_edge, target_ms, is_ended });
         true

@@ -191,7 +191,8 @@ impl Rendition {
             return Reply::Gone;
         }
         let Some(playlists) = &snapshot.playlists else {
-            return if snapshot.is_ended { Reply::NotFound } else { Reply::Wait };
+            let is_none = snapshot.is_ended || snapshot.is_absent;
+            return if is_none { Reply::NotFound } else { Reply::Wait };
         };
         // Without parts nobody was told that reloads may block.
         let is_blocking = self.has_parts && reload.msn.is_some();

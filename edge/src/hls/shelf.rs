@@ -351,6 +351,7 @@ impl Shelf {
         self.facts.is_independent = self.window.listed().all(|segment| segment.independent);
         let playlists = self.has_begun().then(|| self.playlists(settings, beside));
         self.rendition.publish(Snapshot {
+            is_absent: false,
             edge: self.window.edge(),
             other_edge: beside.other,
             is_ended: beside.is_ended,

@@ -45,6 +45,8 @@ pub(super) struct Snapshot {
     pub(super) other_edge: Option<Edge>,
     /// Nothing will follow.
     pub(super) is_ended: bool,
+    /// This is the sound alone, and the whole has begun without pictures or without sound.
+    pub(super) is_absent: bool,
     /// Packaging has ended and its bytes are given up.
     pub(super) is_closed: bool,
     /// `None` before there is a complete segment.

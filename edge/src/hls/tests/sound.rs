@@ -165,7 +165,7 @@ fn sound_that_comes_late_is_offered_from_then_on() {
     stream.play(&mut bench, 7000);
     let sound = Arc::clone(rendition.sound().unwrap());
     assert_eq!(variants(&rendition), [MAIN]);
-    assert_eq!(sound.playlist(&Reload::default(), None), Reply::Wait);
+    assert_eq!(sound.playlist(&Reload::default(), None), Reply::NotFound);
     assert!(!read(&rendition, "").contains("RENDITION-REPORT"));
     let before = *listed(&read(&rendition, "")).last().unwrap();
     stream.has_audio = true;
@@ -229,4 +229,29 @@ fn a_viewer_of_both_is_one_viewer() {
     assert!(!sound.note_viewer(1, bench.now_ms, None));
     assert!(sound.note_viewer(2, bench.now_ms, None));
     assert_eq!((rendition.viewers(), sound.knows_viewer(1)), (2, true));
+}
+
+/// Found by the simulation: who watched the sound alone of a publisher waited in vain for its successor's.
+#[test]
+fn who_asks_for_sound_alone_that_is_not_there_is_told_once_the_stream_is_shown() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.has_audio = false;
+    stream.headers(&bench);
+    let rendition = bench.open(&stream, &offered());
+    let sound = rendition.sound().unwrap();
+    let ask = || sound.playlist(&Reload::default(), None);
+    stream.play(&mut bench, 80);
+    assert_eq!(ask(), Reply::Wait, "it may come");
+    stream.play(&mut bench, 5_000);
+    assert_eq!(variants(&rendition).len(), 1);
+    assert_eq!(ask(), Reply::NotFound);
+    let version = sound.version();
+    stream.play(&mut bench, 5_000);
+    assert_eq!(sound.version(), version, "nobody is woken for that again");
+    stream.has_audio = true;
+    stream.headers(&bench);
+    stream.play(&mut bench, 5_000);
+    assert_eq!(variants(&rendition).len(), 2);
+    assert!(matches!(ask(), Reply::Ready { .. }));
 }
