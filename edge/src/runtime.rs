@@ -24,7 +24,7 @@ use crate::access::Rules;
 use crate::certs::{CertSources, CertStore};
 use crate::command::{Event, EventSink, Wake, worker_link};
 use crate::config::{Config, KernelTls};
-use crate::hls::packager::{Packager, Packaging};
+use crate::hls::packager::{Now, Packager, Packaging};
 use crate::hls::{Beginning, HlsSettings};
 use crate::host;
 use crate::inherit::{self, Inherited};
@@ -202,7 +202,8 @@ fn spawn_packaging(
     let (seen, counted, keeps) = (Arc::clone(&shared), Arc::clone(&metrics), queue.clone());
     let packager = spawn_guarded("packager", number, events, move || {
         // Made there, because its taps never leave it.
-        let packager = Packager::new(seen, counted, keeps, thread_cpu_nanos, beginning);
+        let now = Now::by_clocks();
+        let packager = Packager::new(seen, counted, keeps, thread_cpu_nanos, beginning, now);
         // Without the word the streams are somebody else's.
         if wait.is_none_or(|wait| wait.recv().is_ok()) {
             packager.run();

@@ -47,8 +47,7 @@ use uring::MemFile;
 use crate::log::event;
 use crate::registry::{StreamEntry, StreamPhase};
 
-pub(crate) use passing::Order;
-pub use passing::{Beginning, Passed};
+pub use passing::{Beginning, Order, Passed};
 pub use rendition::{Address, HeldRendition, Rendition, RenditionKey, Reply};
 pub use settings::{HlsSettings, HlsStart};
 
@@ -251,7 +250,7 @@ impl Hls {
     }
 
     /// Asks the packager, for a hand-over.
-    pub(crate) fn order(&self, order: Order) {
+    pub fn order(&self, order: Order) {
         locked(&self.orders).push(order);
         self.wake();
     }

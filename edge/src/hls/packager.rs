@@ -78,12 +78,25 @@ pub struct Now {
     pub unix_ms: u64,
 }
 
+impl Now {
+    /// What the clocks of this machine say.
+    pub fn by_clocks() -> Self {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        // Neither part of it is ever negative.
+        let mono_ms = time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { mono_ms, unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
 /// Whether anything is packaged.
 #[derive(Debug)]
 enum Standing {
     Turning,
     /// Everything was told to another process; what was made for that alone is kept for it.
-    Still(Outbox),
+    Still {
+        _outbox: Outbox,
+    },
     /// Another process packages.
     Gone,
 }
@@ -112,13 +125,15 @@ impl std::fmt::Debug for Packager {
 
 impl Packager {
     /// A packager of the streams of `shared` that hands what is to be kept to `storage`; `cpu_nanos` tells
-    /// the CPU time of the calling thread.
+    /// the CPU time of the calling thread. Whoever watched what it begins with has asked `now`, for all it
+    /// knows.
     pub fn new(
         shared: Arc<Shared>,
         metrics: Arc<PackagingMetrics>,
         storage: StorageQueue,
         cpu_nanos: fn() -> u64,
         beginning: Beginning,
+        now: Now,
     ) -> Self {
         let Beginning { file, runs, segments_left } = beginning;
         metrics.segments_left.add(segments_left);
@@ -134,10 +149,9 @@ impl Packager {
             forgotten_logged: 0,
             cpu_nanos,
         };
-        let now_ms = clock().mono_ms;
         for Resumed { path, builder, place } in runs {
             if let Some(source) = packager.source_of(&path) {
-                source.resume(builder, &place, now_ms);
+                source.resume(builder, &place, now.mono_ms);
             }
         }
         packager
@@ -147,11 +161,11 @@ impl Packager {
     pub fn run(mut self) {
         self.shared.hls.set_packager(thread::current());
         while !self.shared.hls.is_stopping() {
-            let sleep_ms = self.turn(clock());
+            let sleep_ms = self.turn(Now::by_clocks());
             thread::park_timeout(Duration::from_millis(sleep_ms));
         }
         // The workers have ended: whatever they closed is seen now.
-        self.turn(clock());
+        self.turn(Now::by_clocks());
         self.let_go_of_all();
     }
 
@@ -162,13 +176,8 @@ impl Packager {
                 // Who has given up waiting says how it goes on all the same.
                 let _ = answer.send(passed);
             }
-            (Order::GoOn, Standing::Still(_)) => {
-                let before = std::mem::replace(&mut self.standing, Standing::Turning);
-                if let Standing::Still(outbox) = before {
-                    drop(outbox);
-                }
-            }
-            (Order::LetGo, Standing::Turning | Standing::Still(_)) => {
+            (Order::GoOn, Standing::Still { .. }) => self.standing = Standing::Turning,
+            (Order::LetGo, Standing::Turning | Standing::Still { .. }) => {
                 // Before any segment goes: the other process reads them in the same file.
                 if let Some(file) = &self.file {
                     file.pass_on();
@@ -193,7 +202,7 @@ impl Packager {
             );
         }
         let passed = outbox.passed(runs);
-        self.standing = Standing::Still(outbox);
+        self.standing = Standing::Still { _outbox: outbox };
         passed
     }
 
@@ -204,7 +213,7 @@ impl Packager {
         }
         match self.standing {
             Standing::Turning => {}
-            Standing::Still(_) => return STILL_MS,
+            Standing::Still { .. } => return STILL_MS,
             Standing::Gone => return SLEEP_MS_MAX,
         }
         self.take_news(now);
@@ -422,12 +431,4 @@ fn bury(publisher: Box<Publisher>, entry: &StreamEntry) {
     let mut arena = Arena::new(&RingConfig::default(), 0);
     publisher.finish(&mut arena);
     tracing::debug!(event = event::HLS_END, path = %entry.path(), "the ring is given back");
-}
-
-fn clock() -> Now {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    // Neither part of it is ever negative.
-    let mono_ms = time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000;
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { mono_ms, unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
 }

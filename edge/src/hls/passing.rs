@@ -35,7 +35,7 @@ const FILES_MAX: usize = 8;
 
 /// What the control thread asks of the packager.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub enum Order {
     /// Come to a standstill, and tell what there is.
     Export(Sender<Passed>),
     /// Nothing was passed on.
@@ -198,8 +198,7 @@ impl Hls {
         for record in passed.record.runs {
             let Ok(path) = StreamPath::try_from(&record.path) else { continue };
             let settings = settings(&path);
-            let slot = &mut by_path.entry(path.clone()).or_default()[place(record.container)];
-            if !settings.is_on || slot.is_some() || by_key.len() >= RENDITIONS_MAX {
+            if !settings.is_on || by_key.len() >= RENDITIONS_MAX {
                 continue;
             }
             let rendition = Arc::new(rendition_of(&record, path.clone(), &settings));
@@ -224,10 +223,12 @@ impl Hls {
             for new in [Some(&rendition), rendition.sound()].into_iter().flatten() {
                 by_key.insert(new.number(), Arc::clone(new));
             }
-            *slot = Some(rendition);
+            // The oldest come first. One that is over is kept beside the one after it for a while, and is found
+            // by its segments only.
+            let pair = by_path.entry(path.clone()).or_default();
+            pair[place(record.container)] = Some(rendition);
             beginning.runs.push(Resumed { path, builder, place: record.place });
         }
-        by_path.retain(|_, pair| pair.iter().any(Option::is_some));
         self.by_key.store(Arc::new(by_key));
         drop(by_path);
         let mut inherited = locked(&self.inherited);

@@ -210,9 +210,11 @@ impl HlsViewer {
         }
     }
 
-    /// Another process serves its stream: the numbers go on there, if anybody knew them here.
-    pub fn pass_on(&mut self, now_ms: u64) {
-        self.was_passed_on = true;
+    /// Another process serves its stream: the numbers go on there, if anybody knew them here. All of its
+    /// playlist does, unless packaging `is_lost` and begins anew.
+    pub fn pass_on(&mut self, now_ms: u64, is_lost: bool) {
+        self.was_passed_on |= is_lost;
+        self.was_away |= is_lost;
         let known = self.playlist.as_ref().filter(|_| self.answered_at_ms + RECENT_MS > now_ms);
         self.floor = known.map(|playlist| playlist.edge().0);
     }

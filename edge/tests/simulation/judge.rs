@@ -38,8 +38,8 @@ pub struct Judge {
     vessel: Vessel,
     /// A change of tracks excuses a gap of sound and one of pictures.
     may_miss: [bool; 2],
-    /// The next session need not go on from the last.
-    has_new_timeline: bool,
+    /// The first session from each of these on need not go on from the one before.
+    timelines_from: Vec<usize>,
     pub media: u64,
 }
 
@@ -67,7 +67,7 @@ impl Judge {
             restarts: [0; 2],
             vessel: Vessel::Messages,
             may_miss: [false; 2],
-            has_new_timeline: false,
+            timelines_from: Vec::new(),
             media: 0,
         }
     }
@@ -99,8 +99,8 @@ impl Judge {
 
     /// What was over when another process took over is not known there: whoever publishes next begins
     /// another timeline.
-    pub fn expect_timeline(&mut self) {
-        self.has_new_timeline = true;
+    pub fn expect_timeline(&mut self, log: &Log) {
+        self.timelines_from.push(log.sessions.len());
     }
 
     /// What comes is MPEG-TS.
@@ -169,7 +169,9 @@ impl Judge {
                 return Err(format!("{mark:?} comes after its session was over"));
             }
             self.sessions.push(mark.session);
-            if self.restarts != [0; 2] || std::mem::take(&mut self.has_new_timeline) {
+            let known = self.timelines_from.len();
+            self.timelines_from.retain(|&first| first > mark.session as usize);
+            if self.restarts != [0; 2] || self.timelines_from.len() < known {
                 // Between two plays the stream may have been forgotten, its timeline with it.
                 self.clock = [None; 2];
             }

@@ -12,14 +12,15 @@ use edge::command::{
 use edge::config::{Config, DuplicatePublish, FlushPolicy, HlsContainer, HlsStart};
 use edge::hand_over::HandOverError;
 use edge::hand_over::record::Legacy;
-use edge::hls::Beginning;
 use edge::hls::packager::{Now, Packager};
+use edge::hls::{Beginning, HlsSettings, Order, Passed};
 use edge::inherit;
 use edge::metrics::PackagingMetrics;
 use edge::metrics::openmetrics::Metric;
 use edge::shared::Shared;
 use edge::storage::StorageQueue;
 use edge::worker::{Clocks, EntranceUse, Flow, Worker};
+use live::path::StreamPath;
 use uring::sim::{SimIo, SimNet};
 use uring::{Io, IoConfig, ListenOptions};
 
@@ -200,13 +201,10 @@ impl Server {
         let shared = Arc::new(Shared::new(workers));
         shared.hls.set_bytes_max(config.limits.hls_bytes_max);
         let metrics = Arc::new(PackagingMetrics::default());
-        let packager = Packager::new(
-            Arc::clone(&shared),
-            metrics,
-            StorageQueue::default(),
-            || 0,
-            Beginning::new(),
-        );
+        let storage = StorageQueue::default();
+        let now = Now { mono_ms: 0, unix_ms: 0 };
+        let (seen, beginning) = (Arc::clone(&shared), Beginning::new());
+        let packager = Packager::new(seen, metrics, storage, || 0, beginning, now);
         let (sink, events) = Events::channel();
         let quotas = Quotas::new(config);
         let mut server = Self {
@@ -263,6 +261,7 @@ impl Server {
 
     /// The workers of the process after another, at a standstill until [`Self::take_up`]. The sockets are in
     /// the order of `legacy`.
+    #[allow(clippy::too_many_arguments)]
     pub fn take_over(
         net: &SimNet,
         config: &Config,
@@ -271,12 +270,20 @@ impl Server {
         dice: &mut Dice,
         legacy: Legacy,
         sockets: Vec<OwnedFd>,
+        now_ms: u64,
     ) -> Result<Self, HandOverError> {
         let mut server = Self::idle(net, config, pools, workers, dice);
         let numbers = legacy.renditions.iter().map(|record| record.try_into());
         server.shared.hls.inherit(numbers.map(|numbers| numbers.expect("a stream's name")));
         let mut sockets = sockets;
-        let of_connections = sockets.split_off(legacy.doors.len());
+        let mut of_connections = sockets.split_off(legacy.doors.len());
+        let files_at = of_connections.len() - usize::from(legacy.packaging.files);
+        let files = of_connections.split_off(files_at);
+        // Before the workers: they find what there was.
+        let passed = Passed { record: legacy.packaging, files };
+        let storage = StorageQueue::default();
+        let hls_of = |path: &StreamPath| HlsSettings::of(config.vhost(path.vhost()).1);
+        let beginning = server.shared.hls.resume(passed, hls_of, &storage);
         for index in 0..workers {
             let usage = server.usage(index);
             let worker = &mut server.workers[index];
@@ -299,6 +306,9 @@ impl Server {
             }
             server.adopted[index] = server.workers[index].io().counters().opened;
         }
+        let (seen, counted) = (Arc::clone(&server.shared), Arc::default());
+        let now = Now { mono_ms: now_ms, unix_ms: WALL_CLOCK.get() * 1_000 };
+        server.packager = Packager::new(seen, counted, storage, || 0, beginning, now);
         Ok(server)
     }
 
@@ -354,6 +364,12 @@ impl Server {
     pub fn keep_place(&self) {
         let address = self.addr.ip();
         std::mem::forget(self.quotas.rules().readmit(Role::Play, address, PLAY_HOST));
+    }
+
+    /// Orders something of the packager, which wakes it.
+    pub fn order_packager(&mut self, order: Order) {
+        self.shared.hls.order(order);
+        self.packager_at_ms = 0;
     }
 
     /// When the packager has its next turn.

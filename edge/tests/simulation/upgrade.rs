@@ -2,8 +2,8 @@
 //! on over the same sockets. Records and descriptors travel as they do between two processes.
 //!
 //! ```text
-//!   Stopping ─ still ─► Exporting ─ told ─► Offered ─┬─ the word ─► the new go on, the old let go ─► drained
-//!       └────────────────────┴───────────────┴───────┴─ refused, damaged, gone, late ─► the old go on
+//!   Stopping ─ still ─► Packaging ─► Exporting ─ told ─► Offered ─┬─ the word ─► the new go on, the old let go
+//!       └────────────────────┴───────────┴───────────────┴────────┴─ refused, damaged, gone, late ─► the old go on
 //! ```
 //!
 //! Who is taken along must notice nothing: every rule for what it hears holds across the change. Who is
@@ -13,13 +13,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use edge::command::{Command, InspectPage, InspectScope, Reply};
 use edge::config::Config;
 use edge::hand_over::record::{Legacy, SpokenRecord};
 use edge::hand_over::{HandOverError, wire};
+use edge::hls::{self, Passed};
 use edge::worker::Export;
 use tokio::sync::oneshot;
 use uring::sim::Faults;
@@ -31,6 +32,8 @@ use super::world::World;
 
 /// Time the old workers have to drain what was not passed on, in milliseconds.
 const DRAIN_MS: u64 = 4_000;
+/// Time the packager has to tell what it has, in milliseconds. Without it HLS begins anew.
+const PACKAGER_MS: u64 = 1_000;
 /// Who has heard a message so shortly before an upgrade is in the middle of its stream, in milliseconds.
 const WATCHING_MS: u64 = 400;
 /// Who has said something so shortly before may be in the middle of saying it, in milliseconds.
@@ -64,7 +67,13 @@ pub struct Upgrade {
 
 enum Stage {
     Stopping(Awaited<()>),
-    Exporting(Awaited<Result<Box<Export>, HandOverError>>, Awaited<InspectPage>),
+    /// The packager tells first: from where on it needs the rings.
+    Packaging {
+        answer: mpsc::Receiver<Passed>,
+        told: Option<Passed>,
+        until_ms: u64,
+    },
+    Exporting(Exports),
     Offered(Offer),
     /// The old workers were told to let go; the new go on a moment later.
     LetGo(Offer),
@@ -72,6 +81,14 @@ enum Stage {
     GoneOn {
         at_ms: u64,
     },
+}
+
+/// What the old process tells.
+struct Exports {
+    /// Nothing, if the packager did not answer in time.
+    packaging: Option<Passed>,
+    workers: Awaited<Result<Box<Export>, HandOverError>>,
+    clients: Awaited<InspectPage>,
 }
 
 /// The new process, in place.
@@ -82,6 +99,8 @@ struct Offer {
     /// Whose connections the old process had, and whose it told of.
     present: BTreeSet<SocketAddr>,
     passed: BTreeSet<SocketAddr>,
+    /// HLS begins anew there.
+    is_packaging_lost: bool,
 }
 
 /// Answers that come one by one.
@@ -91,7 +110,11 @@ impl Stage {
     fn is_ready(&mut self, now_ms: u64) -> bool {
         match self {
             Self::Stopping(stopping) => stopping.poll(),
-            Self::Exporting(exports, clients) => exports.poll() & clients.poll(),
+            Self::Packaging { answer, told, until_ms } => {
+                *told = told.take().or_else(|| answer.try_recv().ok());
+                told.is_some() || now_ms >= *until_ms
+            }
+            Self::Exporting(exports) => exports.workers.poll() & exports.clients.poll(),
             Self::Offered(offer) | Self::LetGo(offer) => {
                 offer.server.turn_held();
                 now_ms >= offer.at_ms
@@ -204,17 +227,20 @@ impl World {
         }
         let stage = match upgrade.stage {
             Stage::Stopping(_) => {
+                let (sender, answer) = mpsc::channel();
+                self.server.order_packager(hls::Order::Export(sender));
+                Some(Stage::Packaging { answer, told: None, until_ms: now_ms + PACKAGER_MS })
+            }
+            Stage::Packaging { told: packaging, .. } => {
                 let scope = InspectScope::Clients;
                 let inspect = |reply| Command::Inspect { scope, cursor: 0, count_max: 256, reply };
                 let clients = Awaited::of(&self.server, inspect);
                 let export = |reply| Command::Export { reply };
-                Some(Stage::Exporting(Awaited::of(&self.server, export), clients))
+                let workers = Awaited::of(&self.server, export);
+                Some(Stage::Exporting(Exports { packaging, workers, clients }))
             }
-            Stage::Exporting(exports, clients) => {
-                let clients = clients.take().flat_map(|page| page.clients);
-                let peers = clients.map(|client| client.peer.parse().expect("an address"));
-                let (exports, present) = (exports.take().collect(), peers.collect());
-                self.offer(upgrade.fate, upgrade.workers, exports, present)?.map(Stage::Offered)
+            Stage::Exporting(exports) => {
+                self.offer(upgrade.fate, upgrade.workers, exports)?.map(Stage::Offered)
             }
             Stage::Offered(_) if upgrade.fate == Fate::Gone => {
                 self.fail_upgrade("the new process has ended");
@@ -226,8 +252,7 @@ impl World {
                 None
             }
             Stage::GoneOn { .. } => {
-                let before = self.before.last().expect("it was just put there");
-                before.send_all(|| Command::LetGo { deadline_ms: DRAIN_MS });
+                let_go(self.before.last_mut().expect("it was just put there"));
                 None
             }
         };
@@ -241,12 +266,13 @@ impl World {
         match &upgrade.stage {
             Stage::Offered(offer) | Stage::LetGo(offer) => offer.at_ms,
             Stage::GoneOn { at_ms } => *at_ms,
-            Stage::Stopping(_) | Stage::Exporting(..) => self.now_ms() + 1,
+            Stage::Stopping(_) | Stage::Packaging { .. } | Stage::Exporting(_) => self.now_ms() + 1,
         }
     }
 
     fn fail_upgrade(&mut self, why: &str) {
         self.server.send_all(|| Command::GoOn);
+        self.server.order_packager(hls::Order::GoOn);
         self.upgrades.failed += 1;
         self.note(&format!("the upgrade has failed: {why}"));
     }
@@ -256,12 +282,16 @@ impl World {
         &mut self,
         fate: Fate,
         workers: usize,
-        exports: Vec<Result<Box<Export>, HandOverError>>,
-        present: BTreeSet<SocketAddr>,
+        exports: Exports,
     ) -> Result<Option<Offer>, String> {
+        let Exports { packaging, workers: exports, clients } = exports;
+        let clients = clients.take().flat_map(|page| page.clients);
+        let present = clients.map(|client| client.peer.parse().expect("an address")).collect();
+        let is_packaging_lost = packaging.is_none();
+        let packaging = packaging.unwrap_or_default();
         let mut legacy = Legacy::default();
         let (mut sockets, mut of_connections) = (Vec::new(), Vec::new());
-        for export in exports {
+        for export in exports.take() {
             let export = export.map_err(|error| format!("an export: {error}"))?;
             let Export { record, sockets: own, doors } = *export;
             for (door, socket) in doors {
@@ -272,6 +302,8 @@ impl World {
             of_connections.extend(own);
         }
         sockets.extend(of_connections);
+        sockets.extend(packaging.files);
+        legacy.packaging = packaging.record;
         legacy.renditions = self.server.shared.hls.numbers().into_iter().map(Into::into).collect();
         let connections = legacy.workers.iter().flat_map(|worker| &worker.connections);
         let passed: BTreeSet<SocketAddr> = connections.map(|connection| connection.peer).collect();
@@ -298,8 +330,9 @@ impl World {
         };
         let sockets = carry(&sockets).map_err(|error| format!("descriptors: {error}"))?;
         let (net, config, pools) = (self.net.clone(), self.config.clone(), self.pools);
-        let dice = &mut self.dice;
-        let server = Server::take_over(&net, &config, pools, workers, dice, legacy, sockets);
+        let (now_ms, dice) = (self.now_ms(), &mut self.dice);
+        let server =
+            Server::take_over(&net, &config, pools, workers, dice, legacy, sockets, now_ms);
         let server = match server {
             Ok(server) => server,
             // Fewer workers have fewer places.
@@ -325,7 +358,7 @@ impl World {
             Fate::Late => u64::MAX,
             _ => self.now_ms() + self.dice.pick(&[0, 5, 120, 900]),
         };
-        Ok(Some(Offer { server: Box::new(server), at_ms, present, passed }))
+        Ok(Some(Offer { server: Box::new(server), at_ms, present, passed, is_packaging_lost }))
     }
 
     /// A planted bug: one of those that are told of is not gone on with.
@@ -339,7 +372,7 @@ impl World {
         self.tell_apart(&offer, began_ms)?;
         let at_ms = self.now_ms() + self.dice.pick(&[0, 1, 10, 40]);
         Ok(if self.dice.chance(500) {
-            self.server.send_all(|| Command::LetGo { deadline_ms: DRAIN_MS });
+            let_go(&mut self.server);
             Stage::LetGo(Offer { at_ms, ..offer })
         } else {
             self.go_on(*offer.server);
@@ -378,12 +411,13 @@ impl World {
             }
         }
         let is_over: Vec<bool> = (0..self.paths.len()).map(|path| self.may_be_over(path)).collect();
-        self.watchers.iter_mut().for_each(|watcher| watcher.pass_on(now_ms));
+        let is_lost = offer.is_packaging_lost;
+        self.watchers.iter_mut().for_each(|watcher| watcher.pass_on(now_ms, is_lost));
         for at in 0..self.viewers.len() {
             let viewer = &mut self.viewers[at];
             viewer.connection_id = None;
             let over = viewer.plays.iter_mut().filter(|play| is_over[play.path]);
-            over.for_each(|play| play.judge.expect_timeline());
+            over.for_each(|play| play.judge.expect_timeline(&self.log));
             if stays(viewer.link.local_addr()) {
                 viewer.is_left_behind = true;
                 viewer.forgive_gaps();
@@ -514,8 +548,18 @@ impl World {
         }
         if self.sabotage == Sabotage::ForgetNumbers {
             legacy.renditions.clear();
+            legacy.packaging.runs.clear();
+        }
+        if self.sabotage == Sabotage::ForgetPackaging {
+            legacy.packaging.runs.clear();
         }
     }
+}
+
+/// Another process has taken over.
+fn let_go(server: &mut Server) {
+    server.send_all(|| Command::LetGo { deadline_ms: DRAIN_MS });
+    server.order_packager(hls::Order::LetGo);
 }
 
 /// Places in quotas that are told of: publishers, players.
@@ -559,6 +603,7 @@ pub fn kinds(legacy: &Legacy) -> BTreeSet<&'static str> {
     let mut kinds = BTreeSet::new();
     let mut note = |is_there: bool, kind| is_there.then(|| kinds.insert(kind));
     note(!legacy.renditions.is_empty(), "rendition");
+    note(!legacy.packaging.runs.is_empty(), "packaging");
     for worker in &legacy.workers {
         note(!worker.framings.is_empty(), "framing");
         for stream in &worker.streams {

@@ -39,6 +39,7 @@ pub enum Sabotage {
     LoseSegment,
     /// A playlist does not tell its discontinuities.
     HideDiscontinuity,
+    ForgetPackaging,
     /// A playlist's lines are malformed.
     BreakPlaylist,
     /// A playlist is an older one.

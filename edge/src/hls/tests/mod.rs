@@ -53,7 +53,8 @@ impl Bench {
         let metrics = Arc::new(PackagingMetrics::default());
         let storage = StorageQueue::default();
         let (seen, counted) = (Arc::clone(&shared), Arc::clone(&metrics));
-        let packager = Packager::new(seen, counted, storage.clone(), || 0, Beginning::new());
+        let (beginning, now) = (Beginning::new(), Now { mono_ms: 0, unix_ms: UNIX_MS });
+        let packager = Packager::new(seen, counted, storage.clone(), || 0, beginning, now);
         Self { shared, metrics, storage, packager, now_ms: 0, unix_ms: UNIX_MS }
     }
 
@@ -67,7 +68,11 @@ impl Bench {
     }
 
     pub(super) fn turn(&mut self) {
-        self.packager.turn(Now { mono_ms: self.now_ms, unix_ms: self.unix_ms + self.now_ms });
+        self.packager.turn(self.now());
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { mono_ms: self.now_ms, unix_ms: self.unix_ms + self.now_ms }
     }
 
     pub(super) fn open(&self, stream: &Stream, settings: &HlsSettings) -> Arc<Rendition> {

@@ -23,7 +23,8 @@ fn resume(before: &Bench, passed: Passed, settings: &HlsSettings) -> Bench {
     let of = |_: &StreamPath| settings.clone();
     let beginning = bench.shared.hls.resume(passed, of, &bench.storage);
     let (seen, counted) = (Arc::clone(&bench.shared), Arc::clone(&bench.metrics));
-    bench.packager = Packager::new(seen, counted, bench.storage.clone(), || 0, beginning);
+    let (storage, now) = (bench.storage.clone(), bench.now());
+    bench.packager = Packager::new(seen, counted, storage, || 0, beginning, now);
     bench
 }
 
@@ -83,6 +84,42 @@ fn a_run_goes_on_as_if_nothing_had_been() {
             }
         }
     }
+}
+
+/// Found by the simulation: the run that was over was shown again, and the one that goes on was gone.
+#[test]
+fn a_run_that_is_over_does_not_stand_in_the_way_of_the_one_after_it() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    stream.headers(&bench);
+    let over = bench.open(&stream, &settings());
+    stream.play(&mut bench, 9_000);
+    stream.leave(true);
+    bench.wait(50);
+    stream.begin(&bench);
+    stream.headers(&bench);
+    let going = bench.open(&stream, &settings());
+    stream.play(&mut bench, 9_000);
+    let text = playlist(&going);
+    assert!(over.is_ended() && listed(&text)[0] > *listed(&playlist(&over)).last().unwrap());
+
+    let passed = export(&mut bench);
+    let mut after = resume(&bench, passed, &settings());
+    let mut stream = stream.pass_to(&mut after);
+    let found = after.open(&stream, &settings());
+    assert_eq!((found.number(), playlist(&found)), (going.number(), text.clone()));
+    // Who is in the middle of the run before finds its segments.
+    let kept = after.shared.hls.by_key(over.number()).expect("it is kept");
+    assert_eq!(playlist(&kept), playlist(&over));
+    stream.play(&mut after, 9_000);
+    assert!(listed(&playlist(&found)).last() > listed(&text).last());
+    // Nobody asks for it any more, the other one is.
+    for _ in 0..60 {
+        let _asked = playlist(&found);
+        stream.play(&mut after, 1_000);
+    }
+    assert!(after.shared.hls.by_key(over.number()).is_none());
+    assert!(after.shared.hls.by_key(going.number()).is_some());
 }
 
 #[test]
