@@ -223,8 +223,8 @@ impl Hls {
             for new in [Some(&rendition), rendition.sound()].into_iter().flatten() {
                 by_key.insert(new.number(), Arc::clone(new));
             }
-            // The oldest come first. One that is over is kept beside the one after it for a while, and is found
-            // by its segments only.
+            // The oldest come first. One that is over is kept beside the one after it for a while, and is
+            // found by its segments only.
             let pair = by_path.entry(path.clone()).or_default();
             pair[place(record.container)] = Some(rendition);
             beginning.runs.push(Resumed { path, builder, place: record.place });

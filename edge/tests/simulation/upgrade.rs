@@ -2,8 +2,10 @@
 //! on over the same sockets. Records and descriptors travel as they do between two processes.
 //!
 //! ```text
-//!   Stopping ─ still ─► Packaging ─► Exporting ─ told ─► Offered ─┬─ the word ─► the new go on, the old let go
-//!       └────────────────────┴───────────┴───────────────┴────────┴─ refused, damaged, gone, late ─► the old go on
+//!   Stopping ─ still ─► Packaging ─► Exporting ─ told ─► Offered ─┬─ the word ─► the new go on
+//!       │                   │            │                  │     │              the old let go ─► drained
+//!       └───────────────────┴────────────┴──────────────────┴─────┴─ refused, damaged, gone or late:
+//!                                                                    the old go on
 //! ```
 //!
 //! Who is taken along must notice nothing: every rule for what it hears holds across the change. Who is
