@@ -190,6 +190,11 @@ fn hangup_reloads_and_terminate_drains_then_ends() {
 
     fs::write(&file, "[limits]\nstreams_max = none\n").unwrap();
     kill_process(getpid(), Signal::HUP).unwrap();
+    // Two signals may be delivered to two threads, and the first one seen last: by the next server.
+    wait_for("the refused reload", || {
+        let metrics = server.ask_text("get", "/metrics", &[]).2;
+        metrics.contains("ringcast_config_reloads_total{result=\"failure\"} 1\n")
+    });
     kill_process(getpid(), Signal::TERM).unwrap();
     assert!(matches!(server.told(), Told::Drain(0, _)), "a refused reload reaches no worker");
     assert!(matches!(server.told(), Told::Stop(0)));
@@ -198,6 +203,7 @@ fn hangup_reloads_and_terminate_drains_then_ends() {
     let server = TestServer::start(Options { workers: 1, ..Options::default() });
     assert_eq!(server.ask("get", "/readyz").0, 200);
     kill_process(getpid(), Signal::INT).unwrap();
-    assert!(matches!(server.told(), Told::Stop(0)), "no draining");
+    let told = server.told();
+    assert!(matches!(told, Told::Stop(0)), "no draining: {told:?}");
     server.join().unwrap();
 }
