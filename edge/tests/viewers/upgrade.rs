@@ -32,6 +32,10 @@ impl Show {
         net.send_headers(publisher, &source);
         let mut show = Self { server, net, publisher, source };
         show.send(12);
+        // Who joins before the first keyframe was read may hear of a header twice: as it comes in, and with
+        // what a keyframe needs.
+        let read = || show.server.metric("ringcast_messages_in_total", "");
+        wait_for("the frames to be read", || read() >= 2 * 12);
         show
     }
 
