@@ -95,7 +95,8 @@ pub(crate) fn rtmpdump(scratch: &Scratch, label: &str, url: &str) -> Player {
 /// The same held to TLS 1.2: its library takes a session ticket of TLS 1.3 for the end of the connection,
 /// whoever sends it.
 pub(crate) fn rtmpdump_tls_1_2(scratch: &Scratch, label: &str, url: &str) -> Player {
-    let settings = scratch.file("rtmpdump-gnutls");
+    // One for each: what another one reads just now must not be emptied and written anew.
+    let settings = scratch.file(&format!("{label}-gnutls"));
     std::fs::write(&settings, "[overrides]\ndisabled-version = tls1.3\n").expect("it is ours");
     let settings = settings.display().to_string();
     rtmpdump_with(scratch, label, url, &[("GNUTLS_SYSTEM_PRIORITY_FILE", &settings)])
