@@ -10,6 +10,7 @@
 //!
 //! What takes long and needs nothing of the process before this one is in the first step: during the second
 //! that process stands still.
+
 mod post;
 
 use std::os::fd::OwnedFd;
@@ -45,6 +46,7 @@ pub struct Prepared {
     events: EventSink,
     places: Vec<Place>,
 }
+
 /// Makes the configured workers ready, the n-th pinned to the n-th of the configured CPUs, round robin.
 /// Nothing is listened on yet.
 ///
@@ -230,6 +232,7 @@ fn spawn_guarded(
         .spawn(guarded)
         .map_err(|error| StartError::Failed(format!("cannot start a thread: {error}")))
 }
+
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<String>()
@@ -237,6 +240,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message")
 }
+
 /// What TLS needs, if there are certificates.
 fn secure(config: &Config, certs: Arc<CertStore>) -> Result<Option<Arc<Secure>>, StartError> {
     let kernel = match config.tls.kernel {

@@ -14,11 +14,9 @@ use crate::command::{Command, Reply, WorkerHandle};
 use crate::hand_over::give::Successor;
 use crate::hand_over::record::{Door, Legacy};
 use crate::hand_over::{HandOverError, Outcome, wire};
-use crate::hls::{self, Passed};
+use crate::hls::{self, EXPORT_MS_MAX, Passed};
 use crate::worker::Export;
 
-/// Longest time the packager has for its part of the standstill. Without it HLS begins anew.
-const PACKAGER_MAX: Duration = Duration::from_secs(1);
 /// Distance of two looks at an answer that is awaited.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -154,7 +152,8 @@ impl Control {
     fn export_packaging(&self, deadline: Instant) -> Passed {
         let (sender, answer) = mpsc::channel();
         self.order_packager(hls::Order::Export(sender));
-        let patience = deadline.saturating_duration_since(Instant::now()).min(PACKAGER_MAX);
+        let export_max = Duration::from_millis(EXPORT_MS_MAX);
+        let patience = deadline.saturating_duration_since(Instant::now()).min(export_max);
         answer.recv_timeout(patience).unwrap_or_else(|_| {
             tracing::warn!(
                 event = "upgrade",

@@ -47,7 +47,7 @@ use uring::MemFile;
 use crate::log::event;
 use crate::registry::{StreamEntry, StreamPhase};
 
-pub use passing::{Beginning, Order, Passed};
+pub use passing::{Beginning, EXPORT_MS_MAX, Order, Passed};
 pub use rendition::{Address, HeldRendition, Rendition, RenditionKey, Reply};
 pub use settings::{HlsSettings, HlsStart};
 
@@ -57,6 +57,8 @@ pub const RENDITIONS_MAX: usize = 16_384;
 const OPEN_EIGHTHS_MAX: u64 = 7;
 
 type ByKey = HashMap<u64, Arc<Rendition>>;
+/// By stream and [`place`].
+type ByPath = HashMap<StreamPath, [Option<Arc<Rendition>>; 2]>;
 
 /// A rendition and the stream it is to be made of, on its way to the packager.
 #[derive(Debug)]
@@ -81,7 +83,7 @@ pub struct Numbers {
 
 /// All renditions of the process; shared by the workers and the packager thread.
 pub struct Hls {
-    by_path: Mutex<HashMap<StreamPath, [Option<Arc<Rendition>>; 2]>>,
+    by_path: Mutex<ByPath>,
     /// Where renditions of the process before this one stopped, until they are opened here.
     inherited: Mutex<HashMap<RenditionKey, Numbers>>,
     by_key: ArcSwap<ByKey>,
@@ -158,7 +160,10 @@ impl Hls {
             None => locked(&self.inherited).remove(&key),
         };
         let rendition = Arc::new(Rendition::new(key, random_key, settings));
-        self.add(&mut by_path, &rendition);
+        // Both maps are changed under the lock of the first.
+        let mut by_key = ByKey::clone(&self.by_key.load());
+        add(&rendition, &mut by_path, &mut by_key);
+        self.by_key.store(Arc::new(by_key));
         drop(by_path);
         locked(&self.inbox).push(Opened {
             rendition: Arc::clone(&rendition),
@@ -308,26 +313,20 @@ impl Hls {
         self.by_key.store(Arc::new(by_key));
     }
 
-    /// Both maps are changed under the lock of the first.
-    fn add(
-        &self,
-        by_path: &mut HashMap<StreamPath, [Option<Arc<Rendition>>; 2]>,
-        rendition: &Arc<Rendition>,
-    ) {
-        let key = rendition.key();
-        let pair = by_path.entry(key.path.clone()).or_default();
-        pair[place(key.container)] = Some(Arc::clone(rendition));
-        let mut by_key = ByKey::clone(&self.by_key.load());
-        for new in [Some(rendition), rendition.sound()].into_iter().flatten() {
-            by_key.insert(new.number(), Arc::clone(new));
-        }
-        self.by_key.store(Arc::new(by_key));
-    }
-
     fn wake(&self) {
         if let Some(thread) = self.packager.get() {
             thread.unpark();
         }
+    }
+}
+
+/// Whoever asks finds `rendition` from now on, by its path and by its numbers.
+fn add(rendition: &Arc<Rendition>, by_path: &mut ByPath, by_key: &mut ByKey) {
+    let key = rendition.key();
+    let pair = by_path.entry(key.path.clone()).or_default();
+    pair[place(key.container)] = Some(Arc::clone(rendition));
+    for new in [Some(rendition), rendition.sound()].into_iter().flatten() {
+        by_key.insert(new.number(), Arc::clone(new));
     }
 }
 

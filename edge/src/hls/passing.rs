@@ -21,11 +21,13 @@ use uring::{MemFile, SharedBytes};
 use super::builder::Builder;
 use super::rendition::{Rendition, RenditionKey};
 use super::settings::HlsSettings;
-use super::{ByKey, Hls, RENDITIONS_MAX, locked, mem_file, place, random_key};
+use super::{ByKey, Hls, RENDITIONS_MAX, add, locked, mem_file, random_key};
 use crate::hand_over::packaging::{BytesRecord, PackagingRecord, PlaceRecord, RunRecord};
 use crate::http::INLINE_BODY_BYTES_MAX;
 use crate::storage::StorageQueue;
 
+/// Longest time the packager has for its part of the standstill, in milliseconds. Without it HLS begins anew.
+pub const EXPORT_MS_MAX: u64 = 1_000;
 /// Bytes in the record, of all runs together, beyond which pieces are left out: they are written to a socket
 /// and read again while all workers stand still. About a quarter of a second in the worst case.
 const HERE_BYTES_MAX: usize = 64 << 20;
@@ -220,13 +222,9 @@ impl Hls {
             beginning.segments_left += left;
             builder.publish(others, bytes_max);
             self.set_bytes(others + builder.held_bytes());
-            for new in [Some(&rendition), rendition.sound()].into_iter().flatten() {
-                by_key.insert(new.number(), Arc::clone(new));
-            }
             // The oldest come first. One that is over is kept beside the one after it for a while, and is
             // found by its segments only.
-            let pair = by_path.entry(path.clone()).or_default();
-            pair[place(record.container)] = Some(rendition);
+            add(&rendition, &mut by_path, &mut by_key);
             beginning.runs.push(Resumed { path, builder, place: record.place });
         }
         self.by_key.store(Arc::new(by_key));

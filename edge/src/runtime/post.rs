@@ -29,6 +29,7 @@ const CONNECTIONS_SPARE: u32 = 1_024;
 
 /// How long sent bytes may stay unacknowledged, in milliseconds; no longer than a peer may be idle.
 const UNACKNOWLEDGED_MS_MAX: u32 = 30_000;
+
 /// What one worker reports when it is ready.
 pub(super) struct Ready {
     /// Where it listens: RTMP, RTMPS, HTTP.
@@ -48,6 +49,7 @@ impl Wake for IoWaker {
         }
     }
 }
+
 /// A worker's thread that waits, and its starter's ends of what they say to each other.
 pub(super) struct Place {
     pub(super) thread: JoinHandle<()>,
@@ -63,6 +65,7 @@ impl fmt::Debug for Place {
         f.debug_struct("Place").field("thread", &self.thread).finish_non_exhaustive()
     }
 }
+
 /// A worker's place: what stays when the worker in it has panicked and another one takes it.
 pub(super) struct Post {
     pub(super) index: u16,

@@ -22,7 +22,7 @@ use edge::command::{Command, InspectPage, InspectScope, Reply};
 use edge::config::Config;
 use edge::hand_over::record::{Legacy, SpokenRecord};
 use edge::hand_over::{HandOverError, wire};
-use edge::hls::{self, Passed};
+use edge::hls::{self, EXPORT_MS_MAX, Passed};
 use edge::worker::Export;
 use tokio::sync::oneshot;
 use uring::sim::Faults;
@@ -34,8 +34,6 @@ use super::world::World;
 
 /// Time the old workers have to drain what was not passed on, in milliseconds.
 const DRAIN_MS: u64 = 4_000;
-/// Time the packager has to tell what it has, in milliseconds. Without it HLS begins anew.
-const PACKAGER_MS: u64 = 1_000;
 /// Who has heard a message so shortly before an upgrade is in the middle of its stream, in milliseconds.
 const WATCHING_MS: u64 = 400;
 /// Who has said something so shortly before may be in the middle of saying it, in milliseconds.
@@ -231,7 +229,7 @@ impl World {
             Stage::Stopping(_) => {
                 let (sender, answer) = mpsc::channel();
                 self.server.order_packager(hls::Order::Export(sender));
-                Some(Stage::Packaging { answer, told: None, until_ms: now_ms + PACKAGER_MS })
+                Some(Stage::Packaging { answer, told: None, until_ms: now_ms + EXPORT_MS_MAX })
             }
             Stage::Packaging { told: packaging, .. } => {
                 let scope = InspectScope::Clients;
@@ -548,11 +546,11 @@ impl World {
                 }
             }
         }
-        if self.sabotage == Sabotage::ForgetNumbers {
+        let forgets_numbers = self.sabotage == Sabotage::ForgetNumbers;
+        if forgets_numbers {
             legacy.renditions.clear();
-            legacy.packaging.runs.clear();
         }
-        if self.sabotage == Sabotage::ForgetPackaging {
+        if forgets_numbers || self.sabotage == Sabotage::ForgetPackaging {
             legacy.packaging.runs.clear();
         }
     }

@@ -39,6 +39,7 @@ pub enum Sabotage {
     LoseSegment,
     /// A playlist does not tell its discontinuities.
     HideDiscontinuity,
+    /// Runs of HLS are not passed on, and their numbers are.
     ForgetPackaging,
     /// A playlist's lines are malformed.
     BreakPlaylist,

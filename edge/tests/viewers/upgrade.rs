@@ -32,8 +32,8 @@ impl Show {
         net.send_headers(publisher, &source);
         let mut show = Self { server, net, publisher, source };
         show.send(12);
-        // Who joins before the first keyframe was read may hear of a header twice: as it comes in, and with
-        // what a keyframe needs.
+        // Who joins before the first keyframe was read is likely to hear of a header twice: as it comes in,
+        // and with what a keyframe needs. That was taken from one failure, and not seen in the code.
         let read = || show.server.metric("ringcast_messages_in_total", "");
         wait_for("the frames to be read", || read() >= 2 * 12);
         show

@@ -259,20 +259,19 @@ impl RingRecord {
     /// # Errors
     /// [`BadRecord`].
     pub fn fill(&self, writer: &mut Writer, arena: &mut Arena) -> Result<(), BadRecord> {
-        let record = self;
-        let preambles = [&record.join_preamble, &record.preamble];
+        let preambles = [&self.join_preamble, &self.preamble];
         let announced = preambles.into_iter().flatten().count() as u64;
-        let Some(version) = record.preamble_version.checked_sub(announced) else {
+        let Some(version) = self.preamble_version.checked_sub(announced) else {
             return Err(BadRecord::Inconsistent);
         };
-        let is_beyond = record.start > POSITION_MAX || record.preamble_version > POSITION_MAX;
-        if is_beyond || record.join.is_some_and(|join| join < record.start) {
+        let is_beyond = self.start > POSITION_MAX || self.preamble_version > POSITION_MAX;
+        if is_beyond || self.join.is_some_and(|join| join < self.start) {
             return Err(BadRecord::Inconsistent);
         }
-        writer.begin_at(Position(record.start), version);
+        writer.begin_at(Position(self.start), version);
         let mut due = preambles.map(Option::as_ref);
-        let mut image = record.image.as_slice();
-        for message in &record.messages {
+        let mut image = self.image.as_slice();
+        for message in &self.messages {
             announce(writer, arena, &mut due)?;
             let bytes = usize::try_from(message.wire_bytes).map_err(|_| BadRecord::Inconsistent)?;
             let used = u64::from(message.header_bytes) + u64::from(message.body_bytes);
@@ -296,13 +295,13 @@ impl RingRecord {
             if kind == MessageKind::Video {
                 writer.mark_video_end();
             }
-            if record.join == Some(at.0) {
+            if self.join == Some(at.0) {
                 writer.set_join(Some(at));
             }
         }
         announce(writer, arena, &mut due)?;
         let is_whole = image.is_empty() && due.iter().all(Option::is_none);
-        if is_whole && writer.join().map(|join| join.0) == record.join {
+        if is_whole && writer.join().map(|join| join.0) == self.join {
             Ok(())
         } else {
             Err(BadRecord::Inconsistent)

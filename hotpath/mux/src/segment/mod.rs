@@ -373,20 +373,20 @@ impl Segmenter {
 
     fn set_audio(&mut self, track: AudioTrack, out: &mut Output) {
         self.unheard.audio = false;
-        if self.tracks.audio.as_ref() == Some(&track) {
-            self.sound_next = None;
+        let is_known = self.tracks.audio.as_ref() == Some(&track);
+        if !is_known && !self.packer.supports_audio(&track) {
+            self.counters.unsupported += 1;
             return;
         }
-        if !self.packer.supports_audio(&track) {
-            self.counters.unsupported += 1;
+        // What waits for a segment is no longer what the publisher sends, or was another publisher's.
+        self.sound_next = None;
+        if is_known {
             return;
         }
         let added = self.tracks.audio.is_none();
         match &self.open {
             Some(open) if !added || open.parts > 0 => self.sound_next = Some(track),
             _ => {
-                // What waited for a segment that has not begun was another publisher's.
-                self.sound_next = None;
                 self.before_change(added, out);
                 self.change_audio(track);
             }
