@@ -109,8 +109,13 @@ impl Viewer {
     /// Connects and sends `bytes`.
     pub fn send(addr: SocketAddr, bytes: &[u8]) -> Self {
         let mut socket = TcpStream::connect(addr).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.write_all(bytes).unwrap();
+        Self::of(socket, bytes.starts_with(b"HEAD "))
+    }
+
+    /// Begins to read what is answered on a connection.
+    pub fn of(socket: TcpStream, wants_head: bool) -> Self {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let received = Arc::new(Mutex::new(Received::default()));
         let (mut reader, sink) = (socket.try_clone().unwrap(), Arc::clone(&received));
         thread::spawn(move || {
@@ -120,7 +125,6 @@ impl Viewer {
             }
             sink.lock().unwrap().has_ended = true;
         });
-        let wants_head = bytes.starts_with(b"HEAD ");
         Self { socket, wants_head, received, reading: RefCell::default() }
     }
 

@@ -1,9 +1,14 @@
 //! The change of process under viewers: live ones in every form notice nothing, connections between two
 //! requests go on.
 
-use rtmp::session::MediaKind;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
 
-use crate::support::client::Net;
+use rtmp::session::MediaKind;
+use rustix::process::Signal;
+
+use crate::support::client::{Net, assert_complete};
 use crate::support::media::{Item, Source};
 use crate::support::server::{How, Server, matrix, wait_for, with_workers};
 use crate::support::viewer::Viewer;
@@ -302,5 +307,76 @@ fn viewers_go_on_where_the_new_process_has_more_workers_or_fewer() {
             show.send(10);
             show.net.until("the last frame", |_| late.has_all(&show.source));
         }
+    }
+}
+
+/// The new configuration has room for some 4,000 messages in a ring; so many does one viewer hold, of one
+/// framing. The stream itself and the others are taken over from their newest keyframe on.
+#[test]
+fn a_framing_that_cannot_go_on_ends_for_its_viewers_in_order_and_for_nobody_else() {
+    for how in matrix(&[1]) {
+        println!("{how:?}");
+        let mut show = Show::start(how, "");
+        let addr = show.server.http;
+        let mut slow = TcpStream::connect(addr).unwrap();
+        rustix::net::sockopt::set_socket_recv_buffer_size(&slow, 16_384).unwrap();
+        slow.write_all(b"GET /live/cam.flv HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let beside = Viewer::get(addr, "/live/cam.flv");
+        let others = [
+            Viewer::send(addr, b"GET /live/cam.flv HTTP/1.0\r\n\r\n"),
+            Viewer::websocket(addr, "/live/cam.flv", "127.0.0.1"),
+        ];
+        let player = show.net.play("cam");
+        show.net.until_started(&[player]);
+        for viewer in others.iter().chain([&beside]) {
+            wait_for("the first tag", || viewer.has_begun());
+        }
+        // Six seconds of stream: less than anybody may be behind.
+        for _ in 0..100 {
+            show.send(30);
+            show.net.until("the last frame", |_| beside.has_all(&show.source));
+        }
+        let settings = "[defaults]\nretention_messages = 64\n";
+        fs::write(show.server.config_file(), settings).unwrap();
+        show.server.signal(Signal::QUIT);
+        show.net.until("the hand-over", |_| !show.server.successors().is_empty());
+        show.server.pid = show.server.successors()[0];
+
+        let failed = show.server.events("upgrade");
+        let failed = failed.iter().find(|line| line["level"] == "ERROR").expect("it is told");
+        let error = failed["error"].as_str().unwrap();
+        assert!(error.contains("http-flv") && error.contains("no room"), "{error}");
+        rustix::net::sockopt::set_socket_recv_buffer_size(&slow, 1 << 20).unwrap();
+        let slow = Viewer::of(slow, false);
+        for (name, viewer) in [("beside", &beside), ("slow", &slow)] {
+            show.net.until("the end", |_| viewer.has_ended());
+            let bytes = viewer.bytes();
+            let tail = &bytes[bytes.len().saturating_sub(40)..];
+            assert!(tail.ends_with(b"\r\n0\r\n\r\n"), "{name}: {}", tail.escape_ascii());
+        }
+        beside.tags().assert_whole(&show.source);
+        assert!(slow.tags().frames().len() < show.source.sent.len() / 2, "it was far behind");
+        let ended = |server: &Server| {
+            let lines = server.events("close").into_iter();
+            let ended = lines.filter(|line| line["reason"] == "stream_ended");
+            ended.filter(|line| line["protocol"] == "http-flv").count()
+        };
+        wait_for("their last lines", || ended(&show.server) == 2);
+
+        // Who asks again is shown the stream, and all others never stopped.
+        let again = Viewer::get(addr, "/live/cam.flv");
+        wait_for("the first tag", || again.has_begun());
+        for _ in 0..30 {
+            // No more at a time than is retained.
+            show.send(1);
+            show.net.until_received(&[player], &show.source);
+        }
+        for viewer in others.iter().chain([&again]) {
+            show.net.until("the last frame", |_| viewer.has_all(&show.source));
+            viewer.tags().assert_whole(&show.source);
+        }
+        assert!(show.net.clients[player].ended.is_none());
+        assert_complete(&show.net.clients[player], &show.source);
+        assert_eq!(ended(&show.server), 2);
     }
 }

@@ -28,7 +28,7 @@ use crate::hand_over::record::{
     PublishRecord, SpokenRecord, StreamRecord, TransportRecord, WorkerRecord,
 };
 use crate::http::HttpSession;
-use crate::metrics::{ConnectionState, Role, TlsMode};
+use crate::metrics::{CloseReason, ConnectionState, Role, TlsMode};
 use crate::registry::{StreamLimit, StreamPhase, StreamsMax};
 use crate::transport::{Kernel, Transport};
 
@@ -332,7 +332,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 tracing::error!(event = "upgrade", error = %error, "viewers are disconnected");
             }
         }
-        for connection in self.connections.iter_mut().flatten() {
+        let mut ended = Vec::new();
+        for (index, connection) in self.connections.iter_mut().enumerate() {
+            let Some(connection) = connection.as_deref_mut() else { continue };
             for play in &mut connection.plays {
                 let Some(local) = self.streams.get_mut(play.stream) else { continue };
                 let is_framed = local.framing != FramingKind::Rtmp && play.has_joined;
@@ -346,7 +348,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 if play.has_joined {
                     match &mut connection.session {
                         Session::Rtmp(session) => session.notify_unpublish(play.msid),
-                        Session::Http(session) => session.end_of_stream(),
+                        Session::Http(session) => {
+                            session.end_of_stream();
+                            ended.push(index);
+                        }
                         Session::Unknown => {}
                     }
                 }
@@ -359,6 +364,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 play.ends_at = None;
                 local.ends_seen = local.ends().0;
             }
+        }
+        // At once: one with the rest of a message to be sent would be given a place again meanwhile, and a
+        // second head behind it.
+        for index in ended {
+            self.close(index, CloseReason::StreamEnded);
         }
     }
 }
