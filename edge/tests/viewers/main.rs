@@ -4,6 +4,7 @@
 mod support;
 
 mod hls;
+mod hls_dir;
 mod hls_upgrade;
 mod live;
 mod requests;
