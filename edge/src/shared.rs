@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crossbeam_utils::CachePadded;
 
 use crate::command::Wake;
+use crate::hand_over::verdict::Verdict;
 use crate::hls::Hls;
 #[cfg(doc)]
 use crate::metrics::MemoryStep;
@@ -24,6 +25,8 @@ pub struct Shared {
     pub hls: Hls,
     /// What the workers hold.
     pub memory: Memory,
+    /// Whether what they told of is another process's.
+    pub verdict: Verdict,
     /// How many takeovers were asked for: a worker that sees a new number looks through the
     /// streams it is home of.
     takeovers: AtomicU64,
@@ -44,6 +47,7 @@ impl Shared {
             addresses: Addresses::default(),
             hls: Hls::default(),
             memory: Memory::new(workers),
+            verdict: Verdict::default(),
             takeovers: AtomicU64::new(0),
             wakers: (0..workers).map(|_| OnceLock::new()).collect(),
         }

@@ -11,11 +11,12 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use edge::hand_over::record::VERSION;
 use rtmp::session::ClientRole;
 use rustix::process::Signal;
 use support::client::{Client, Net, assert_complete};
 use support::media::Source;
-use support::server::{How, Server, matrix, wait_for};
+use support::server::{How, Server, hello, matrix, program, wait_for};
 use support::viewer::Viewer;
 use tempfile::TempDir;
 
@@ -84,6 +85,25 @@ impl Fragile {
             !self.server.successors().is_empty()
         });
         self.server.pid = self.server.successors()[0];
+    }
+
+    /// Waits until the log tells of a connection's end; the reasons it names.
+    fn wait_closed(&self, net: &Net, client: usize) -> Vec<String> {
+        let id = net.clients[client].id.as_deref().expect("it was connected");
+        let mut reasons = Vec::new();
+        wait_for("the connection's last line", || {
+            let mut told = self.server.events("close");
+            told.retain(|line| line["conn"] == id);
+            reasons = told.iter().map(|line| line["reason"].as_str().unwrap().to_owned()).collect();
+            !reasons.is_empty()
+        });
+        reasons
+    }
+
+    /// How streams have lost their publishers.
+    fn unpublished(&self) -> Vec<String> {
+        let told = self.server.events("unpublish");
+        told.iter().map(|line| line["how"].as_str().unwrap().to_owned()).collect()
     }
 
     fn wait_restarts(&self, count: u64) {
@@ -481,8 +501,38 @@ fn a_worker_that_panics_when_it_has_passed_on_all_it_had_cuts_nobody() {
             assert_eq!(fragile.server.events("worker_failed").len(), 1);
             step(&mut streams, &mut net);
             assert_all_complete(&streams, &net);
+            for stream in &streams {
+                for &client in stream.players.iter().chain([&stream.publisher]) {
+                    assert_eq!(fragile.wait_closed(&net, client), ["handed_over"]);
+                }
+            }
+            assert_eq!(fragile.unpublished(), ["handed_over", "handed_over"]);
             Stream::start(&mut net, "more", 3, 1, &[0, 1]);
         }
+    }
+}
+
+#[test]
+fn a_panic_behind_a_hand_over_that_fails_has_cut_who_was_on_the_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let refuses = format!("{}; printf 'Eno room here' >&0", hello(VERSION));
+    let path = program(dir.path(), "refuses", &refuses);
+    for how in matrix(&[2]) {
+        let settings = format!("{RESTART}[shutdown]\nupgrade_program = \"{path}\"\n");
+        let fragile = Fragile::start(how, &settings);
+        let mut net = Net::new(fragile.server.rtmp);
+        let [mut safe, lost] = one_on_each(&mut net);
+        fragile.panic_at(1, "exported");
+        fragile.fail_upgrade("no room here", || safe.step(&mut net));
+        let on_it = [lost.players.clone(), vec![lost.publisher]].concat();
+        net.until("the end of what was on the worker", |net| has_ended(net, &on_it));
+        fragile.wait_restarts(1);
+        for client in on_it {
+            assert_eq!(fragile.wait_closed(&net, client), ["internal"]);
+        }
+        assert_eq!(fragile.unpublished(), ["worker_failed"]);
+        safe.step(&mut net);
+        assert_all_complete(std::slice::from_ref(&safe), &net);
     }
 }
 

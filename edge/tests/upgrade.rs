@@ -3,11 +3,9 @@
 
 mod support;
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use edge::hand_over::record::VERSION;
@@ -15,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::client::{Net, assert_complete, assert_headers_first};
 use support::media::Source;
-use support::server::{How, Server, matrix, wait_for, with_workers};
+use support::server::{How, Server, hello, matrix, program, wait_for, with_workers};
 
 /// A server under load: publishers, and players of each.
 struct Live {
@@ -149,23 +147,6 @@ fn two_upgrades_under_load_lose_nothing_and_cut_nobody() {
         late.until("a picture for who comes later", |net| net.clients[player].frames().count() > 0);
         assert_headers_first(&late.clients[player]);
     }
-}
-
-/// A program that is started in place of Ringcast and does what the script says.
-fn program(dir: &std::path::Path, name: &str, script: &str) -> String {
-    let file = dir.join(name);
-    fs::write(&file, format!("#!/usr/bin/env bash\n{script}\n")).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-    file.to_str().unwrap().to_owned()
-}
-
-/// What a program says that begins to take over. Its way to the old process is its standard input.
-fn hello(version: u32) -> String {
-    let mut bytes = String::new();
-    for byte in version.to_be_bytes().into_iter().chain([0, 0, 0, 7]) {
-        write!(bytes, "\\x{byte:02x}").unwrap();
-    }
-    format!("printf 'RINGCAST{bytes}' >&0")
 }
 
 #[test]

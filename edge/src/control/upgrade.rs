@@ -50,6 +50,9 @@ impl Control {
             }
             *status = UpgradeStatus { running: true, attempts: status.attempts + 1, error: None };
         }
+        if let Some(shared) = &self.shared {
+            shared.verdict.open();
+        }
         let (sender, receiver) = oneshot::channel();
         let control = Arc::clone(self);
         let run = move || {
@@ -68,6 +71,9 @@ impl Control {
     }
 
     pub(super) fn end_upgrade(&self, error: Option<String>) {
+        if let Some(shared) = &self.shared {
+            shared.verdict.close(error.is_none());
+        }
         let mut status = locked(&self.upgrade);
         status.running = false;
         status.error = error;

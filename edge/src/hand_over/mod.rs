@@ -34,7 +34,7 @@
 //! alone (`tls::SessionRecord`), in whichever process goes on.
 //!
 //! - [`record`], [`packaging`]: what is told. [`wire`]: how it travels. [`give`]: the old process. [`take`]:
-//!   the new one.
+//!   the new one. [`verdict`]: how it ended.
 //!
 //! The format changes with the code; both sides must have the same [`record::VERSION`], or nothing is passed.
 
@@ -42,6 +42,7 @@ pub mod give;
 pub mod packaging;
 pub mod record;
 pub mod take;
+pub mod verdict;
 pub mod wire;
 
 use std::fmt;

@@ -98,7 +98,7 @@ pub(super) struct Start {
 impl Start {
     /// Takes the place of a worker, with what it left.
     fn after(remains: Remains, renewed: Renewal, addresses: [Option<SocketAddr>; 3]) -> Self {
-        let Remains { port, serial, doors } = remains;
+        let Remains { port, serial, doors, .. } = remains;
         let mut passed: Vec<Vec<OwnedFd>> = (0..3).map(|_| Vec::new()).collect();
         for (door, socket) in doors {
             let place = match door {
@@ -191,12 +191,13 @@ impl Post {
                 }
             };
             let Fallen { message, remains } = fallen;
-            let remains = match remains {
+            let mut remains = match remains {
                 Ok(remains) => remains,
                 // The thread ends: what is left of this worker is others' trouble.
                 Err(what) => return events.report(failed(format!("{message}, {what}"))),
             };
             events.report(failed(message));
+            remains.tell(|| self.shared.verdict.wait());
             let Ok(renewal) = ways.renewals.recv() else { return };
             tell = &tell_renewed;
             io = match self.open(&renewal.config) {

@@ -6,11 +6,15 @@
 //!   other workers: end of the stream ────┘─► players told at its end ─► they wait at the next entry
 //! ```
 //!
+//! What it had told another process of before is gone here whatever comes, and cut only if that process does
+//! not go on with it: until that is known the log says nothing of it ([`Remains::tell`]).
+//!
 //! What the panicking turn left half done is not gone on with: no writer is parked, no session is spoken
 //! to, nothing is sent. So a publisher's stream ends at the last message its ring's head covers, for
 //! everybody, and its entry is retired ([`Registry::retire`](crate::registry::Registry::retire)). Each step
 //! is taken even if one before it panics too.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -20,10 +24,10 @@ use uring::{Io, Nanos};
 
 use super::Worker;
 use super::stream::Player;
-use crate::command::WorkerPort;
+use crate::command::{ConnectionId, WorkerPort};
 use crate::framing::FramingKind;
 use crate::hand_over::record::Door;
-use crate::metrics::{CloseReason, Label as _, StreamLife};
+use crate::metrics::{CloseReason, Label as _, Role, StreamLife, WorkerMetrics};
 use crate::shared::Held;
 
 /// Turns in which accepts are to come back from the kernel, of a millisecond each.
@@ -38,6 +42,55 @@ pub struct Remains {
     pub serial: u64,
     /// Its listeners, with the peers that wait there; those that could be had.
     pub doors: Vec<(Door, OwnedFd)>,
+    /// What may be another process's now.
+    told: Vec<Gone>,
+}
+
+impl Remains {
+    /// Logs and counts what another process was told of. `is_passed_on` blocks until it is known whether
+    /// that goes on with it; asked only where there is something of the kind.
+    pub fn tell(&mut self, is_passed_on: impl FnOnce() -> bool) {
+        if self.told.is_empty() {
+            return;
+        }
+        let is_passed_on = is_passed_on();
+        for gone in self.told.drain(..) {
+            gone.tell(self.port.metrics(), is_passed_on);
+        }
+    }
+}
+
+/// What is gone from here, as the log tells of it.
+#[derive(Debug)]
+enum Gone {
+    Connection {
+        id: ConnectionId,
+        peer: SocketAddr,
+        role: Role,
+        path: Option<StreamPath>,
+        protocol: &'static str,
+    },
+    Stream(StreamPath),
+}
+
+impl Gone {
+    /// Logs and counts it: as handed over, or as ended by the panic.
+    fn tell(&self, metrics: &WorkerMetrics, is_passed_on: bool) {
+        match self {
+            Self::Connection { id, peer, role, path, protocol } => {
+                let reason =
+                    if is_passed_on { CloseReason::HandedOver } else { CloseReason::Internal };
+                metrics.disconnects.of(*role, reason).increment();
+                tracing::info!(event = "close", conn = %id, %peer, role = role.text(),
+                    reason = reason.text(), stream = path.as_ref().map(tracing::field::display),
+                    protocol);
+            }
+            Self::Stream(path) => {
+                let how = if is_passed_on { "handed_over" } else { "worker_failed" };
+                tracing::info!(event = "unpublish", stream = %path, how);
+            }
+        }
+    }
 }
 
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
@@ -50,21 +103,35 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let mut doors = Vec::new();
         let _ = attempt(|| self.stop_accepting());
         let _ = attempt(|| self.keep_doors(&mut doors));
+        let exported = self.exported.take();
+        let is_told =
+            |index| exported.as_ref().is_some_and(|told| told.binary_search(&index).is_ok());
+        let mut gone = Vec::new();
         let connections = (0..self.connections.len())
-            .map(|index| attempt(|| self.bury_connection(index)))
+            .map(|index| {
+                let is_told = is_told(index);
+                attempt(|| gone.extend(self.bury_connection(index).map(|one| (one, is_told))))
+            })
             .fold(Ok(()), Result::and);
         let streams: Vec<usize> = self.streams.iter().map(|(stream, _)| stream).collect();
         let streams = streams
             .into_iter()
-            .map(|stream| attempt(|| self.bury_stream(stream)))
+            .map(|stream| {
+                // All that are published here are told of.
+                let is_told = exported.is_some();
+                attempt(|| gone.extend(self.bury_stream(stream).map(|one| (one, is_told))))
+            })
             .fold(Ok(()), Result::and);
+        let (told, ended): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(_, is_told)| *is_told);
+        ended.iter().for_each(|(gone, _)| gone.tell(self.port.metrics(), false));
+        let told = told.into_iter().map(|(gone, _)| gone).collect();
         self.clear_gauges();
         // Whoever reads or waits for one of its streams.
         self.shared.wake_all();
         let Self { port, serial, io, completions, connections: left, streams: taps, .. } = self;
         let sockets = attempt(|| drop((completions, left, taps, io)));
         connections.and(streams).and(sockets)?;
-        Ok(Remains { port, serial, doors })
+        Ok(Remains { port, serial, doors, told })
     }
 
     /// Takes the accepts back from the kernel: who came meanwhile is closed with all others, not forgotten.
@@ -92,10 +159,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     /// Gives back what a connection was counted for, and its places.
-    fn bury_connection(&mut self, index: usize) {
-        let Some(connection) = self.connections.get_mut(index).and_then(Option::take) else {
-            return;
-        };
+    fn bury_connection(&mut self, index: usize) -> Option<Gone> {
+        let connection = self.connections.get_mut(index).and_then(Option::take)?;
         if connection.is_admitted {
             self.shared.addresses.release(connection.peer.ip());
         }
@@ -109,28 +174,29 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         {
             local.entry.withdraw_claim(connection.id);
         }
-        let metrics = self.port.metrics();
-        metrics.disconnects.of(connection.role, CloseReason::Internal).increment();
-        tracing::info!(event = "close", conn = %connection.id, peer = %connection.peer,
-            role = connection.role.text(), reason = CloseReason::Internal.text(),
-            stream = connection.last_path.as_ref().map(tracing::field::display),
-            protocol = connection.session.protocol());
+        Some(Gone::Connection {
+            id: connection.id,
+            peer: connection.peer,
+            role: connection.role,
+            path: connection.last_path.clone(),
+            protocol: connection.session.protocol(),
+        })
     }
 
     /// Ends a stream this worker is home of; lets go of any.
-    fn bury_stream(&mut self, stream: usize) {
-        let Some(local) = self.streams.get_mut(stream) else { return };
+    fn bury_stream(&mut self, stream: usize) -> Option<Gone> {
+        let local = self.streams.get_mut(stream)?;
         let entry = &local.entry;
         if local.publisher.take().is_some() {
             entry.release_publisher();
         }
         let grace = local.grace.map(|grace| grace.session);
-        if self.shared.registry.retire(entry, self.index, grace) {
-            tracing::info!(event = "unpublish", stream = %entry.path(), how = "worker_failed");
-        }
+        let is_ended = self.shared.registry.retire(entry, self.index, grace);
+        let gone = is_ended.then(|| Gone::Stream(entry.path().clone()));
         entry.set_tapped(usize::from(self.index), false);
         // The last to hold it: its ring goes with it.
         drop(self.shared.registry.release(entry));
+        gone
     }
 
     /// Nothing is here any more.

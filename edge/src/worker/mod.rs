@@ -206,8 +206,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     drained: bool,
     stopping: bool,
     standstill: Standstill,
-    /// Connections told of by the last export.
-    exported: Vec<usize>,
+    /// Connections told of by an export, in order of their index, until it is known what became of it.
+    exported: Option<Vec<usize>>,
     /// Framings another process has passed on, until the streams' own rings are there.
     passed_framings: Vec<hand_over::PassedFraming>,
 }
@@ -284,7 +284,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             drained: false,
             stopping: false,
             standstill: Standstill::Off,
-            exported: Vec::new(),
+            exported: None,
             passed_framings: Vec::new(),
         }
     }

@@ -286,19 +286,33 @@ impl Drop for Server {
     }
 }
 
-/// A program in `dir` that is Ringcast with so many workers, whatever its arguments say of them.
-pub fn with_workers(dir: &Path, workers: u16) -> String {
-    let file = dir.join(format!("ringcast-{workers}"));
-    let script = format!(
-        "#!/usr/bin/env bash\narguments=()\nfor argument; do\n\
-         [[ $before == --workers ]] && argument={workers}\n\
-         arguments+=(\"$argument\")\nbefore=$argument\ndone\n\
-         exec {} \"${{arguments[@]}}\"\n",
-        env!("CARGO_BIN_EXE_ringcast")
-    );
-    fs::write(&file, script).unwrap();
+/// A program in `dir` that is started in place of Ringcast and does what the script says.
+pub fn program(dir: &Path, name: &str, script: &str) -> String {
+    let file = dir.join(name);
+    fs::write(&file, format!("#!/usr/bin/env bash\n{script}\n")).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     file.to_str().unwrap().to_owned()
+}
+
+/// What a program says that begins to take over. Its way to the old process is its standard input.
+pub fn hello(version: u32) -> String {
+    let mut bytes = String::new();
+    for byte in version.to_be_bytes().into_iter().chain([0, 0, 0, 7]) {
+        write!(bytes, "\\x{byte:02x}").unwrap();
+    }
+    format!("printf 'RINGCAST{bytes}' >&0")
+}
+
+/// A program in `dir` that is Ringcast with so many workers, whatever its arguments say of them.
+pub fn with_workers(dir: &Path, workers: u16) -> String {
+    let script = format!(
+        "arguments=()\nfor argument; do\n\
+         [[ $before == --workers ]] && argument={workers}\n\
+         arguments+=(\"$argument\")\nbefore=$argument\ndone\n\
+         exec {} \"${{arguments[@]}}\"",
+        env!("CARGO_BIN_EXE_ringcast")
+    );
+    program(dir, &format!("ringcast-{workers}"), &script)
 }
 
 /// Polls a condition that another process makes true.

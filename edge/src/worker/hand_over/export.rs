@@ -45,7 +45,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             let socket = self.io.duplicate_listener(entrance.listener).map_err(failed)?;
             export.doors.push((entrance.door, socket));
         }
-        self.exported.clear();
+        let mut exported = Vec::new();
         for index in 0..self.connections.len() {
             let Some(record) = self.connection_record(index)? else { continue };
             let Some(conn) = self.connection(index).map(|connection| connection.conn) else {
@@ -53,12 +53,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             };
             export.sockets.push(self.io.duplicate(conn).map_err(failed)?);
             export.record.connections.push(record);
-            self.exported.push(index);
+            exported.push(index);
         }
         let homes: Vec<usize> = self.streams.iter().map(|(stream, _)| stream).collect();
         export.record.streams =
             homes.into_iter().filter_map(|stream| self.stream_record(stream)).collect();
         export.record.framings = self.framing_records()?;
+        self.exported = Some(exported);
         Ok(export)
     }
 

@@ -120,7 +120,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// Nothing was passed on: goes on where it stopped.
     pub(super) fn go_on(&mut self) {
-        self.exported.clear();
+        self.exported = None;
         self.take_up();
     }
 
@@ -143,7 +143,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// What was passed on is another process's now; the rest is drained.
     pub(super) fn let_go(&mut self, deadline_ms: u64) {
-        for index in std::mem::take(&mut self.exported) {
+        for index in self.exported.take().unwrap_or_default() {
             let now = self.now;
             if let Some(connection) = self.connection(index) {
                 let reason = CloseReason::HandedOver;
