@@ -16,6 +16,13 @@ use uring::{Io, IoConfig, ListenOptions, Nanos};
 /// An AAC frame.
 const AUDIO: [u8; 6] = [0xAF, 1, 7, 7, 7, 7];
 
+/// Bytes of a keyframe.
+const KEYFRAME_BYTES: usize = 40_000;
+/// Players that watch it: for all of them it takes several turns.
+const PLAYERS: usize = 60;
+/// What a turn hands out while somebody comes, as the worker has it.
+const ARRIVAL_BYTES_MAX: usize = 128 * 1024;
+
 /// One worker and its clients.
 struct World {
     net: SimNet,
@@ -26,6 +33,8 @@ struct World {
     addr: SocketAddr,
     clients: Vec<Client>,
     turns: u32,
+    /// Most bytes sent by what one turn handed out.
+    longest_turn: u64,
     _events: Events,
 }
 
@@ -56,7 +65,17 @@ impl World {
         );
         let handle = seed.with_waker(Arc::new(NobodyWaits));
         let addr = listened.unwrap();
-        Self { net, alarm, worker, handle, addr, clients: Vec::new(), turns: 0, _events: events }
+        Self {
+            net,
+            alarm,
+            worker,
+            handle,
+            addr,
+            clients: Vec::new(),
+            turns: 0,
+            longest_turn: 0,
+            _events: events,
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -91,8 +110,12 @@ impl World {
     fn rest(&mut self, span_ms: u64) {
         let until = self.net.now().saturating_add(Nanos::from_millis(span_ms));
         while self.net.now() < until {
+            let sent = self.handle.metrics().egress_bytes.value();
             assert_eq!(self.worker.turn().unwrap(), Flow::Continue);
             self.turns += 1;
+            // A turn begins with what has become of the sends of the one before.
+            let sent = self.handle.metrics().egress_bytes.value() - sent;
+            self.longest_turn = self.longest_turn.max(sent);
             let now = Millis(self.now_ms());
             self.clients.iter_mut().for_each(|client| client.turn(now));
             self.alarm.turn(Some(until), &mut Vec::new()).unwrap();
@@ -102,6 +125,14 @@ impl World {
 
     fn gathering_s(&self) -> f64 {
         self.handle.metrics().turn_gathering.value()
+    }
+
+    fn send_keyframe(&mut self, publisher: usize) {
+        let at_ms = u32::try_from(self.now_ms()).unwrap();
+        // A keyframe of a codec without headers.
+        let keyframe = vec![0x12; KEYFRAME_BYTES];
+        let client = &mut self.clients[publisher];
+        client.session.write_media(MediaKind::Video, at_ms, &keyframe, &mut client.out);
     }
 
     /// Ten small messages.
@@ -206,4 +237,31 @@ fn a_worker_whose_watched_stream_rests_turns_for_its_sweep_only() {
     world.rest(2_000);
     // A sweep every 50 ms, and the turn before it that waits for it.
     assert!((40..=82).contains(&world.turns), "{} turns in 2 s", world.turns);
+}
+
+#[test]
+fn who_comes_during_a_fan_out_waits_for_a_part_of_it_only() {
+    let mut world = World::new();
+    let publisher = world.open(ClientRole::Publish);
+    for _ in 0..PLAYERS {
+        world.open(ClientRole::Play);
+    }
+    world.rest(200);
+    world.send_keyframe(publisher);
+    world.rest(200);
+    let longest_turn_of_a_fan_out = |world: &mut World| {
+        world.longest_turn = 0;
+        world.send_keyframe(publisher);
+        world.rest(200);
+        world.longest_turn
+    };
+    let few = longest_turn_of_a_fan_out(&mut world);
+    world.rest(1_000);
+    let all = longest_turn_of_a_fan_out(&mut world);
+    let have_all = world.clients.iter().filter(|client| client.messages == 3).count();
+    assert_eq!(have_all, PLAYERS);
+    // What crosses the bound is the last.
+    let (keyframe, bound) = (KEYFRAME_BYTES as u64, ARRIVAL_BYTES_MAX as u64);
+    assert!((bound..bound + keyframe + keyframe / 8).contains(&few), "{few} bytes");
+    assert!(all >= PLAYERS as u64 * keyframe, "nobody comes any more: {all} bytes");
 }

@@ -12,6 +12,11 @@ use super::{SENDS_PER_TURN_MAX, Worker};
 use crate::connection::{Permit, Play, Sending, Session};
 use crate::metrics::FlushCause;
 
+/// Sends of a turn while somebody may wait for an answer: some hundred microseconds of the kernel's time.
+const ARRIVAL_SENDS_PER_TURN_MAX: usize = 32;
+/// Bytes of such a turn, likewise; what reaches it is the last.
+const ARRIVAL_BYTES_PER_TURN_MAX: usize = 128 * 1024;
+
 impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// Serves the streams written to in this turn and, on the tick, all streams with subscribers
     /// here; then goes on with flush passes.
@@ -169,12 +174,14 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
     }
 
-    /// Goes on with unfinished flush passes, a bounded number of sends per turn.
+    /// Goes on with unfinished flush passes, a bounded number of sends and bytes per turn.
     fn run_passes(&mut self) {
-        let mut sends_left = SENDS_PER_TURN_MAX;
+        let (sends_max, bytes_max) = self.round_max();
+        let mut sends_left = sends_max;
+        self.handed_bytes = 0;
         let mut passes = std::mem::take(&mut self.passes);
         passes.retain(|&stream| {
-            while sends_left > 0 {
+            while sends_left > 0 && self.handed_bytes < bytes_max {
                 let Some(local) = self.streams.get_mut(stream) else { return false };
                 let (Some(next), Some(head)) = (local.pass, local.head) else { return false };
                 let Some(&player) = local.players.get(next) else {
@@ -193,6 +200,15 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         });
         passes.append(&mut self.passes);
         self.passes = passes;
+    }
+
+    /// Sends and bytes for those who follow the head, or catch up, in one turn: fewer for a while after
+    /// somebody has come, who is answered when the kernel has copied what was handed to it before.
+    pub(super) fn round_max(&self) -> (usize, usize) {
+        match self.now < self.arrival_until {
+            true => (ARRIVAL_SENDS_PER_TURN_MAX, ARRIVAL_BYTES_PER_TURN_MAX),
+            false => (SENDS_PER_TURN_MAX, usize::MAX),
+        }
     }
 
     fn flush_player(&mut self, player: Player, head: ring::Position) -> bool {

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Every step is bounded: completions per turn by the `Io`, sends per turn by `SENDS_PER_TURN_MAX`
-//! for those who follow the head and a quarter of that for those who catch up,
-//! the sweep by its share of the table. No lock, no await and no log line per message. The worker
+//! for those who follow the head and a quarter of that for those who catch up (fewer while somebody
+//! comes), the sweep by its share of the table. No lock, no await and no log line per message. The worker
 //! is generic over [`Io`] and reads no clock of its own, so the simulation runs this very code.
 
 mod access;
@@ -169,6 +169,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     dirty: Vec<usize>,
     /// Streams whose flush pass is not finished.
     passes: Vec<usize>,
+    /// Bytes handed to sockets in this round of sends.
+    handed_bytes: usize,
     /// Connections that have more to take than the news of a turn, in order.
     catching_up: VecDeque<usize>,
     /// Connections whose request over HTTP waits for what is still to come.
@@ -255,6 +257,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             watched: Vec::new(),
             dirty: Vec::new(),
             passes: Vec::new(),
+            handed_bytes: 0,
             catching_up: VecDeque::new(),
             views_waiting: Vec::new(),
             views_at: now,

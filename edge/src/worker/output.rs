@@ -261,7 +261,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
 
     /// Serves queued connections, a bounded number of sends per turn.
     pub(super) fn serve_catching_up(&mut self) {
+        let (_, bytes_max) = self.round_max();
+        self.handed_bytes = 0;
         for _ in 0..CATCH_UP_SENDS_PER_TURN_MAX.min(self.catching_up.len()) {
+            if self.handed_bytes >= bytes_max {
+                return;
+            }
             let Some(index) = self.catching_up.pop_front() else { return };
             if let Some(connection) = self.connection(index) {
                 connection.output.is_queued = false;

@@ -483,6 +483,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         else {
             return false;
         };
+        self.handed_bytes = self.handed_bytes.saturating_add(buf.bytes().len());
         // The head of an answer waits for the body, which is sent next.
         let is_followed = matches!(connection.output.sending, Sending::Owned)
             && connection.session.http().is_some_and(|session| session.has_body());
