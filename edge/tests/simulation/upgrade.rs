@@ -201,7 +201,6 @@ impl World {
     /// Nothing moved until then: what is on its way comes late.
     fn stand_still_until(&mut self, until_ms: u64) {
         self.starved_at_ms = self.starved_at_ms.max(until_ms);
-        self.watchers.iter_mut().for_each(|watcher| watcher.was_away = true);
         if !self.is_fair {
             // A lag, or less of a ring than it would take to catch up.
             self.viewers.iter_mut().for_each(Viewer::forgive_gaps);
