@@ -1,5 +1,6 @@
 //! How often a worker turns, and how long its turns gather: on a simulated network, in its time.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,6 +23,11 @@ const KEYFRAME_BYTES: usize = 40_000;
 const PLAYERS: usize = 60;
 /// What a turn hands out while somebody comes, as the worker has it.
 const ARRIVAL_BYTES_MAX: usize = 128 * 1024;
+
+thread_local! {
+    /// CPU time the worker is told that it has used.
+    static CPU_NANOS: Cell<u64> = const { Cell::new(0) };
+}
 
 /// One worker and its clients.
 struct World {
@@ -53,7 +59,7 @@ impl World {
         let (port, seed) = worker_link(0, sink);
         let config = Arc::new(Config::default());
         let rules = Arc::new(Rules::open(Arc::clone(&config)));
-        let clocks = Clocks { cpu_nanos: || 0, unix_s: || 1_800_000_000 };
+        let clocks = Clocks { cpu_nanos: || CPU_NANOS.get(), unix_s: || 1_800_000_000 };
         let io = net.io::<ring::Lease>(IoConfig::default()).unwrap();
         let alarm = net.io(IoConfig { recv_buffers: 2, ..IoConfig::default() }).unwrap();
         let shared = Arc::new(Shared::new(1));
@@ -258,10 +264,16 @@ fn who_comes_during_a_fan_out_waits_for_a_part_of_it_only() {
     let few = longest_turn_of_a_fan_out(&mut world);
     world.rest(1_000);
     let all = longest_turn_of_a_fan_out(&mut world);
-    let have_all = world.clients.iter().filter(|client| client.messages == 3).count();
+    // Three quarters of its time.
+    world.pass(2_500, |_| CPU_NANOS.set(CPU_NANOS.get() + 750_000));
+    world.open(ClientRole::Play);
+    let busy = longest_turn_of_a_fan_out(&mut world);
+    let have_all = world.clients.iter().filter(|client| client.messages == 4).count();
     assert_eq!(have_all, PLAYERS);
     // What crosses the bound is the last.
     let (keyframe, bound) = (KEYFRAME_BYTES as u64, ARRIVAL_BYTES_MAX as u64);
     assert!((bound..bound + keyframe + keyframe / 8).contains(&few), "{few} bytes");
-    assert!(all >= PLAYERS as u64 * keyframe, "nobody comes any more: {all} bytes");
+    let whole = PLAYERS as u64 * keyframe;
+    assert!(all >= whole, "nobody comes any more: {all} bytes");
+    assert!(busy >= whole, "turns have their price: {busy} bytes");
 }

@@ -203,9 +203,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     }
 
     /// Sends and bytes for those who follow the head, or catch up, in one turn: fewer for a while after
-    /// somebody has come, who is answered when the kernel has copied what was handed to it before.
+    /// somebody has come, who is answered when the kernel has copied what was handed to it before. A turn has
+    /// its price, so that a busy worker takes long ones all the same.
     pub(super) fn round_max(&self) -> (usize, usize) {
-        match self.now < self.arrival_until {
+        let is_busy = self.load.window_ms() > 0;
+        match self.now < self.arrival_until && !is_busy {
             true => (ARRIVAL_SENDS_PER_TURN_MAX, ARRIVAL_BYTES_PER_TURN_MAX),
             false => (SENDS_PER_TURN_MAX, usize::MAX),
         }
