@@ -77,7 +77,7 @@ pub struct IoConfig {
     /// Connections at once; a peer above that is closed as soon as it is accepted, and counted.
     pub connections_max: u32,
     /// Completions one turn hands out, at least 4; the rest waits for the next turn, which does not
-    /// block.
+    /// block. The first turn takes memory for all of them.
     pub completions_per_turn_max: usize,
     /// io_uring: run task work only when this thread asks for it, where the kernel can (6.1). Off
     /// only to compare, or to test what older kernels get.

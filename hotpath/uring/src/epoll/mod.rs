@@ -183,6 +183,10 @@ impl<L: StableDeref<Target = [u8]> + 'static> Epoll<L> {
         };
         let full = |_| io::Error::from_raw_os_error(libc::EMFILE);
         let name = self.conns.insert(conn).map_err(full)?;
+        // Each connection is in either queue once at most.
+        let seats = name.0 as usize + 1;
+        self.ready.reserve(seats.saturating_sub(self.ready.len()));
+        self.outcomes.reserve(seats.saturating_sub(self.outcomes.len()));
         let token = Token::new(Kind::Receive, name);
         if let Err(error) = self.control(libc::EPOLL_CTL_ADD, number, BOTH_WAYS, token) {
             self.conns.remove(name.0, name.1);
@@ -639,6 +643,8 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Epoll<L> {
         self.counters.turns += 1;
         let before = completions.len();
         let limit = before + self.config.completions_per_turn_max.max(1);
+        // Once: a busy turn is no time to allocate. One more is for a wake.
+        completions.reserve(limit - before + 1);
         self.report_outcomes(completions, limit);
         let rest_over = self.retry_listeners();
         // Ready connections without buffers are no reason to hurry.

@@ -617,6 +617,8 @@ impl<L: StableDeref<Target = [u8]> + 'static> Io for Uring<L> {
         self.counters.turns += 1;
         let before = completions.len();
         let limit = before + self.config.completions_per_turn_max.max(1);
+        // Once: a busy turn is no time to allocate. One more is for a wake.
+        completions.reserve(limit - before + 1);
         self.buffers.refill();
         self.rearm_starved();
         self.retry_listeners();
