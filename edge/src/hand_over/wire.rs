@@ -237,11 +237,14 @@ pub fn hear_answer(mut from: &UnixStream) -> io::Result<Answer> {
     }
 }
 
-/// The reason of a refusal: all that comes before the end.
+/// The reason of a refusal: all that comes before the end, however that comes. Who refuses before it has read
+/// everything leaves behind a reset, which `read` tells when all that was sent has been read.
 fn read_reason(from: &UnixStream) -> io::Result<String> {
     let mut reason = Vec::new();
-    from.take(REASON_BYTES_MAX as u64).read_to_end(&mut reason)?;
-    Ok(String::from_utf8_lossy(&reason).into_owned())
+    match from.take(REASON_BYTES_MAX as u64).read_to_end(&mut reason) {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
+        _ => Ok(String::from_utf8_lossy(&reason).into_owned()),
+    }
 }
 
 /// Says that the other process goes on from here, once it has confirmed that.
@@ -355,6 +358,21 @@ mod tests {
         drop(a);
         assert_eq!(hear_answer(&b).unwrap(), Answer::Refused("no room".into()));
         assert!(hear_answer(&b).is_err() && hear_hello(&b).is_err() && hear_go(&b).is_err());
+    }
+
+    #[test]
+    fn the_reason_of_who_ends_before_it_has_read_everything_is_heard() {
+        let refusal = Answer::Refused("no room here".into());
+        let (theirs, ours) = UnixStream::pair().unwrap();
+        (&ours).write_all(b"what is not read").unwrap();
+        send_answer(&theirs, &refusal).unwrap();
+        drop(theirs);
+        assert_eq!(hear_answer(&ours).unwrap(), refusal);
+        // Without a word before it, a reset is what it is.
+        let (theirs, ours) = UnixStream::pair().unwrap();
+        (&ours).write_all(b"what is not read").unwrap();
+        drop(theirs);
+        assert_eq!(hear_answer(&ours).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[test]
