@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use rtmp::session::MediaKind;
 use rustix::process::Signal;
@@ -20,10 +21,25 @@ const SETTINGS: &str = "[defaults]\nretention_ms = 600000\nretention_bytes = 400
                         hls_segment_ms = 500\nhls_part_ms = 200\ngrace_ms = 60000\n";
 const MIB: u64 = 1024 * 1024;
 
+/// What the server keeps count of, once that tells of all it has taken: workers write down what they hold
+/// every 50 ms, and the control thread reads it some time after.
+fn accounted_bytes(server: &Server) -> u64 {
+    let mut bytes = 0;
+    let mut since = Instant::now();
+    wait_for("the account to stand", || {
+        let now = server.metric("ringcast_memory_accounted_bytes", "");
+        if now != bytes {
+            (bytes, since) = (now, Instant::now());
+        }
+        since.elapsed() >= Duration::from_millis(500)
+    });
+    bytes
+}
+
 /// Makes what is used now so many percent of the budget.
 fn set_share(server: &Server, percent: u64) {
     // Rings count as a whole, and are resident as far as they were written to.
-    let accounted = server.metric("ringcast_memory_accounted_bytes", "");
+    let accounted = accounted_bytes(server);
     let budget = server.resident_bytes().max(accounted) * 100 / percent;
     let settings = format!("{SETTINGS}[limits]\nmemory_bytes_max = {budget}\n");
     fs::write(server.config_file(), settings).unwrap();
@@ -106,7 +122,7 @@ fn memory_is_shed_step_by_step_and_the_watched_stream_goes_on() {
     assert_eq!(server.metric("ringcast_memory_level", ""), 0);
 
     // 1: no new subscribers; whoever is there stays, and new streams are taken.
-    set_share(&server, 82);
+    set_share(&server, 81);
     until_level(&server, "step 1", &mut live, |level| level == 1);
     until_refused(&mut live, "NetStream.Play.Failed", |net, _| net.play("live"));
     for path in ["/live/live.flv", "/live/live.m3u8"] {
@@ -116,7 +132,7 @@ fn memory_is_shed_step_by_step_and_the_watched_stream_goes_on() {
     live.net.until_started(&[second]);
 
     // 2: no new streams; a lost publisher finds its own again.
-    set_share(&server, 87);
+    set_share(&server, 86);
     until_level(&server, "step 2", &mut live, |level| level == 2);
     until_refused(&mut live, "NetStream.Publish.BadName", |net, attempt| {
         net.publish(&format!("further-{attempt}"))
@@ -131,7 +147,7 @@ fn memory_is_shed_step_by_step_and_the_watched_stream_goes_on() {
 
     // 3: rings keep their GOP, which is what makes room here: the level falls again.
     let before = server.metric("ringcast_ring_bytes", "");
-    set_share(&server, 92);
+    set_share(&server, 91);
     until_level(&server, "step 3", &mut live, |level| level >= 3);
     until_level(&server, "the rings to be short", &mut live, |_| {
         server.metric("ringcast_ring_bytes", "") < before / 10
