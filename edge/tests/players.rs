@@ -520,7 +520,7 @@ fn a_player_that_falls_behind_skips_to_a_keyframe_and_gets_only_whole_messages()
                 // What the socket still held comes first, then the newest keyframe.
                 let before = source.sent.len();
                 net.until("the player to catch up", |net| {
-                    net.send_frames(publisher, &mut source, 1);
+                    net.send_frame_for(publisher, &mut source, witness);
                     let last = net.clients[slow].last_sequence();
                     last.is_some_and(|last| last as usize > before)
                 });

@@ -18,6 +18,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::PATIENCE;
 use super::media::{Item, Kind, Source};
 
+/// Frames that may be on their way to who reads when [`Net::send_frame_for`] sends more.
+const AHEAD_MAX: usize = 20;
+
 /// One thing a client saw.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Seen {
@@ -444,6 +447,15 @@ impl Net {
             for (media, timestamp, body) in source.next_pair() {
                 self.clients[publisher].write_media(media, timestamp, &body);
             }
+        }
+    }
+
+    /// Queues one picture more, unless `reader` has many still to come: a stream that runs faster than its
+    /// clock leaves behind whoever has no processor for a moment.
+    pub fn send_frame_for(&mut self, publisher: usize, source: &mut Source, reader: usize) {
+        let taken = self.clients[reader].last_sequence().unwrap_or(0) as usize;
+        if source.sent.len() < taken + AHEAD_MAX {
+            self.send_frames(publisher, source, 1);
         }
     }
 
