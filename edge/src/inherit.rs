@@ -17,6 +17,7 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use crate::hand_over::record::{Door, WorkerRecord};
 use crate::hls::{Numbers, Passed, RenditionKey};
+use crate::storage::Baton;
 
 /// The names, in the order of `[listen]`.
 const DOORS: [(&str, Door); 4] =
@@ -41,8 +42,9 @@ pub struct Inherited {
     pub renditions: Vec<(RenditionKey, Numbers)>,
     /// HLS that goes on.
     pub packaging: Passed,
-    /// There was a process before this one: what it passes on need not fit this configuration.
-    pub is_succession: bool,
+    /// What the process before this one ends when it has written all that waited there; `None` if there was
+    /// none.
+    pub baton: Option<Baton>,
 }
 
 /// What was passed cannot be used.
@@ -58,6 +60,11 @@ impl fmt::Display for InheritError {
 impl std::error::Error for InheritError {}
 
 impl Inherited {
+    /// There was a process before this one: what it passes on need not fit this configuration.
+    pub fn is_succession(&self) -> bool {
+        self.baton.is_some()
+    }
+
     /// Takes what the environment says was passed to this process; nothing if it says so to another or to
     /// nobody. Call it once, before anything else is opened.
     ///

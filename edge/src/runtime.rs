@@ -33,7 +33,7 @@ use crate::log::event;
 use crate::metrics::{PackagingMetrics, StorageMetrics};
 use crate::server::{IoKind, Renewal, StartError, StartedWorkers};
 use crate::shared::Shared;
-use crate::storage::{Directory, StorageQueue, StorageThread};
+use crate::storage::{Baton, Directory, StorageQueue, StorageThread};
 use crate::transport::Secure;
 use post::{Place, Post, STACK_BYTES, Start, thread_cpu_nanos};
 
@@ -123,7 +123,7 @@ impl Prepared {
             io: IoKind::Uring,
             io_refused: None,
         };
-        if inherited.is_succession && secure.is_none() {
+        if inherited.is_succession() && secure.is_none() {
             // This configuration has no use for it any more.
             inherited.rtmps.clear();
         }
@@ -138,7 +138,7 @@ impl Prepared {
         let mut addresses = [listen.rtmp.address(), rtmps, listen.http.address()];
         for ((index, place), legacy) in places.into_iter().enumerate().zip(legacies) {
             let (go, wait) = mpsc::channel();
-            if inherited.is_succession {
+            if inherited.is_succession() {
                 started.go.push(go);
             }
             let (port, seed) = worker_link(worker_index(index)?, events.clone());
@@ -153,7 +153,7 @@ impl Prepared {
                     .collect::<Result<_, _>>()?,
                 addresses,
                 legacy,
-                wait: inherited.is_succession.then_some(wait),
+                wait: inherited.is_succession().then_some(wait),
                 port,
                 serial: 0,
                 renewed: Renewal { config: Arc::clone(&config), rules: Arc::clone(&rules) },
@@ -174,40 +174,51 @@ impl Prepared {
             }
         }
         [started.rtmp, started.rtmps, started.http] = addresses;
-        let (go, wait) = mpsc::channel();
-        if inherited.is_succession {
-            started.go.push(go);
-        }
-        let wait = inherited.is_succession.then_some(wait);
-        let begin = (beginning, queue);
+        let mut word = || {
+            let (go, wait) = mpsc::channel();
+            let is_awaited = inherited.is_succession();
+            if is_awaited {
+                started.go.push(go);
+            }
+            is_awaited.then_some(wait)
+        };
+        let words = [word(), word()];
+        let begin = (beginning, queue, inherited.baton);
         started.packaging =
-            Some(spawn_packaging(shared, worker_index(count)?, events, begin, wait)?);
+            Some(spawn_packaging(shared, worker_index(count)?, events, begin, words)?);
         Ok(started)
     }
 }
 
 /// Starts the threads that package streams for HLS and that write what is to be kept. They have no CPU of
 /// their own: the scheduler puts them where a worker is idle. A panic of one is reported like a worker's,
-/// under the number behind theirs. The packager waits for the word to begin where there is one to `wait` for.
+/// under the number behind theirs. Each waits for the word to begin where there is one to wait for.
 fn spawn_packaging(
     shared: Arc<Shared>,
     number: u16,
     events: EventSink,
-    (beginning, queue): (Beginning, StorageQueue),
-    wait: Option<mpsc::Receiver<()>>,
+    (beginning, queue, baton): (Beginning, StorageQueue, Option<Baton>),
+    words: [Option<mpsc::Receiver<()>>; 2],
 ) -> Result<Packaging, StartError> {
     let store = Directory;
     let metrics = Arc::new(PackagingMetrics::default());
     let storage_metrics = Arc::new(StorageMetrics::default());
     let thread = StorageThread::new(queue.clone(), store, Arc::clone(&storage_metrics));
-    let storage = spawn_guarded("storage", number, events.clone(), move || thread.run())?;
+    let thread = thread.after(baton);
+    // Without the word the streams, and the way to the other process, are somebody else's.
+    let is_ours = |word: Option<mpsc::Receiver<()>>| word.is_none_or(|word| word.recv().is_ok());
+    let [word, packager_word] = words;
+    let storage = spawn_guarded("storage", number, events.clone(), move || {
+        if is_ours(word) {
+            thread.run();
+        }
+    })?;
     let (seen, counted, keeps) = (Arc::clone(&shared), Arc::clone(&metrics), queue.clone());
     let packager = spawn_guarded("packager", number, events, move || {
         // Made there, because its taps never leave it.
         let now = Now::by_clocks();
         let packager = Packager::new(seen, counted, keeps, thread_cpu_nanos, beginning, now);
-        // Without the word the streams are somebody else's.
-        if wait.is_none_or(|wait| wait.recv().is_ok()) {
+        if is_ours(packager_word) {
             packager.run();
         }
     })?;

@@ -102,12 +102,13 @@ impl Control {
             let (block, sockets, _) = kept.insert((block, sockets, legacy));
             successor.offer(block, sockets, deadline)
         });
+        let baton = successor.baton();
         match offered.and_then(|()| successor.go(still_max)) {
             Ok(pid) => {
                 let still_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 self.still_ms.store(still_ms, Ordering::Relaxed);
                 self.order(Order::LetGo);
-                self.order_packager(hls::Order::LetGo);
+                self.order_packager(hls::Order::LetGo(baton));
                 Ok(pid)
             }
             Err(error) => {

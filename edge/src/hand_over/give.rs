@@ -6,11 +6,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::record::VERSION;
 use super::wire::{self, Answer, Greeting};
 use super::{ENV, HandOverError, START_MAX};
+use crate::storage::Baton;
 
 /// How a hand-over ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +51,7 @@ impl Program {
 #[derive(Debug)]
 pub struct Successor {
     child: Child,
-    socket: UnixStream,
+    socket: Arc<UnixStream>,
     is_on_its_own: bool,
 }
 
@@ -74,7 +76,7 @@ impl Successor {
             .env_remove("WATCHDOG_PID")
             .spawn()
             .map_err(failed)?;
-        Ok(Self { child, socket: ours, is_on_its_own: false })
+        Ok(Self { child, socket: Arc::new(ours), is_on_its_own: false })
     }
 
     /// Waits until it has read its configuration and is ready to take over.
@@ -112,7 +114,7 @@ impl Successor {
         let left =
             || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.socket.set_write_timeout(Some(left())).map_err(failed)?;
-        let sent = io::Write::write_all(&mut &self.socket, block)
+        let sent = io::Write::write_all(&mut &*self.socket, block)
             .and_then(|()| wire::send_sockets(&self.socket, sockets));
         self.socket.set_read_timeout(Some(left())).map_err(failed)?;
         // It may have said why before it stopped listening.
@@ -139,6 +141,11 @@ impl Successor {
         }
         self.is_on_its_own = true;
         Ok(self.child.id())
+    }
+
+    /// What tells the new process, once it goes on, that this one writes no more.
+    pub fn baton(&self) -> Baton {
+        Baton::new(Arc::clone(&self.socket))
     }
 
     fn end(&mut self) {

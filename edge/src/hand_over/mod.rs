@@ -27,6 +27,9 @@
 //! of a WebSocket frame of its own. They are drained: answered to the end, asked to reconnect where they can
 //! be, and closed. A stream whose publisher is among them waits in its grace period for it.
 //!
+//! Files of HLS are written by one process after the other: the old one has half a minute for what waits
+//! there, and ends the socket between the two when it has done it ([`crate::storage::Baton`]).
+//!
 //! **Keys of TLS.** What the kernel holds goes with the socket. Of records made here the traffic keys, the
 //! numbers of the next records and the next few keys of both directions are in the block, which exists in
 //! the memory of both processes and in the socket between them, is written to no file or log, and is wiped.

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -13,11 +14,12 @@ use super::{ENV, HandOverError};
 use crate::config::Config;
 use crate::hls::Passed;
 use crate::inherit::Inherited;
+use crate::storage::Baton;
 
 /// The process that passes on.
 #[derive(Debug)]
 pub struct Predecessor {
-    socket: UnixStream,
+    socket: Arc<UnixStream>,
 }
 
 impl Predecessor {
@@ -36,7 +38,7 @@ impl Predecessor {
         let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
         let nothing = std::fs::File::open("/dev/null").map_err(failed)?;
         rustix::stdio::dup2_stdin(&nothing).map_err(|error| failed(error.into()))?;
-        Ok(Some(Self { socket: UnixStream::from(stdin) }))
+        Ok(Some(Self { socket: Arc::new(UnixStream::from(stdin)) }))
     }
 
     /// Says that this process is about to serve, and receives everything. The block it came in is returned
@@ -50,10 +52,12 @@ impl Predecessor {
     ) -> Result<(Inherited, Zeroizing<Vec<u8>>), HandOverError> {
         let failed = |error: std::io::Error| HandOverError::io("taking over", &error);
         wire::say_hello(&self.socket, std::process::id()).map_err(failed)?;
-        let block = wire::receive_block(&self.socket)?;
+        let block = wire::receive_block(&*self.socket)?;
         let legacy = wire::decode(&block)?;
         let sockets = wire::receive_sockets(&self.socket, legacy.sockets()).map_err(failed)?;
-        Ok((sort(legacy, sockets, config)?, block))
+        let mut inherited = sort(legacy, sockets, config)?;
+        inherited.baton = Some(Baton::new(Arc::clone(&self.socket)));
+        Ok((inherited, block))
     }
 
     /// Tells the old process why this one cannot go on.
@@ -81,7 +85,7 @@ fn sort(
     config: &Config,
 ) -> Result<Inherited, HandOverError> {
     let mut sockets = sockets.into_iter();
-    let mut inherited = Inherited { is_succession: true, ..Inherited::default() };
+    let mut inherited = Inherited::default();
     for door in legacy.doors {
         let Some(socket) = sockets.next() else { break };
         let listen = &config.listen;

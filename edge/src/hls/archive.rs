@@ -20,13 +20,6 @@ use super::settings::HlsSettings;
 use crate::log::event;
 use crate::storage::{Action, Job, StorageQueue};
 
-/// Segments that wait for their removal are taken to be so many times shorter than their target, but for a
-/// few that may be much shorter…
-const STALE_FACTOR: u64 = 2;
-const STALE_MIN: u64 = 8;
-/// … and at most so many are asked after. What is left goes with its run.
-const STALE_MAX: u64 = 4_096;
-
 /// One rendition's folder.
 #[derive(Debug)]
 pub(super) struct Archive {
@@ -35,8 +28,6 @@ pub(super) struct Archive {
     pattern: Job,
     names: Names<'static>,
     keep_ms: u64,
-    /// Target of a segment, in milliseconds.
-    segment_ms: u32,
     /// The queue did not take the last job; said once until it takes one again.
     is_refused: bool,
 }
@@ -62,7 +53,6 @@ impl Archive {
             pattern: Job { lane: rendition.number(), root, name, action },
             names: Names { container: key.container, prefix: "", query: "" },
             keep_ms: settings.dir_keep_ms,
-            segment_ms: settings.segment_ms,
             is_refused: false,
         };
         if archive.keep_ms > 0 {
@@ -92,15 +82,6 @@ impl Archive {
     pub(super) fn remove(&mut self, name: Name) {
         let name = self.file(name);
         self.remove_name(name);
-    }
-
-    /// The process before this one has not come to remove what left the window there: segments before number
-    /// `sequence` that may still lie in the folder.
-    pub(super) fn remove_before(&mut self, sequence: u64) {
-        let kept = self.keep_ms / u64::from(self.segment_ms.max(1)) * STALE_FACTOR + STALE_MIN;
-        for sequence in sequence.saturating_sub(kept.min(STALE_MAX))..sequence {
-            self.remove(Name::Segment { sequence });
-        }
     }
 
     /// Packaging has ended; the caller removes the files that are left.

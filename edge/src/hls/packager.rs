@@ -59,7 +59,8 @@ pub struct Packaging {
 
 impl Packaging {
     /// Ends both threads and waits for them: the packager takes one more look at its streams, then
-    /// the storage thread writes what waits, for two seconds at most.
+    /// the storage thread writes what waits, for two seconds at most, or half a minute where another process
+    /// waits for that.
     pub fn stop(self) {
         self.shared.hls.stop();
         // Panics have been reported as failures already.
@@ -177,15 +178,16 @@ impl Packager {
                 let _ = answer.send(passed);
             }
             (Order::GoOn, Standing::Still { .. }) => self.standing = Standing::Turning,
-            (Order::LetGo, Standing::Turning | Standing::Still { .. }) => {
+            (Order::LetGo(baton), Standing::Turning | Standing::Still { .. }) => {
                 // Before any segment goes: the other process reads them in the same file.
                 if let Some(file) = &self.file {
                     file.pass_on();
                 }
                 self.standing = Standing::Gone;
                 self.let_go_of_all();
+                self.storage.pass_on(baton);
             }
-            (Order::Export(_) | Order::GoOn | Order::LetGo, _) => {}
+            (Order::Export(_) | Order::GoOn | Order::LetGo(_), _) => {}
         }
     }
 

@@ -24,7 +24,7 @@ use super::settings::HlsSettings;
 use super::{ByKey, Hls, RENDITIONS_MAX, add, locked, mem_file, random_key};
 use crate::hand_over::packaging::{BytesRecord, PackagingRecord, PlaceRecord, RunRecord};
 use crate::http::INLINE_BODY_BYTES_MAX;
-use crate::storage::StorageQueue;
+use crate::storage::{Baton, StorageQueue};
 
 /// Longest time the packager has for its part of the standstill, in milliseconds. Without it HLS begins anew.
 pub const EXPORT_MS_MAX: u64 = 1_000;
@@ -42,8 +42,8 @@ pub enum Order {
     Export(Sender<Passed>),
     /// Nothing was passed on.
     GoOn,
-    /// Another process packages now.
-    LetGo,
+    /// Another process packages now. It writes to folders when this one has written what waits.
+    LetGo(Baton),
 }
 
 /// What is passed on.

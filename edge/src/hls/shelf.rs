@@ -144,9 +144,6 @@ impl Shelf {
         shelf.facts.resolution = record.resolution;
         shelf.facts.bandwidth = record.bandwidth;
         shelf.drop_unlisted();
-        if let (Some(archive), true) = (&mut shelf.archive, !shelf.segments.is_empty()) {
-            archive.remove_before(shelf.window.kept().next().map_or(0, |first| first.sequence));
-        }
         Some((shelf, buffer, left))
     }
 

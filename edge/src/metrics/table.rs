@@ -212,7 +212,7 @@ metrics! {
     failures: Counter = "ringcast_storage_failures";
     /// Failed attempts that were to be made again.
     retries: Counter = "ringcast_storage_retries";
-    /// Files given up after the last attempt. Alert on it.
+    /// Files, and removals, given up after the last attempt or for want of time. Alert on it.
     lost: Counter = "ringcast_storage_lost";
     /// Files, and removals, that were not taken because too much waited already. Alert on it.
     refused: Counter = "ringcast_storage_refused";

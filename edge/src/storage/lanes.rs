@@ -37,6 +37,16 @@ impl Lanes {
         !self.lanes.is_empty()
     }
 
+    /// Hands out what waits in a lane.
+    pub(super) fn take_lane(&mut self, lane: u64) -> Vec<Job> {
+        self.lanes.remove(&lane).map(|lane| lane.jobs.into()).unwrap_or_default()
+    }
+
+    /// Hands out what waits in all lanes.
+    pub(super) fn take_all(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.lanes).into_values().flat_map(|lane| lane.jobs).collect()
+    }
+
     /// When there is something to do; `None` without anything.
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         let lanes = self.lanes.values().map(|lane| lane.not_before_ms).min();
@@ -93,6 +103,19 @@ impl Lanes {
         if !self.wanted.is_empty() {
             self.wanted.remove(&(Arc::clone(root), name.to_owned()));
         }
+    }
+
+    /// Hands out all removals with the time until they are due, in milliseconds.
+    pub(super) fn take_later(&mut self, now_ms: u64) -> Vec<(Job, u64)> {
+        let wanted = std::mem::take(&mut self.wanted);
+        let later = std::mem::take(&mut self.later).into_iter();
+        let is_wanted = |job: &Job, serial| {
+            wanted.get(&(Arc::clone(&job.root), job.name.clone())) == Some(&serial)
+        };
+        later
+            .filter(|((_, serial), job)| is_wanted(job, *serial))
+            .map(|((due_ms, _), job)| (job, due_ms.saturating_sub(now_ms)))
+            .collect()
     }
 
     /// Hands out a removal that is due.

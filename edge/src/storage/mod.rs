@@ -13,8 +13,15 @@
 //!
 //! Jobs of one lane (one rendition) are done in order, so a playlist is never written before its
 //! segments. A lane that fails waits longer each time and holds up no other. After [`ATTEMPTS_MAX`] the
-//! job is given up: counted, and logged with its name.
+//! job is given up: counted, and logged with its name. What is left when the process ends is counted and
+//! logged, too.
+//!
+//! Of two processes of an upgrade the new one writes when the old one has written what waited there
+//! ([`Baton`]): no older playlist lands on a newer one, and no playlist before its segments. The old one has
+//! half a minute for it, and gives up a lane whose first job it has to give up. Removals that are not due
+//! then go with the baton.
 
+mod baton;
 mod directory;
 mod lanes;
 #[cfg(test)]
@@ -25,6 +32,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,6 +40,7 @@ use bytes::Bytes;
 use crate::log::event;
 use crate::metrics::StorageMetrics;
 
+pub use baton::Baton;
 pub use directory::Directory;
 use lanes::Lanes;
 
@@ -45,8 +54,12 @@ pub const REMOVALS_MAX: usize = 262_144;
 pub const ATTEMPTS_MAX: u32 = 6;
 /// Wait before the second attempt, in milliseconds; twice as long before each further one.
 const RETRY_MS: u64 = 100;
-/// Longest time the thread goes on after it was told to end.
+/// Longest time the thread goes on after it was told to end, unless another process waits for it.
 const STOP_MAX: Duration = Duration::from_secs(2);
+/// Longest time the thread goes on with what another process waits for, in milliseconds.
+const PASS_ON_MS_MAX: u64 = 30_000;
+/// Distance of two looks in that time, at the end of the process.
+const PASS_ON_LOOK: Duration = Duration::from_millis(1);
 /// Longest sleep.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -129,6 +142,8 @@ fn is_run(name: &str) -> bool {
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: VecDeque<Job>,
+    /// Goes with the last of these jobs and those before.
+    baton: Option<Baton>,
     is_stopping: bool,
 }
 
@@ -185,6 +200,19 @@ impl StorageQueue {
         self.inner.refused.load(Ordering::Relaxed)
     }
 
+    /// Another process goes on from here. It waits until what was pushed so far is done, and is told so by
+    /// the end of `baton`.
+    pub fn pass_on(&self, baton: Baton) {
+        self.inner.lock().baton = Some(baton);
+        self.inner.news.notify_one();
+    }
+
+    /// The thread is to end, and nobody waits for what it has.
+    fn is_hurried(&self) -> bool {
+        let waiting = self.inner.lock();
+        waiting.is_stopping && waiting.baton.is_none()
+    }
+
     /// Asks the thread to do what waits and to end.
     pub fn stop(&self) {
         self.inner.lock().is_stopping = true;
@@ -199,20 +227,60 @@ pub struct StorageThread<S> {
     store: S,
     metrics: Arc<StorageMetrics>,
     lanes: Lanes,
+    /// That of the process before this one, until it comes.
+    awaited: Option<Baton>,
+    /// That which another process waits for…
+    baton: Option<Baton>,
+    /// … and when it goes, whatever is left.
+    pass_by_ms: Option<u64>,
     start: Instant,
 }
 
 impl<S: Store> StorageThread<S> {
     /// A thread's work on `store`, fed by `queue`.
     pub fn new(queue: StorageQueue, store: S, metrics: Arc<StorageMetrics>) -> Self {
-        Self { queue, store, metrics, lanes: Lanes::default(), start: Instant::now() }
+        Self {
+            queue,
+            store,
+            metrics,
+            lanes: Lanes::default(),
+            awaited: None,
+            baton: None,
+            pass_by_ms: None,
+            start: Instant::now(),
+        }
+    }
+
+    /// It begins when the process before this one has done what waited there.
+    #[must_use]
+    pub fn after(mut self, baton: Option<Baton>) -> Self {
+        self.awaited = baton;
+        self
     }
 
     /// Works until [`StorageQueue::stop`], and then a little longer on what waits.
     pub fn run(mut self) {
+        if let Some(baton) = self.awaited.take() {
+            // Before anything of this process: what is written again is not removed.
+            let removals = baton.wait(&self.queue, || self.tell_waiting());
+            let now_ms = self.now_ms();
+            for job in &removals {
+                self.remove_later(job, now_ms);
+            }
+        }
         while !self.wait() {
             let now_ms = self.now_ms();
             self.work(now_ms);
+        }
+        self.finish();
+    }
+
+    /// Does what waits when the process ends, and tells of what is left behind.
+    fn finish(&mut self) {
+        while self.baton.is_some() {
+            let now_ms = self.now_ms();
+            self.work(now_ms);
+            thread::sleep(PASS_ON_LOOK);
         }
         let stop_by = Instant::now() + STOP_MAX;
         let mut now_ms = self.now_ms();
@@ -221,6 +289,41 @@ impl<S: Store> StorageThread<S> {
             now_ms += RETRY_MS << ATTEMPTS_MAX;
             self.work(now_ms);
         }
+        let left = self.lanes.take_all();
+        self.give_up(&left);
+    }
+
+    /// Another process begins when all is done, or it has waited for long enough.
+    fn pass_on(&mut self, now_ms: u64) {
+        if self.baton.is_none() {
+            return;
+        }
+        let pass_by_ms = *self.pass_by_ms.get_or_insert(now_ms + PASS_ON_MS_MAX);
+        if now_ms >= pass_by_ms {
+            let left = self.lanes.take_all();
+            self.give_up(&left);
+        }
+        if !self.lanes.has_jobs()
+            && let Some(baton) = self.baton.take()
+        {
+            baton.pass(self.lanes.take_later(now_ms));
+        }
+    }
+
+    /// These are not done, and never will be.
+    fn give_up(&self, jobs: &[Job]) {
+        let Some(first) = jobs.first() else { return };
+        jobs.iter().for_each(|job| self.queue.inner.on_done(job));
+        let count = jobs.len() as u64;
+        self.metrics.lost.add(count);
+        let (name, bytes) = (&first.name, jobs.iter().map(Job::bytes).sum::<u64>());
+        tracing::error!(
+            event = event::STORAGE_FAILED,
+            count,
+            bytes,
+            name,
+            "given up: no time for what waits"
+        );
     }
 
     fn now_ms(&self) -> u64 {
@@ -235,7 +338,8 @@ impl<S: Store> StorageThread<S> {
         };
         let inner = Arc::clone(&self.queue.inner);
         let mut waiting = inner.lock();
-        if waiting.jobs.is_empty() && !waiting.is_stopping && !sleep.is_zero() {
+        let has_news = !waiting.jobs.is_empty() || waiting.is_stopping || waiting.baton.is_some();
+        if !has_news && !sleep.is_zero() {
             let waited = inner.news.wait_timeout(waiting, sleep.min(SLEEP_MAX));
             waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -247,9 +351,13 @@ impl<S: Store> StorageThread<S> {
         for job in waiting.jobs.drain(..) {
             self.lanes.push(job);
         }
+        // Behind them: with these it goes.
+        if let Some(baton) = waiting.baton.take() {
+            self.baton = Some(baton);
+        }
     }
 
-    /// Does what is due, once around all lanes.
+    /// Does what is due, once around all lanes. With the last of it the next process may begin.
     fn work(&mut self, now_ms: u64) {
         while let Some(job) = self.lanes.pop_due(now_ms) {
             self.queue.inner.jobs.fetch_add(1, Ordering::Relaxed);
@@ -268,6 +376,11 @@ impl<S: Store> StorageThread<S> {
                 Err(error) => self.on_error(lane, &job, &error, now_ms),
             }
         }
+        self.pass_on(now_ms);
+        self.tell_waiting();
+    }
+
+    fn tell_waiting(&self) {
         self.metrics.waiting_bytes.set(self.queue.waiting_bytes());
         self.metrics.refused.set_total(self.queue.refused());
     }
@@ -285,12 +398,7 @@ impl<S: Store> StorageThread<S> {
                 self.store.remove(root, name)?;
                 self.metrics.removals.increment();
             }
-            Action::Remove { after_ms } => {
-                if !self.lanes.remove_later(job, now_ms + after_ms) {
-                    self.metrics.lost.increment();
-                    tracing::warn!(event = event::STORAGE_FAILED, name, "too many removals wait");
-                }
-            }
+            Action::Remove { .. } => self.remove_later(job, now_ms),
             Action::RemoveOtherRuns { keep, older_ms } => {
                 let keep = format!("{keep:016x}");
                 for (run, age_ms) in self.store.folders(root, name)? {
@@ -302,6 +410,15 @@ impl<S: Store> StorageThread<S> {
             }
         }
         Ok(())
+    }
+
+    fn remove_later(&mut self, job: &Job, now_ms: u64) {
+        let Action::Remove { after_ms } = job.action else { return };
+        if !self.lanes.remove_later(job, now_ms + after_ms) {
+            self.metrics.lost.increment();
+            let name = &job.name;
+            tracing::warn!(event = event::STORAGE_FAILED, name, "too many removals wait");
+        }
     }
 
     fn on_error(&mut self, lane: u64, job: &Job, error: &io::Error, now_ms: u64) {
@@ -320,5 +437,10 @@ impl<S: Store> StorageThread<S> {
         self.queue.inner.on_done(job);
         self.metrics.lost.increment();
         tracing::error!(event = event::STORAGE_FAILED, %root, name, "{error}; given up");
+        if self.baton.is_some() {
+            // Others wait that have nothing to do with this folder.
+            let rest = self.lanes.take_lane(lane);
+            self.give_up(&rest);
+        }
     }
 }

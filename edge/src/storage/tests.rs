@@ -1,5 +1,7 @@
 //! A real folder, and a store that fails when told to.
 
+use std::os::unix::net::UnixStream;
+
 use super::*;
 
 /// Remembers what was done; fails while `failing` holds the name's beginning.
@@ -203,4 +205,191 @@ fn the_thread_does_what_waits_before_it_ends() {
     queue.stop();
     running.join().unwrap();
     assert_eq!(std::fs::read_dir(folder.path().join("a")).unwrap().count(), 100);
+}
+
+/// Two processes of an upgrade, the second of which works on a thread.
+struct Upgrade {
+    old: Bench,
+    queue: StorageQueue,
+    notes: Notes,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Upgrade {
+    fn new() -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (old, new) = (Bench::new(), Bench::new());
+        old.queue.pass_on(Baton::new(Arc::new(ours)));
+        let thread = new.thread.after(Some(Baton::new(Arc::new(theirs))));
+        let thread = thread::spawn(move || thread.run());
+        Self { old, queue: new.queue, notes: new.notes, thread }
+    }
+
+    /// Waits until the new process has done so many jobs; what they were.
+    fn wait_done(&self, count: usize) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut done = Vec::new();
+        while done.len() < count {
+            assert!(Instant::now() < deadline, "{done:?}");
+            thread::sleep(Duration::from_millis(1));
+            done.extend(self.notes.done());
+        }
+        done
+    }
+
+    fn finish(self) {
+        self.queue.stop();
+        self.thread.join().unwrap();
+        assert_eq!((self.old.notes.done(), self.notes.done()), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn the_next_process_writes_when_this_one_has_done_what_waited() {
+    let mut upgrade = Upgrade::new();
+    let old = &mut upgrade.old;
+    old.notes.fail(Some("a"));
+    for name in ["a/0", "a.m3u8"] {
+        assert!(old.queue.push(put(1, name)));
+    }
+    for name in ["b/0", "b.m3u8"] {
+        assert!(old.queue.push(job(2, name, Action::Remove { after_ms: 5_000 })));
+    }
+    assert!(upgrade.queue.push(put(1, "b.m3u8")));
+    upgrade.old.pass(100);
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(upgrade.notes.done(), [""; 0], "the old one is not done");
+    upgrade.old.notes.fail(None);
+    upgrade.old.pass(300);
+    assert_eq!(upgrade.old.notes.done(), ["put a/0", "put a.m3u8"]);
+    // What was to be removed is, but for what has been written anew. Not by the old one.
+    assert_eq!(upgrade.wait_done(2), ["put b.m3u8", "remove b/0"]);
+    upgrade.old.pass(6_000);
+    upgrade.finish();
+}
+
+#[test]
+fn the_next_process_does_not_wait_for_a_folder_that_fails() {
+    let mut upgrade = Upgrade::new();
+    let old = &mut upgrade.old;
+    old.notes.fail(Some("a"));
+    for (lane, name) in [(1, "a/0"), (1, "a/1"), (1, "a/2"), (1, "a.m3u8"), (2, "b/0")] {
+        assert!(old.queue.push(put(lane, name)));
+    }
+    assert!(upgrade.queue.push(put(1, "c")));
+    upgrade.old.pass(3_000);
+    assert_eq!(upgrade.old.notes.done(), ["put b/0"]);
+    assert_eq!(upgrade.old.metrics.lost.value(), 0, "it is tried as often as ever");
+    upgrade.old.pass(1_000);
+    assert_eq!((upgrade.old.metrics.lost.value(), upgrade.old.queue.waiting_bytes()), (4, 0));
+    assert_eq!(upgrade.wait_done(1), ["put c"]);
+    upgrade.finish();
+}
+
+#[test]
+fn the_next_process_waits_for_half_a_minute_and_hears_of_removals_then() {
+    let mut upgrade = Upgrade::new();
+    // Each takes some attempts, so that no time is enough, and none is given up for failing.
+    let old = &mut upgrade.old;
+    let after_ms = PASS_ON_MS_MAX + 4_000;
+    assert!(old.queue.push(job(2, "b/0", Action::Remove { after_ms })));
+    for number in 0..100 {
+        assert!(old.queue.push(put(1, &format!("a/{number}"))));
+    }
+    assert!(upgrade.queue.push(put(1, "c")));
+    for _ in 0..PASS_ON_MS_MAX / 1_000 {
+        assert_eq!(upgrade.notes.done(), [""; 0]);
+        upgrade.old.notes.fail(Some("a"));
+        upgrade.old.pass(900);
+        upgrade.old.notes.fail(None);
+        upgrade.old.now_ms += 1_600;
+        upgrade.old.pass(10);
+        if upgrade.old.now_ms > PASS_ON_MS_MAX + 10 {
+            break;
+        }
+    }
+    let done = upgrade.old.notes.done().len() as u64;
+    assert_eq!(upgrade.old.metrics.lost.value() + done, 100);
+    assert!(upgrade.old.metrics.lost.value() > 0);
+    assert_eq!(upgrade.wait_done(2), ["put c", "remove b/0"]);
+    upgrade.finish();
+}
+
+#[test]
+fn the_end_of_a_process_lets_the_next_one_write_whatever_it_left() {
+    let upgrade = Upgrade::new();
+    assert!(upgrade.queue.push(put(1, "c")));
+    let (ours, _) = UnixStream::pair().unwrap();
+    // Dropped without a word, as by the end of a process.
+    upgrade.old.queue.pass_on(Baton::new(Arc::new(ours)));
+    assert_eq!(upgrade.wait_done(1), ["put c"]);
+    upgrade.finish();
+}
+
+#[test]
+fn of_three_processes_the_last_waits_for_the_first() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (first, theirs) = (ours, Baton::new(Arc::new(theirs)));
+    let (ours, third) = UnixStream::pair().unwrap();
+    let second = Bench::new();
+    assert!(second.queue.push(put(1, "b")));
+    // It has passed everything on, and is about to end.
+    second.queue.pass_on(Baton::new(Arc::new(ours)));
+    second.queue.stop();
+    let thread = second.thread.after(Some(theirs));
+    let thread = thread::spawn(move || thread.run());
+    thread::sleep(STOP_MAX + Duration::from_millis(500));
+    assert_eq!(second.notes.done(), [""; 0], "the first still writes");
+    drop(first);
+    thread.join().unwrap();
+    assert_eq!(second.notes.done(), ["put b"]);
+    let removals = Baton::new(Arc::new(third)).wait(&StorageQueue::default(), || ());
+    assert!(removals.is_empty());
+}
+
+/// Takes longer for each job than a process has at its end.
+struct Slow(Notes);
+
+impl Store for Slow {
+    fn put(&mut self, root: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+        thread::sleep(STOP_MAX + Duration::from_millis(100));
+        self.0.put(root, name, bytes)
+    }
+    fn remove(&mut self, root: &Path, name: &str) -> io::Result<()> {
+        self.0.remove(root, name)
+    }
+    fn folders(&mut self, root: &Path, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        self.0.folders(root, folder)
+    }
+    fn remove_folder(&mut self, root: &Path, folder: &str) -> io::Result<()> {
+        self.0.remove_folder(root, folder)
+    }
+}
+
+/// Ends a thread that is too slow for three jobs: what it has done, and how many jobs are counted as lost.
+fn end_slow(baton: Option<Baton>) -> (Vec<String>, u64) {
+    let (queue, notes) = (StorageQueue::default(), Notes::default());
+    let metrics = Arc::new(StorageMetrics::default());
+    let thread = StorageThread::new(queue.clone(), Slow(notes.clone()), Arc::clone(&metrics));
+    for name in ["a/0", "a/1", "a.m3u8"] {
+        assert!(queue.push(put(1, name)));
+    }
+    if let Some(baton) = baton {
+        queue.pass_on(baton);
+    }
+    queue.stop();
+    thread.run();
+    (notes.done(), metrics.lost.value())
+}
+
+#[test]
+fn what_is_left_at_the_end_is_counted() {
+    assert_eq!(end_slow(None), (vec!["put a/0".to_owned()], 2));
+}
+
+#[test]
+fn the_end_waits_longer_for_what_another_process_waits_for() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (done, lost) = end_slow(Some(Baton::new(Arc::new(ours))));
+    assert_eq!((done.len(), lost), (3, 0));
 }

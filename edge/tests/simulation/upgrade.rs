@@ -23,6 +23,7 @@ use edge::config::Config;
 use edge::hand_over::record::{Legacy, SpokenRecord};
 use edge::hand_over::{HandOverError, wire};
 use edge::hls::{self, EXPORT_MS_MAX, Passed};
+use edge::storage::Baton;
 use edge::worker::Export;
 use tokio::sync::oneshot;
 use uring::sim::Faults;
@@ -558,7 +559,9 @@ impl World {
 /// Another process has taken over.
 fn let_go(server: &mut Server) {
     server.send_all(|| Command::LetGo { deadline_ms: DRAIN_MS });
-    server.order_packager(hls::Order::LetGo);
+    // Nobody waits for what is written here: folders are no part of it.
+    let (baton, _) = UnixStream::pair().unwrap();
+    server.order_packager(hls::Order::LetGo(Baton::new(Arc::new(baton))));
 }
 
 /// Places in quotas that are told of: publishers, players.

@@ -3,14 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mux::playlist::validate;
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 use crate::support::media::Source;
-use crate::support::server::{matrix, wait_for};
+use crate::support::server::{How, matrix, wait_for};
+use crate::support::viewer::Viewer;
 use crate::upgrade::{Show, frames_of};
+
+const SEGMENT_MS: u64 = 500;
 
 /// The folder of one stream, and what was found there.
 struct Folder {
@@ -66,7 +71,7 @@ impl Folder {
         self.segments.last_key_value().map_or(0, |(last, _)| last + 1)
     }
 
-    /// Every file there is.
+    /// Every file there is, in order.
     fn files(&self) -> Vec<PathBuf> {
         let (mut files, mut folders) = (Vec::new(), vec![self.root.clone()]);
         while let Some(folder) = folders.pop() {
@@ -78,6 +83,7 @@ impl Folder {
                 found.push(entry.path());
             }
         }
+        files.sort();
         files
     }
 
@@ -106,12 +112,30 @@ fn watch(
     what: &str,
     mut done: impl FnMut(&mut Folder) -> bool,
 ) {
+    let (before, began_ms) = (folder.next(), show.source.timestamp);
     wait_for(what, || {
-        show.send(25);
+        // No window ahead of the folder: the server may have had no processor for a while.
+        let sent = u64::from(show.source.timestamp - began_ms) / SEGMENT_MS;
+        if sent <= folder.next() - before + 1 {
+            show.send(25);
+        }
         show.net.during(Duration::from_millis(50));
         folder.look();
         done(folder)
     });
+}
+
+/// A stream that is written to `dir` in segments of half a second.
+fn start(how: How, dir: &Path, settings: &str) -> Show {
+    let settings = format!(
+        "[defaults]\nhls_start = \"always\"\nhls_segment_ms = {SEGMENT_MS}\nhls_idle_ms = 1000\n\
+         hls_dir = \"{}\"\n{settings}",
+        dir.display()
+    );
+    let (keyframe_bytes, frame_bytes, audio_bytes) = (2_400, 600, 40);
+    let source =
+        Source { step_ms: 2, gop: 50, keyframe_bytes, frame_bytes, audio_bytes, ..Source::new(7) };
+    Show::start_with(how, &settings, source)
 }
 
 #[test]
@@ -119,21 +143,7 @@ fn files_of_a_folder_go_on_over_two_upgrades_and_none_of_them_is_forgotten() {
     for how in matrix(&[2]) {
         println!("{how:?}");
         let dir = tempfile::tempdir().unwrap();
-        let settings = format!(
-            "[defaults]\nhls_start = \"always\"\nhls_segment_ms = 500\nhls_idle_ms = 1000\n\
-             hls_window = 3\nhls_dir = \"{}\"\nhls_dir_keep_ms = 1500\n",
-            dir.path().display()
-        );
-        let (keyframe_bytes, frame_bytes, audio_bytes) = (2_400, 600, 40);
-        let source = Source {
-            step_ms: 2,
-            gop: 50,
-            keyframe_bytes,
-            frame_bytes,
-            audio_bytes,
-            ..Source::new(7)
-        };
-        let mut show = Show::start_with(how, &settings, source);
+        let mut show = start(how, dir.path(), "hls_window = 3\nhls_dir_keep_ms = 1500\n");
         let mut folder = Folder::new(dir.path());
         for _ in 0..2 {
             // Some files wait for their removal when the process changes.
@@ -168,5 +178,66 @@ fn files_of_a_folder_go_on_over_two_upgrades_and_none_of_them_is_forgotten() {
         assert!(folder.files().iter().all(is_known), "{:?}", folder.files());
         wait_for("the end of the first process", || show.server.try_exit().is_some());
         wait_for("the folder to be removed", || !folder.root.exists());
+    }
+}
+
+/// Number behind the last segment that the server tells of.
+fn told(show: &Show) -> u64 {
+    let get = |path: &str| {
+        let viewer = Viewer::ask(show.server.http, "GET", path, "h", "Connection: close\r\n");
+        viewer.wait_response().text().to_owned()
+    };
+    let variants = get("/live/cam.m3u8");
+    let media = variants.lines().find(|line| !line.starts_with('#')).unwrap();
+    let text = get(&format!("/live/{media}"));
+    let last = text.lines().rfind(|line| line.contains("/seg-")).unwrap();
+    let number = last.split("/seg-").nth(1).and_then(|rest| rest.split('.').next());
+    number.unwrap().parse::<u64>().unwrap() + 1
+}
+
+#[test]
+fn a_folder_that_hangs_over_an_upgrade_is_written_in_order_when_it_is_back() {
+    for how in matrix(&[1]) {
+        println!("{how:?}");
+        let dir = tempfile::tempdir().unwrap();
+        let mut show = start(how, dir.path(), "hls_window = 60\nhls_dir_keep_ms = 0\n");
+        let mut folder = Folder::new(dir.path());
+        watch(&mut show, &mut folder, "two segments", |folder| folder.next() >= 2);
+        // Whoever opens a pipe to write waits for a reader: the disk, at its next playlist.
+        let (playlist, draft) = (folder.root.join("cam.m3u8"), folder.root.join("cam.m3u8.new"));
+        wait_for("a moment without a draft", || mkfifoat(CWD, &draft, Mode::RWXU).is_ok());
+        let flow = |show: &mut Show| {
+            show.send(25);
+            show.net.during(Duration::from_millis(50));
+        };
+        let next = folder.next();
+        wait_for("segments that wait for the disk", || {
+            flow(&mut show);
+            told(&show) > next + 3
+        });
+        let before = folder.files();
+        show.upgrade();
+        let since = Instant::now();
+        let at = told(&show);
+        wait_for("segments of the new process", || {
+            flow(&mut show);
+            told(&show) > at + 3 && since.elapsed() >= Duration::from_secs(2)
+        });
+        assert_eq!(folder.files(), before, "nothing is written before what was there first");
+        // The disk is back. What it wrote last is a pipe until the playlist after that.
+        fs::read(&draft).unwrap();
+        let is_pipe = |path: &Path| fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo());
+        wait_for("the next playlist", || !is_pipe(&draft) && !is_pipe(&playlist));
+        let next = told(&show);
+        watch(&mut show, &mut folder, "the rest", |folder| folder.next() > next + 2);
+        show.net.unpublish(show.publisher);
+        wait_for("the end of the playlist", || {
+            folder.look().is_some_and(|text| text.ends_with("#EXT-X-ENDLIST\n"))
+        });
+        assert_eq!(
+            folder.assert_whole().last(),
+            show.source.sent.last().map(|item| &item.sequence)
+        );
+        wait_for("the end of the first process", || show.server.try_exit().is_some());
     }
 }

@@ -1,10 +1,12 @@
 //! Packaging that goes on in another process.
 
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 
 use super::*;
 use crate::hand_over::packaging::{BytesRecord, PackagingRecord};
 use crate::hls::{Order, Passed};
+use crate::storage::Baton;
 
 /// What a bench passes on, behind the wire. It stands still.
 fn export(bench: &mut Bench) -> Passed {
@@ -147,7 +149,7 @@ fn who_has_passed_everything_on_leaves_it_alone() {
     let new = rendition(&bench, &stream, Container::Fmp4);
     let text = playlist(&new);
     let bodies: Vec<Bytes> = listed(&text).iter().map(|&at| segment(&new, at)).collect();
-    before.shared.hls.order(Order::LetGo);
+    before.shared.hls.order(Order::LetGo(Baton::new(Arc::new(UnixStream::pair().unwrap().0))));
     before.wait(5_000);
     assert!(before.shared.registry.is_empty() || before.shared.registry.len() == 1);
     drop(before);
