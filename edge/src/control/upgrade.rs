@@ -14,7 +14,7 @@ use crate::command::{Command, Reply, WorkerHandle};
 use crate::hand_over::give::Successor;
 use crate::hand_over::record::{Door, Legacy};
 use crate::hand_over::{HandOverError, Outcome, wire};
-use crate::hls::{self, EXPORT_MS_MAX, Passed};
+use crate::hls::{self, EXPORT_PARTS, Passed};
 use crate::worker::Export;
 
 /// Distance of two looks at an answer that is awaited.
@@ -159,8 +159,7 @@ impl Control {
     fn export_packaging(&self, deadline: Instant) -> Passed {
         let (sender, answer) = mpsc::channel();
         self.order_packager(hls::Order::Export(sender));
-        let export_max = Duration::from_millis(EXPORT_MS_MAX);
-        let patience = deadline.saturating_duration_since(Instant::now()).min(export_max);
+        let patience = deadline.saturating_duration_since(Instant::now()) / EXPORT_PARTS;
         answer.recv_timeout(patience).unwrap_or_else(|_| {
             tracing::warn!(
                 event = "upgrade",

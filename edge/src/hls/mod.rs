@@ -47,7 +47,7 @@ use uring::MemFile;
 use crate::log::event;
 use crate::registry::{StreamEntry, StreamPhase};
 
-pub use passing::{Beginning, EXPORT_MS_MAX, Order, Passed};
+pub use passing::{Beginning, EXPORT_PARTS, Order, Passed};
 pub use rendition::{Address, HeldRendition, Rendition, RenditionKey, Reply};
 pub use settings::{HlsSettings, HlsStart};
 

@@ -26,8 +26,8 @@ use crate::hand_over::packaging::{BytesRecord, PackagingRecord, PlaceRecord, Run
 use crate::http::INLINE_BODY_BYTES_MAX;
 use crate::storage::{Baton, StorageQueue};
 
-/// Longest time the packager has for its part of the standstill, in milliseconds. Without it HLS begins anew.
-pub const EXPORT_MS_MAX: u64 = 1_000;
+/// The packager has one part in so many of the standstill's time for its own. Without it HLS begins anew.
+pub const EXPORT_PARTS: u32 = 3;
 /// Bytes in the record, of all runs together, beyond which pieces are left out: they are written to a socket
 /// and read again while all workers stand still. About a quarter of a second in the worst case.
 const HERE_BYTES_MAX: usize = 64 << 20;

@@ -22,7 +22,7 @@ use edge::command::{Command, InspectPage, InspectScope, Reply};
 use edge::config::Config;
 use edge::hand_over::record::{Legacy, SpokenRecord};
 use edge::hand_over::{HandOverError, wire};
-use edge::hls::{self, EXPORT_MS_MAX, Passed};
+use edge::hls::{self, EXPORT_PARTS, Passed};
 use edge::storage::Baton;
 use edge::worker::Export;
 use tokio::sync::oneshot;
@@ -229,7 +229,8 @@ impl World {
             Stage::Stopping(_) => {
                 let (sender, answer) = mpsc::channel();
                 self.server.order_packager(hls::Order::Export(sender));
-                Some(Stage::Packaging { answer, told: None, until_ms: now_ms + EXPORT_MS_MAX })
+                let until_ms = now_ms + u64::from(still_ms / EXPORT_PARTS);
+                Some(Stage::Packaging { answer, told: None, until_ms })
             }
             Stage::Packaging { told: packaging, .. } => {
                 let scope = InspectScope::Clients;
