@@ -264,7 +264,7 @@ fn nothing_the_server_writes_holds_a_key() {
     fs::write(&key_file, format!("{}\n", KEYS[1])).unwrap();
     let config = dir.path().join("ringcast.toml");
     let text = format!(
-        "[listen]\nrtmp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[workers]\ncount = 1\n\
+        "[listen]\nrtmp = \"127.0.0.1:0\"\nhttp = \"off\"\nadmin = \"127.0.0.1:0\"\n[workers]\ncount = 1\n\
          [log]\nlevel = \"trace\"\n[access]\nstore = {store:?}\n\
          [domain.\"a.example\"]\ntype = \"push\"\n\
          [[domain.\"a.example\".provider]]\nscheme = \"txsecret\"\nkey = {k0:?}\nbackup_key_file = {file:?}\n\

@@ -426,11 +426,11 @@ fn a_refused_reload_changes_nothing_and_says_where() {
 fn a_drain_ends_readiness_first_and_the_process_when_its_time_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ringcast.toml");
-    fs::write(&file, "[shutdown]\ndrain_ms = 1500\n").unwrap();
+    fs::write(&file, "[shutdown]\ndrain_ms = 5000\n").unwrap();
     let options = Options { file: Some(file), drain_at_once: false, ..Options::default() };
     let server = TestServer::start(options);
     assert_eq!(server.ask("post", "/api/v1/drain").0, 202);
-    assert!(matches!(server.told(), Told::Drain(_, 1..=1500)));
+    assert!(matches!(server.told(), Told::Drain(_, 1..=5000)));
     let (status, ready) = server.ask("get", "/readyz");
     assert_eq!((status, &ready["status"]), (503, &"draining".into()));
     assert_eq!(server.ask("get", "/healthz").0, 200);

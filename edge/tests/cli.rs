@@ -207,6 +207,8 @@ fn the_server_tells_the_service_manager_each_step_of_its_life() {
         .args([
             "--rtmp",
             "127.0.0.1:0",
+            "--http",
+            "off",
             "--admin",
             "127.0.0.1:0",
             "--workers",

@@ -210,7 +210,7 @@ fn deadlines_and_grace_periods_take_as_long_as_they_take() {
 #[test]
 fn a_playlist_tells_the_new_time_and_its_viewer_is_not_forgotten() {
     for how in matrix(&[1]) {
-        let Some(rig) = Rig::start(how, "[defaults]\nhls_segment_ms = 500\n") else { return };
+        let Some(rig) = Rig::start(how, "[defaults]\nhls_segment_ms = 1500\n") else { return };
         let mut net = Net::new(rig.server.rtmp);
         let publisher = net.publish("cam");
         net.until_started(&[publisher]);
@@ -237,7 +237,7 @@ fn a_playlist_tells_the_new_time_and_its_viewer_is_not_forgotten() {
         for offset_s in [2 * DAY_S, -2 * DAY_S] {
             rig.set(offset_s);
             // Time for the packager to look who is still there, before anybody asks again.
-            for _ in 0..15 {
+            for _ in 0..12 {
                 step(&mut net);
             }
             assert_eq!(rig.server.metric("ringcast_hls_viewers", ""), 1);

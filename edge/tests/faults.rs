@@ -312,8 +312,10 @@ fn a_cut_cable_ends_its_peers_in_bounded_time_and_they_find_their_stream_again()
             cut(false);
             // Both come again, as encoders and players do; the stream was kept for them.
             drop(live);
+            let told = server.events("publish").len();
             let mut again = Live::start(&server, "live", 1);
             again.finish();
+            wait_for("the line of the publisher", || server.events("publish").len() > told);
             let line = server.events("publish").pop().unwrap();
             assert_eq!(line["result"], "resumed", "{name}: {line}");
             again.net.unpublish(again.publisher);

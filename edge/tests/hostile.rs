@@ -21,9 +21,9 @@ use support::server::{How, Server, matrix, wait_for};
 const RESIDENT_GROWTH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest message the servers of this file accept.
 const MESSAGE_BYTES_MAX: u32 = 12_000_000;
-const SETTINGS: &str = "[limits]\nhandshake_ms_max = 1000\nmessage_bytes_max = 12000000\n\
+const SETTINGS: &str = "[limits]\nhandshake_ms_max = 3000\nmessage_bytes_max = 12000000\n\
                         commands_per_second_max = 10000000\n\
-                        [defaults]\nidle_publisher_ms_max = 2000\n";
+                        [defaults]\nidle_publisher_ms_max = 5000\n";
 
 /// What the log must say about the end of an attack.
 #[derive(Copy, Clone, Debug)]

@@ -274,7 +274,7 @@ fn where_duplicates_are_rejected_the_second_gets_bad_name_and_the_first_goes_on(
 #[test]
 fn a_publisher_that_falls_silent_is_closed_as_lost() {
     for how in matrix(&[1]) {
-        let settings = "[defaults]\nidle_publisher_ms_max = 300\n";
+        let settings = "[defaults]\nidle_publisher_ms_max = 1500\n";
         let server = Server::start(how, settings);
         let mut net = Net::new(server.rtmp);
         let first = net.publish("cam");

@@ -195,8 +195,8 @@ fn a_stream_has_as_many_players_as_it_may_have_on_all_workers_and_framings() {
 
 #[test]
 fn who_is_late_in_any_phase_is_closed_and_counted() {
-    let settings = "[limits]\nfirst_byte_ms_max = 300\nhandshake_ms_max = 300\nidle_ms_max = 2500\n\
-                    [defaults]\nidle_publisher_ms_max = 1000\nplay_wait_ms = 300\n";
+    let settings = "[limits]\nfirst_byte_ms_max = 2000\nhandshake_ms_max = 2000\nidle_ms_max = 6000\n\
+                    [defaults]\nidle_publisher_ms_max = 3000\nplay_wait_ms = 300\n";
     for how in matrix(&[1]) {
         let server = start(how, settings);
         let mut silent = RawPeer::connect(server.rtmp);

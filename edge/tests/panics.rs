@@ -498,6 +498,7 @@ fn a_worker_that_panics_when_it_has_passed_on_all_it_had_cuts_nobody() {
             // It tells by its exit code, unless another worker has taken the place for the rest of its time.
             let status = fragile.server.wait_child();
             assert!(settings == RESTART || status.code() == Some(1), "{status}");
+            fragile.server.wait_log("worker_failed", "level", "ERROR");
             assert_eq!(fragile.server.events("worker_failed").len(), 1);
             step(&mut streams, &mut net);
             assert_all_complete(&streams, &net);
@@ -506,6 +507,7 @@ fn a_worker_that_panics_when_it_has_passed_on_all_it_had_cuts_nobody() {
                     assert_eq!(fragile.wait_closed(&net, client), ["handed_over"]);
                 }
             }
+            wait_for("the streams' last lines", || fragile.unpublished().len() >= 2);
             assert_eq!(fragile.unpublished(), ["handed_over", "handed_over"]);
             Stream::start(&mut net, "more", 3, 1, &[0, 1]);
         }
@@ -530,6 +532,7 @@ fn a_panic_behind_a_hand_over_that_fails_has_cut_who_was_on_the_worker() {
         for client in on_it {
             assert_eq!(fragile.wait_closed(&net, client), ["internal"]);
         }
+        wait_for("the stream's last line", || !fragile.unpublished().is_empty());
         assert_eq!(fragile.unpublished(), ["worker_failed"]);
         safe.step(&mut net);
         assert_all_complete(std::slice::from_ref(&safe), &net);

@@ -124,7 +124,7 @@ fn two_streams_do_not_mix() {
 
 #[test]
 fn a_player_that_never_reads_is_skipped_or_closed_and_fifty_others_notice_nothing() {
-    let settings = "[defaults]\nlag_ms_max = 1000\nstall_ms_max = 500\nretention_ms = 2000\n";
+    let settings = "[defaults]\nlag_ms_max = 1000\nstall_ms_max = 3000\nretention_ms = 2000\n";
     for how in matrix(&[1, 2]) {
         let (server, mut net, publisher) = publish(how, settings, "cam");
         let frozen = net.play("cam");
@@ -617,7 +617,7 @@ fn a_refused_second_stream_leaves_the_first_alone() {
 #[test]
 fn silence_closes_whoever_takes_nothing_and_not_a_player_that_only_listens() {
     for how in matrix(&[1]) {
-        let settings = "[limits]\nidle_ms_max = 1000\n[defaults]\nping_interval_ms = 0\n";
+        let settings = "[limits]\nidle_ms_max = 4000\n[defaults]\nping_interval_ms = 0\n";
         let (server, mut net, publisher) = publish(how, settings, "cam");
         let player = net.play("cam");
         let idle = net.play("nobody-publishes-this");
@@ -632,7 +632,7 @@ fn silence_closes_whoever_takes_nothing_and_not_a_player_that_only_listens() {
         server.wait_log("timeout", "class", "idle_timeout");
         // As long again: the player has sent nothing since its play command.
         net.until_received(&[player], &source);
-        let until = Instant::now() + Duration::from_millis(1_500);
+        let until = Instant::now() + Duration::from_millis(5_000);
         while Instant::now() < until {
             net.send_frames(publisher, &mut source, 1);
             net.during(Duration::from_millis(10));

@@ -52,7 +52,8 @@ impl Live {
 #[test]
 fn sigterm_tells_players_refuses_new_peers_and_ends_when_the_publisher_has_left() {
     for how in matrix(&[1, 2]) {
-        let mut live = Live::start(how, "[shutdown]\ndrain_ms = 3600000\n", 6);
+        let settings = "[shutdown]\ndrain_ms = 3600000\n[defaults]\nidle_publisher_ms_max = 0\n";
+        let mut live = Live::start(how, settings, 6);
         live.server.signal(Signal::TERM);
         let Live { server, net, publisher, players, source } = &mut live;
         net.until("the drain to be told of", |_| {

@@ -61,7 +61,10 @@ impl Manager {
 fn a_manager_hears_of_readiness_status_reload_life_and_the_end() {
     let manager = Manager::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
-    command.stdin(Stdio::null()).env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "200000");
+    command
+        .stdin(Stdio::null())
+        .env("NOTIFY_SOCKET", &manager.path)
+        .env("WATCHDOG_USEC", "2000000");
     let how = matrix(&[2])[0];
     let mut server = Server::launch(command, how, "[shutdown]\ndrain_ms = 5000\n");
     manager.until("READY=1\nSTATUS=serving");
@@ -85,7 +88,10 @@ fn a_manager_hears_of_readiness_status_reload_life_and_the_end() {
 fn a_manager_hears_who_its_process_is_after_a_change() {
     let manager = Manager::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
-    command.stdin(Stdio::null()).env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "200000");
+    command
+        .stdin(Stdio::null())
+        .env("NOTIFY_SOCKET", &manager.path)
+        .env("WATCHDOG_USEC", "2000000");
     let how = matrix(&[1])[0];
     let mut server = Server::launch(command, how, "");
     manager.until("READY=1");

@@ -169,7 +169,7 @@ fn whenever_an_upgrade_fails_the_old_process_goes_on_with_everybody() {
         ("does-not-go", Some(format!("{right}; printf R >&0; exec sleep 60")), "in time"),
     ];
     for how in matrix(&[2]) {
-        let mut live = Live::start(how, "", 1, 8);
+        let mut live = Live::start(how, "[shutdown]\nstill_ms_max = 3000\n", 1, 8);
         for (attempt, (name, script, reason)) in (1..).zip(&cases) {
             let path = match script {
                 Some(script) => program(dir.path(), name, script),
@@ -273,9 +273,13 @@ fn what_cannot_be_passed_on_is_drained_and_what_has_said_nothing_is_passed_on() 
         silent.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
         wait_for("the end of the old process", || live.server.try_exit().is_some());
+        let drained = || {
+            let ends = live.server.events("close");
+            ends.iter().filter(|line| line["reason"] == "drained").count()
+        };
+        wait_for("their last lines", || drained() >= 3);
         let ends = live.server.events("close");
-        let drained = ends.iter().filter(|line| line["reason"] == "drained").count();
-        assert_eq!(drained, 3, "each is counted as what it was: {ends:?}");
+        assert_eq!(drained(), 3, "each is counted as what it was: {ends:?}");
         live.assert_complete();
     }
 }
@@ -373,9 +377,14 @@ fn places_in_quotas_and_under_limits_are_taken_along_and_given_back() {
 
 #[test]
 fn who_is_told_to_end_during_an_upgrade_has_the_new_process_end_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    // Long enough that the signal comes while it is under way.
+    let script = format!("sleep 2; exec {} \"$@\"", env!("CARGO_BIN_EXE_ringcast"));
+    let path = program(dir.path(), "slow", &script);
+    let settings = format!("[shutdown]\ndrain_ms = 5000\nupgrade_program = \"{path}\"\n");
     for how in matrix(&[2]) {
         for signal in [Signal::TERM, Signal::INT] {
-            let mut live = Live::start(how, "[shutdown]\ndrain_ms = 5000\n", 1, 3);
+            let mut live = Live::start(how, &settings, 1, 3);
             live.server.signal(Signal::QUIT);
             live.server.wait_log("upgrade", "message", "handing over to a new process");
             live.server.signal(signal);
@@ -383,13 +392,11 @@ fn who_is_told_to_end_during_an_upgrade_has_the_new_process_end_in_order() {
             live.send_until("the hand-over", |server| !server.successors().is_empty());
             live.server.pid = live.server.successors()[0];
             let wanted = if signal == Signal::TERM { "drain" } else { "stop" };
-            let publisher = live.publishers[0];
-            live.net.until("the end of the new process", |net| {
-                let has_left = net.clients[publisher].ended.is_some();
-                if !has_left && signal == Signal::TERM {
-                    // An encoder that is asked to leaves.
-                    net.vanish(publisher);
-                }
+            if signal == Signal::TERM {
+                // An encoder that is asked to leaves.
+                live.net.vanish(live.publishers[0]);
+            }
+            live.net.until("the end of the new process", |_| {
                 !live.server.events(wanted).is_empty() && !live.server.is_running()
             });
             let reasons = live.server.events("close");

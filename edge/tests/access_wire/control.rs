@@ -66,7 +66,7 @@ impl Scene {
 fn a_forbidden_stream_is_cut_now_and_refused_until_its_time_has_come() {
     for how in matrix(&[1, 2]) {
         let mut scene = Scene::start(how);
-        let done = scene.forbid(&json!({"for_s": 2, "reason": "a complaint"}));
+        let done = scene.forbid(&json!({"for_s": 5, "reason": "a complaint"}));
         assert_eq!((&done["cut"], &done["missing_workers"]), (&json!(1), &json!([])));
         scene.wire.until_ended(scene.publisher);
         let until = done["forbid"]["until"].as_str().unwrap();
@@ -116,7 +116,7 @@ fn a_forbid_and_a_ban_survive_a_crash_and_can_be_given_an_end() {
     scene.rig.restart();
     scene.wire.move_to(scene.rig.rtmp);
     assert_eq!(scene.wire.refused(Publish, PUSH).1, "this stream is forbidden");
-    let later = scene.rig.done("PUT", TARGET, &json!({"for_s": 2}));
+    let later = scene.rig.done("PUT", TARGET, &json!({"for_s": 5}));
     let text = format!("this stream is forbidden until {}", later["until"].as_str().unwrap());
     assert_eq!(scene.wire.refused(Publish, PUSH).1, text);
     let at = scene.until_let_in(PUSH);

@@ -46,7 +46,7 @@ fn results(rig: &Rig, result: &str) -> u64 {
 #[test]
 fn a_hook_is_told_who_asks_for_what_and_its_yes_and_no_count() {
     let hook = HookServer::answering(200, "");
-    let rig = Rig::start(plain(), &settings(&hook, "", ""));
+    let rig = Rig::start(plain(), &settings(&hook, "timeout_ms = 30000", ""));
     let mut wire = Wire::new(rig.rtmp);
     let address = format!("{CAM}?token=a-good-token-of-a-user&x=%2F");
     rig.remember(&address);
@@ -294,7 +294,7 @@ fn what_a_peer_sends_before_the_hook_answers_is_kept() {
 #[test]
 fn a_hook_may_give_a_stream_another_name_and_limits() {
     let hook = HookServer::answering(200, "{\"allow\":true,\"stream\":\"secret-7\"}");
-    let rig = Rig::start(plain(), &settings(&hook, "", "bitrate_cut_ms = 0"));
+    let rig = Rig::start(plain(), &settings(&hook, "timeout_ms = 30000", "bitrate_cut_ms = 0"));
     let mut wire = Wire::new(rig.rtmp);
     let publisher = wire.started(Publish, CAM);
     let player = wire.started(Play, "rtmp://play.hook.test/live/secret-7");
@@ -343,7 +343,10 @@ fn a_hook_may_give_a_stream_another_name_and_limits() {
 #[test]
 fn lies_are_no_answer_and_are_asked_again() {
     let hook = HookServer::answering(200, "");
-    let rig = Rig::start(plain(), &settings(&hook, "retries = 2\nbreaker_failures = 1000", ""));
+    let rig = Rig::start(
+        plain(),
+        &settings(&hook, "timeout_ms = 30000\nretries = 2\nbreaker_failures = 1000", ""),
+    );
     let mut wire = Wire::new(rig.rtmp);
     let huge = "x".repeat(100_000);
     let mut asked = 0;
@@ -405,7 +408,7 @@ fn a_silent_or_absent_hook_means_what_the_domain_says() {
 #[test]
 fn a_failing_hook_is_left_alone_and_tried_again() {
     let hook = HookServer::start(Does::HangsUp);
-    let more = "retries = 0\nbreaker_failures = 3\nbreaker_open_ms = 1500\nfail = \"open\"";
+    let more = "retries = 0\nbreaker_failures = 3\nbreaker_open_ms = 5000\nfail = \"open\"";
     let rig = Rig::start(plain(), &settings(&hook, more, ""));
     let mut wire = Wire::new(rig.rtmp);
     let stream = |n: u32| format!("rtmp://push.hook.test/live/b{n}");
@@ -430,7 +433,7 @@ fn a_failing_hook_is_left_alone_and_tried_again() {
 #[test]
 fn a_kept_answer_is_for_the_same_question_only() {
     let hook = HookServer::answering(200, "{\"allow\":true,\"ttl_s\":600}");
-    let rig = Rig::start(plain(), &settings(&hook, "", "style = \"tencent\""));
+    let rig = Rig::start(plain(), &settings(&hook, "timeout_ms = 30000", "style = \"tencent\""));
     let mut wire = Wire::new(rig.rtmp);
     for _ in 0..3 {
         wire.started(Publish, &format!("{CAM}?token=one"));

@@ -204,13 +204,15 @@ fn send_until(
 
 #[test]
 fn a_publisher_over_its_bit_rate_is_warned_then_cut_and_one_below_is_not() {
-    // A picture of 700 bytes or 9 kB and audio every 10 ms: 1.4 Mbit/s.
+    // A picture of 7 or 9 kB and audio every 10 ms: 6 Mbit/s, so that a window in which this had no processor
+    // for most of the time is over the limit, too.
     let limits = "bitrate_bps_max = 500000\nbitrate_cut_ms = 3000";
     let rig = Rig::start(plain(), &settings(limits, ""));
     let mut wire = Wire::new(rig.rtmp);
     let fat = wire.started(Publish, &push("fat"));
     let thin = wire.started(Publish, &push("thin"));
     let (mut source, mut small) = (Source::new(1), Source::new(2));
+    source.frame_bytes = 7_000;
     (small.keyframe_bytes, small.frame_bytes, small.audio_bytes) = (60, 60, 60);
     for (peer, source) in [(fat, &source), (thin, &small)] {
         wire.send_headers(peer, source);

@@ -417,7 +417,7 @@ fn a_running_stream_outlives_its_address_and_a_new_one_is_refused() {
     let mut wire = Wire::new(rig.rtmp);
     for scheme in ["txsecret", "aliyun", "jwt"] {
         // jwt: leeway is part of the domain's settings; what is left of its validity is the same for all.
-        let life_s = 2;
+        let life_s = 4;
         let age_s = match scheme {
             "jwt" => VALID_S + jwt::LEEWAY_S_DEFAULT - life_s,
             _ => VALID_S - life_s,

@@ -315,8 +315,10 @@ fn a_stream_runs_on_when_its_address_has_expired() {
         return;
     }
     let newcomer = Newcomer::start(EXAMPLE);
+    // It lasts longer than the address, and is made before that counts.
+    media::h264_aac();
     let to_push = [&["publish", "--domain", "push.example.com"], &CAM[..]].concat();
-    let push = newcomer.url(&[&to_push[..], &["--valid", "2s"]].concat());
+    let push = newcomer.url(&[&to_push[..], &["--valid", "4s"]].concat());
     let mut publisher = newcomer.publish("publisher", &push);
     newcomer.server.wait_publisher("cam");
     wait_past(&push);

@@ -46,6 +46,7 @@ fn late_player_of_hevc_starts_at_a_keyframe() {
     let url = server.url("show");
     let mut publisher = publishers::ffmpeg_enhanced(&scratch, clip, &url);
     server.wait_uptime("show", 1_300);
+    server.wait_pictures(40);
     let player = players::ffmpeg_enhanced(&scratch, "late", &url);
     publisher.expect_success(PUBLISH_MAX);
     let tail = player.tail;

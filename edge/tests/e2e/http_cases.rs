@@ -45,6 +45,7 @@ fn publish_and_lose(scratch: &Scratch, server: &Server, meanwhile: impl FnOnce()
     server.wait_publisher("show");
     meanwhile();
     server.wait_uptime("show", 2_500);
+    server.wait_pictures(60);
     lost.signal(Signal::KILL);
     lost.expect_end(PUBLISH_MAX);
     server.wait_no_publisher("show");
@@ -69,6 +70,7 @@ fn viewers_over_http_that_join_in_mid_stream_start_at_a_keyframe() {
     let source = &media::h264_aac().packets;
     let mut publisher = publishers::ffmpeg(&scratch, media::h264_aac(), &server.url("show"));
     server.wait_uptime("show", 2_300);
+    server.wait_pictures(60);
     let flv = players::ffmpeg(&scratch, "flv", &server.http_url("show.flv"));
     let mp4 = players::ffmpeg(&scratch, "mp4", &server.http_url("show.mp4"));
     let [ts, fmp4] = both_hls(&scratch, &server);

@@ -23,6 +23,7 @@ fn player_goes_on_when_a_killed_publisher_returns_within_grace() {
 
     let mut lost = publishers::ffmpeg(&scratch, clip, &url);
     server.wait_uptime("show", 2_000);
+    server.wait_pictures(50);
     lost.signal(Signal::KILL);
     lost.expect_end(PUBLISH_MAX);
     server.wait_no_publisher("show");

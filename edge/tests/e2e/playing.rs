@@ -44,6 +44,7 @@ fn expect_run_from_keyframe(start: impl Fn(&Scratch, &str, &str) -> Player) {
     let url = server.url("show");
     let mut publisher = publishers::ffmpeg(&scratch, clip, &url);
     server.wait_uptime("show", 1_500);
+    server.wait_pictures(40);
     let player = start(&scratch, "late", &url);
     publisher.expect_success(PUBLISH_MAX);
     let tail = player.tail;

@@ -131,6 +131,16 @@ impl Server {
         poll_until(&what, ATTACH_MAX, || (self.uptime_ms(stream)? >= uptime_ms).then_some(()));
     }
 
+    /// Waits until so many messages of video have been read from publishers: encoders may be slow.
+    pub(crate) fn wait_pictures(&self, count: u64) {
+        poll_until(&format!("{count} pictures"), ATTACH_MAX, || {
+            let metrics = self.admin("/metrics");
+            let name = "ringcast_messages_in_total{kind=\"video\"} ";
+            let read = metrics.lines().find_map(|line| line.strip_prefix(name))?;
+            (read.parse::<u64>().ok()? >= count).then_some(())
+        });
+    }
+
     /// Waits until the newest picture of a stream with a keyframe each second is far from any of them.
     pub(crate) fn wait_amid_group(&self, stream: &str) {
         poll_until("the middle of a group of pictures", ATTACH_MAX, || {

@@ -17,6 +17,9 @@ use tempfile::TempDir;
 
 use super::PATIENCE;
 
+/// Workers that stand still do so for as long as it takes: what is judged is that nobody misses anything.
+const PATIENT_STILL: (&str, &str) = ("RINGCAST_SHUTDOWN_STILL_MS_MAX", "20000");
+
 /// On which kernel interface and with how many workers a test runs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct How {
@@ -96,6 +99,8 @@ impl Server {
             .arg("--config")
             .arg(&file)
             .env("RINGCAST_LOG_FORMAT", "json")
+            // Unless a test has its own: the machine may be busy.
+            .envs((!settings.contains("still_ms_max")).then_some(PATIENT_STILL))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         prepare(&mut command);

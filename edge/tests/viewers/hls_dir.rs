@@ -149,12 +149,7 @@ fn files_of_a_folder_go_on_over_two_upgrades_and_none_of_them_is_forgotten() {
             // Some files wait for their removal when the process changes.
             watch(&mut show, &mut folder, "a stale file", |folder| !folder.stale().is_empty());
             let (before, next) = (folder.files(), folder.next());
-            let Show { server, net, publisher, source } = &mut show;
-            server.upgrade(|| {
-                net.send_frames(*publisher, source, 1);
-                net.turn();
-                folder.look();
-            });
+            show.upgrade_and(|| drop(folder.look()));
             let (init, _) = folder.init.clone().unwrap();
             let kept = [folder.root.join("cam.m3u8"), folder.root.join(init)];
             watch(&mut show, &mut folder, "the removal of what was there before", |folder| {
@@ -215,7 +210,17 @@ fn a_folder_that_hangs_over_an_upgrade_is_written_in_order_when_it_is_back() {
             flow(&mut show);
             told(&show) > next + 3
         });
-        let before = folder.files();
+        // It hangs by now, unless it had no processor.
+        let before = loop {
+            let (before, at) = (folder.files(), told(&show));
+            wait_for("one more", || {
+                flow(&mut show);
+                told(&show) > at
+            });
+            if folder.files() == before {
+                break before;
+            }
+        };
         show.upgrade();
         let since = Instant::now();
         let at = told(&show);

@@ -51,10 +51,20 @@ impl Show {
     }
 
     pub(crate) fn upgrade(&mut self) {
+        self.upgrade_and(|| ());
+    }
+
+    pub(crate) fn upgrade_and(&mut self, mut meanwhile: impl FnMut()) {
         let Self { server, net, publisher, source } = self;
+        // Half a second of the stream, however long it takes: windows of playlists move by no more.
+        let mut pictures = 250;
         server.upgrade(|| {
-            net.send_frames(*publisher, source, 1);
+            if pictures > 0 {
+                pictures -= 1;
+                net.send_frames(*publisher, source, 1);
+            }
             net.turn();
+            meanwhile();
         });
     }
 }
@@ -63,7 +73,7 @@ impl Show {
 fn flv_viewers_in_every_dress_notice_nothing_of_two_upgrades() {
     for how in matrix(&[1, 2]) {
         println!("{how:?}");
-        let mut show = Show::start(how, "");
+        let mut show = Show::start(how, "[defaults]\nhttp_wait_ms = 60000\n");
         let addr = show.server.http;
         let mut viewers: Vec<Viewer> = (0..4)
             .flat_map(|_| {
@@ -342,8 +352,14 @@ fn a_framing_that_cannot_go_on_ends_for_its_viewers_in_order_and_for_nobody_else
         show.net.until("the hand-over", |_| !show.server.successors().is_empty());
         show.server.pid = show.server.successors()[0];
 
-        let failed = show.server.events("upgrade");
-        let failed = failed.iter().find(|line| line["level"] == "ERROR").expect("it is told");
+        // The new process says it, and writes its own lines.
+        let mut failed = None;
+        wait_for("it to be told", || {
+            let told = show.server.events("upgrade");
+            failed = told.into_iter().find(|line| line["level"] == "ERROR");
+            failed.is_some()
+        });
+        let failed = failed.unwrap();
         let error = failed["error"].as_str().unwrap();
         assert!(error.contains("http-flv") && error.contains("no room"), "{error}");
         rustix::net::sockopt::set_socket_recv_buffer_size(&slow, 1 << 20).unwrap();

@@ -240,15 +240,24 @@ fn a_send_before_close_in_the_same_turn_arrives<W: World>() {
 fn what_more_follows_is_sent_with_it_or_soon<W: World>() {
     let Some(mut server) = server::<W>() else { return };
     let addr = server.listen();
-    let (mut peer, conn) = server.pair(addr);
-    server.send_more(conn, SendBuf::Owned(b"head, ".to_vec()));
-    server.until("the head", |server| server.seen(conn).in_flight == 0);
-    if !W::IS_SIMULATED {
+    let (mut peer, conn) = loop {
+        let (mut peer, conn) = server.pair(addr);
+        let began = server.world.io().now();
+        server.send_more(conn, SendBuf::Owned(b"head, ".to_vec()));
+        server.until("the head", |server| server.seen(conn).in_flight == 0);
         let mut early = Vec::new();
         (0..5).for_each(|_| server.turn());
+        if W::IS_SIMULATED {
+            break (peer, conn);
+        }
         peer.read_into(&mut early);
-        assert!(early.is_empty(), "sent by itself: {early:?}");
-    }
+        // The kernel waits for 200 ms: who had no processor for as long sees nothing of it.
+        server.turn();
+        if server.world.io().now() < began.saturating_add(Nanos::from_millis(100)) {
+            assert!(early.is_empty(), "sent by itself: {early:?}");
+            break (peer, conn);
+        }
+    };
     server.queue(conn, b"body");
     assert_eq!(read_exactly(&mut server, &mut peer, 10), b"head, body");
     // Nothing follows: it is not kept for ever.

@@ -141,10 +141,10 @@ fn crowd(scheme: &str, file: &str, viewers: u32, flags: &str) -> Value {
 fn every_case_of_the_corpus_is_ended_as_it_should_be() {
     let _turn = turn();
     let ringcast = Ringcast::start_with(&[
-        ("RINGCAST_LIMITS_FIRST_BYTE_MS_MAX", "1000"),
-        ("RINGCAST_LIMITS_HANDSHAKE_MS_MAX", "1000"),
-        ("RINGCAST_LIMITS_HTTP_REQUEST_MS_MAX", "1000"),
-        ("RINGCAST_DEFAULTS_IDLE_PUBLISHER_MS_MAX", "2000"),
+        ("RINGCAST_LIMITS_FIRST_BYTE_MS_MAX", "3000"),
+        ("RINGCAST_LIMITS_HANDSHAKE_MS_MAX", "3000"),
+        ("RINGCAST_LIMITS_HTTP_REQUEST_MS_MAX", "3000"),
+        ("RINGCAST_DEFAULTS_IDLE_PUBLISHER_MS_MAX", "6000"),
     ]);
     let (pid, http) = (ringcast.child.id(), ringcast.http);
     let flags =
