@@ -106,7 +106,7 @@ pub(crate) fn addresses(text: &str) -> Vec<String> {
 }
 
 /// Segments that a playlist lists, by their number.
-fn by_number(text: &str) -> BTreeMap<u64, String> {
+pub(crate) fn by_number(text: &str) -> BTreeMap<u64, String> {
     let number = |address: &str| {
         let rest = address.split("/seg-").nth(1).unwrap();
         rest.split('.').next().unwrap().parse().unwrap()

@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use mux::playlist::validate;
 use rustix::fs::{CWD, Mode, mkfifoat};
 
+use crate::hls::{addresses, by_number};
+use crate::hls_upgrade::get;
 use crate::support::media::Source;
 use crate::support::server::{How, matrix, wait_for};
-use crate::support::viewer::Viewer;
-use crate::upgrade::{Show, frames_of};
-
-const SEGMENT_MS: u64 = 500;
+use crate::upgrade::{SEGMENT_MS, Show, frames_of};
 
 /// The folder of one stream, and what was found there.
 struct Folder {
@@ -115,8 +114,7 @@ fn watch(
     let (before, began_ms) = (folder.next(), show.source.timestamp);
     wait_for(what, || {
         // No window ahead of the folder: the server may have had no processor for a while.
-        let sent = u64::from(show.source.timestamp - began_ms) / SEGMENT_MS;
-        if sent <= folder.next() - before + 1 {
+        if show.segments_since(began_ms) <= folder.next() - before + 1 {
             show.send(25);
         }
         show.net.during(Duration::from_millis(50));
@@ -178,16 +176,11 @@ fn files_of_a_folder_go_on_over_two_upgrades_and_none_of_them_is_forgotten() {
 
 /// Number behind the last segment that the server tells of.
 fn told(show: &Show) -> u64 {
-    let get = |path: &str| {
-        let viewer = Viewer::ask(show.server.http, "GET", path, "h", "Connection: close\r\n");
-        viewer.wait_response().text().to_owned()
-    };
-    let variants = get("/live/cam.m3u8");
-    let media = variants.lines().find(|line| !line.starts_with('#')).unwrap();
-    let text = get(&format!("/live/{media}"));
-    let last = text.lines().rfind(|line| line.contains("/seg-")).unwrap();
-    let number = last.split("/seg-").nth(1).and_then(|rest| rest.split('.').next());
-    number.unwrap().parse::<u64>().unwrap() + 1
+    let http = show.server.http;
+    let variants = get(http, "/live/cam.m3u8");
+    let playlist = get(http, &addresses(variants.text())[0]);
+    let (last, _) = by_number(playlist.text()).pop_last().unwrap();
+    last + 1
 }
 
 #[test]

@@ -12,9 +12,7 @@ use crate::support::PATIENCE;
 use crate::support::media::Source;
 use crate::support::server::{Server, matrix, wait_for};
 use crate::support::viewer::{Response, Viewer};
-use crate::upgrade::{Show, frames_of};
-
-const SEGMENT_MS: u64 = 500;
+use crate::upgrade::{SEGMENT_MS, Show, frames_of};
 
 /// Slower than the clock, with segments of half a second that are large enough for a file, or not.
 fn source(frame_bytes: usize) -> Source {
@@ -82,7 +80,7 @@ fn quoted(line: &str, tag: &str) -> Option<String> {
 }
 
 /// An answer while nothing flows.
-fn get(http: SocketAddr, path: &str) -> Response {
+pub(crate) fn get(http: SocketAddr, path: &str) -> Response {
     let viewer = Viewer::ask(http, "GET", path, "h", "Connection: close\r\n");
     let response = viewer.wait_response();
     assert_eq!(response.status, 200, "{path}: {}", response.text());
@@ -114,8 +112,7 @@ fn watch(show: &mut Show, watcher: &mut Watcher, more: usize) {
     let (before, began_ms) = (watcher.segments.len(), show.source.timestamp);
     while watcher.segments.len() < before + more {
         // No window ahead of who looks: the server may have had no processor for a while.
-        let sent = u64::from(show.source.timestamp - began_ms) / SEGMENT_MS;
-        if sent <= (watcher.segments.len() - before) as u64 + 2 {
+        if show.segments_since(began_ms) <= (watcher.segments.len() - before) as u64 + 2 {
             show.send(50);
         }
         show.net.during(Duration::from_millis(50));

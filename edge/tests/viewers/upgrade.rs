@@ -15,6 +15,9 @@ use crate::support::viewer::Viewer;
 
 const TIMESCALE_AUDIO: u64 = 44_100;
 
+/// Duration of a segment where a test is about HLS, in milliseconds.
+pub(crate) const SEGMENT_MS: u64 = 500;
+
 /// One stream and its publisher.
 pub(crate) struct Show {
     pub(crate) server: Server,
@@ -48,6 +51,11 @@ impl Show {
         self.net.send_frames(self.publisher, &mut self.source, count);
         let publisher = self.publisher;
         self.net.until("the frames to be sent", |net| net.clients[publisher].is_flushed());
+    }
+
+    /// Segments' worth of media sent since the source stood at `began_ms`.
+    pub(crate) fn segments_since(&self, began_ms: u32) -> u64 {
+        u64::from(self.source.timestamp - began_ms) / SEGMENT_MS
     }
 
     pub(crate) fn upgrade(&mut self) {
