@@ -20,7 +20,7 @@ mod record;
 use live::image::{body_parts, message_type, whole_body, wire_timestamp};
 use live::preamble;
 use live::publisher::PublisherConfig;
-use live::retention::Retention;
+use live::retention::{Recent, Retention};
 use mux::flv;
 use mux::segment::{Container, Event, Output, Segmenter, Settings};
 use mux::wrap::Wrap;
@@ -28,6 +28,7 @@ use ring::{
     Arena, Lease, MessageFlags, MessageKind, MessageMeta, MessageView, Position, RingConfig,
     StreamRing, Tap, Writer, stream_ring,
 };
+use rtmp::Millis;
 use rtmp::chunk::Framing as ChunkFraming;
 use rtmp::message::{MessageHeader, kind};
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,9 @@ pub(crate) struct Reframer {
     chunks: ChunkFraming,
     writer: Writer,
     retention: Retention,
-    /// Memory runs short: nothing beyond the present GOP.
+    /// What is kept beyond the present GOP while memory runs short, in milliseconds.
+    recent_ms: u32,
+    recent: Recent,
     is_short: bool,
     /// Version of the source's preamble that is in force here.
     preamble_version: u64,
@@ -173,6 +176,8 @@ impl Reframer {
             chunks: ChunkFraming { chunk_bytes: entry.chunk_bytes() },
             writer,
             retention: config.retention(),
+            recent_ms: config.recent_ms,
+            recent: Recent::default(),
             is_short: false,
             preamble_version: 0,
             keyframe: None,
@@ -207,8 +212,10 @@ impl Reframer {
         std::mem::take(&mut self.counters)
     }
 
-    /// Keeps nothing beyond the present GOP while memory runs short.
-    pub(crate) fn set_short(&mut self, is_short: bool) {
+    /// Tells of the time, many times a second, and whether memory runs short: then nothing is kept beyond
+    /// the present GOP but what viewers that keep up may not have been sent yet.
+    pub(crate) fn look(&mut self, now: Millis, is_short: bool) {
+        self.recent.look(self.writer.head(), now, self.recent_ms);
         self.is_short = is_short;
     }
 
@@ -476,8 +483,7 @@ impl Reframer {
 
     fn trim(&mut self, arena: &mut Arena) {
         let (newest, keyframe) = (self.newest_timestamp, self.keyframe);
-        let ms = if self.is_short { 0 } else { self.retention.ms };
-        let retention = Retention { ms, ..self.retention };
-        self.keyframe = retention.trim(&mut self.writer, arena, newest, keyframe);
+        let kept_from = if self.is_short { self.recent.start() } else { Position(0) };
+        self.keyframe = self.retention.trim(&mut self.writer, arena, newest, keyframe, kept_from);
     }
 }

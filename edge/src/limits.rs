@@ -188,7 +188,7 @@ limits! {
     "likewise";
     "rings of all streams", "limits.ring_bytes_max", by(LimitReached::RingTotal),
     LIMITS_RS, "rings_are_bounded_each_and_together",
-    "rings keep the present GOP only; a new stream is refused with `NetStream.Publish.BadName`";
+    "rings keep the present GOP and the last seconds; a new stream: `NetStream.Publish.BadName`";
     "memory of the process, from 80 %", "limits.memory_bytes_max",
     by(LimitReached::MemorySubscribers),
     "edge/tests/memory_budget.rs", "memory_is_shed_step_by_step_and_the_watched_stream_goes_on",
@@ -198,7 +198,7 @@ limits! {
     "new streams: `NetStream.Publish.BadName`; who returns or takes over is let in";
     "likewise, from 90 %", "limits.memory_bytes_max", Counted::Metric("ringcast_memory_steps"),
     "edge/tests/memory_budget.rs", "memory_is_shed_step_by_step_and_the_watched_stream_goes_on",
-    "rings and framings keep the present GOP only: who falls behind skips sooner";
+    "rings and framings keep the present GOP and the last seconds: who falls behind skips sooner";
     "likewise, from 95 %", "limits.memory_bytes_max", Counted::Metric("ringcast_memory_steps"),
     "edge/tests/memory_budget.rs", "memory_is_shed_step_by_step_and_the_watched_stream_goes_on",
     "HLS windows shrink to half of what they hold: old segments are answered 410";

@@ -494,6 +494,43 @@ fn rings_are_bounded_each_and_together() {
 }
 
 #[test]
+fn while_rings_are_short_who_keeps_up_loses_nothing() {
+    // Short from the first look on. What waits for a flush lies before a keyframe again and again.
+    for flush in ["\"frame\"", "150"] {
+        let settings = format!("[defaults]\nflush = {flush}\n[limits]\nring_bytes_max = 1\n");
+        for how in matrix(&[2]) {
+            let server = start(how, &settings);
+            let mut net = Net::new(server.rtmp);
+            let publisher = net.publish("live");
+            net.until_started(&[publisher]);
+            let players: Vec<usize> = (0..4).map(|_| net.play("live")).collect();
+            net.until_started(&players);
+            let viewer = Viewer::get(server.http, "/live/live.flv");
+            let mut source = Source::new(1);
+            net.send_headers(publisher, &source);
+            let mut burst = |pictures: u32, frame_bytes: usize| {
+                source.frame_bytes = frame_bytes;
+                net.send_frames(publisher, &mut source, pictures);
+                net.until_received(&players, &source);
+                net.until("the viewer to have all", |_| viewer.has_all(&source));
+            };
+            burst(10, 20_000);
+            wait_reached(&server, "ring_total");
+            (0..16).for_each(|_| burst(25, 20_000));
+            // 8 MB have passed, in less stream time than rings keep otherwise.
+            wait_for("what everybody has to be given up", || {
+                burst(1, 100);
+                server.metric("ringcast_ring_bytes", "") < 2_000_000
+            });
+            for &player in &players {
+                assert_complete(&net.clients[player], &source);
+            }
+            viewer.tags().assert_whole(&source);
+        }
+    }
+}
+
+#[test]
 fn a_player_that_does_not_read_skips_and_then_goes() {
     let settings = "[defaults]\nretention_ms = 600000\nretention_bytes = 400000000\n\
                     retention_messages = 1000000\nlag_ms_max = 500\nstall_ms_max = 5000\n\

@@ -1,6 +1,6 @@
 //! A live stream on one thread: media into a publisher, its ring, and a tap to read it by.
 
-use live::publisher::{Progress, Publisher, PublisherConfig};
+use live::publisher::{Keep, Progress, Publisher, PublisherConfig};
 use ring::{Arena, Head, RingConfig, Tap};
 use rtmp::Millis;
 use rtmp::session::MediaKind;
@@ -55,7 +55,7 @@ impl Rig {
             let taken = self.publisher.handle_media(&mut self.arena, &part, self.now);
             assert_eq!(taken, Ok(Progress::Committed));
             if is_video {
-                self.publisher.trim(&mut self.arena, true);
+                self.publisher.trim(&mut self.arena, Keep::All);
                 return count;
             }
         }

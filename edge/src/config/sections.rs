@@ -134,7 +134,8 @@ sections! {
         /// Input one peer may send before what it asked for (a takeover, a hook) is decided.
         held_input_bytes_max: u32 = 524_288, "bytes", 65_536..=67_108_864, Live;
         /// Bytes the rings of all streams may hold together; 0 means no limit but the budget of memory. Over
-        /// it every ring keeps its current GOP only, and no new stream is taken. Looked at every 50 ms.
+        /// it every ring keeps no more than its present GOP and what was published in the last second or two
+        /// (more where flush_ms_max is), and no new stream is taken. Looked at every 50 ms.
         ring_bytes_max: u64 = 0, "bytes", 0..=1_099_511_627_776, Live;
         /// Control and command replies that may wait for one peer; then its input is read no further.
         reply_bytes_max: u32 = 65_536, "bytes", 16_384..=16_777_216, Live;

@@ -25,7 +25,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Rings keep their present GOP only.
+    /// Rings keep their present GOP only, and what those who keep up may not have been sent yet.
     pub(super) fn is_short(self) -> bool {
         self.is_ring_full || self.is_in(MemoryStep::Retention)
     }
@@ -64,8 +64,11 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         self.room.level = self.shared.memory.level();
         let is_short = self.room.is_short();
         for (_, local) in &mut self.streams {
+            if let Some(publisher) = &mut local.publisher {
+                publisher.writer.look(self.now);
+            }
             if let Some(reframer) = &mut local.reframer {
-                reframer.set_short(is_short);
+                reframer.look(self.now, is_short);
             }
         }
         if all.reassembly > limits.reassembly_total_bytes_max

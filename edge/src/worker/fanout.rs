@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use live::flush::HeadView;
+use live::publisher::Keep;
 use live::subscriber::{Selection, Subscriber};
 use uring::Io;
 
@@ -65,8 +66,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(local) = self.streams.get_mut(stream) else { return };
         local.is_dirty = false;
         if let Some(publisher) = &mut local.publisher {
-            let keeps_more = local.entry.is_tapped() && !self.room.is_short();
-            publisher.writer.trim(&mut self.arena, keeps_more);
+            let keep = match (local.entry.is_tapped(), self.room.is_short()) {
+                (false, _) => Keep::Gop,
+                (true, true) => Keep::Recent,
+                (true, false) => Keep::All,
+            };
+            publisher.writer.trim(&mut self.arena, keep);
             local.entry.set_has_video(publisher.writer.facts().video_codec.is_some());
             self.wake_tapped(stream);
         }

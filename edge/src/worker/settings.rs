@@ -19,6 +19,9 @@ use crate::http::Deadlines;
 const KEYFRAME_WAIT_MS_MAX: u32 = 5_000;
 /// Fewest messages a segment of the ring has room for.
 const SEGMENT_MESSAGES_MIN: u32 = 16;
+/// What rings keep beyond the present GOP while memory is short, in milliseconds; at least twice what a
+/// flush may be put off.
+const RECENT_MS_MIN: u32 = 1_000;
 /// Room that replies leave to the preamble of a joining subscriber, in bytes.
 const PREAMBLE_REPLY_BYTES: usize = live::preamble::PREAMBLE_BYTES_MAX + 4 * 1024;
 
@@ -210,6 +213,7 @@ fn rules(config: &Config, vhost: &config::VhostSettings) -> VhostRules {
             retention_ms: vhost.retention_ms,
             retention_bytes: u64::from(vhost.retention_bytes),
             retention_messages: u64::from(vhost.retention_messages),
+            recent_ms: RECENT_MS_MIN.max(2 * vhost.flush_ms_max),
             aside_bytes_max: config.limits.reassembly_bytes_max as usize,
             keyframe_wait_ms_max: KEYFRAME_WAIT_MS_MAX,
             first_timestamp_ms: vhost.first_timestamp_ms,

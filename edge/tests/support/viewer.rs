@@ -94,7 +94,11 @@ impl Tags {
         let got = self.frames();
         let first = got.first().expect("something was received");
         let skipped = source.sent.iter().position(|item| item == first).expect("it was sent");
-        assert_eq!(got, source.sent[skipped..], "every frame, once, in order, intact");
+        let sent = &source.sent[skipped..];
+        for (got, sent) in got.iter().zip(sent) {
+            assert_eq!(got, sent, "every frame, once, in order, intact");
+        }
+        assert_eq!(got.len(), sent.len(), "every frame");
         assert!(skipped == 0 || first.kind == Kind::Keyframe, "begins at a keyframe: {first:?}");
         let headers: Vec<Kind> = self.items.iter().take(2).map(|item| item.kind).collect();
         assert_eq!(headers, [Kind::VideoHeader, Kind::AudioHeader], "headers first");

@@ -22,7 +22,7 @@ use rtmp::{Millis, tag};
 use crate::image::message_type;
 use crate::meter::StreamMeter;
 use crate::preamble::{Change, EntryKey, Preamble};
-use crate::retention::Retention;
+use crate::retention::{Recent, Retention};
 use crate::timeline::{Timeline, Track};
 use crate::wait::Wait;
 
@@ -53,6 +53,9 @@ pub struct PublisherConfig {
     pub retention_bytes: u64,
     /// Retention in messages.
     pub retention_messages: u64,
+    /// What was published within so many milliseconds is kept beyond the present GOP while memory is short
+    /// ([`Keep::Recent`]): longer than anything waits to be flushed.
+    pub recent_ms: u32,
     /// Most bytes assembled aside at one time for interleaved messages.
     pub aside_bytes_max: usize,
     /// How long a returning publisher's video is held back until its first keyframe, in
@@ -80,11 +83,23 @@ impl Default for PublisherConfig {
             retention_ms: 10_000,
             retention_bytes: 32 * 1024 * 1024,
             retention_messages: 16_384,
+            recent_ms: 1_000,
             aside_bytes_max: 16 * 1024 * 1024,
             keyframe_wait_ms_max: 5_000,
             first_timestamp_ms: 0,
         }
     }
+}
+
+/// How much of its retention a ring makes use of.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it.
+    All,
+    /// The present GOP, and what was published lately: those who keep up lose nothing.
+    Recent,
+    /// The present GOP: nobody watches, so nobody can fall behind, and a joiner starts at its keyframe.
+    Gop,
 }
 
 /// What became of a part.
@@ -143,6 +158,7 @@ pub struct Publisher {
     dropping: Vec<u32>,
     newest_keyframe: Option<Position>,
     newest_timestamp: u32,
+    recent: Recent,
     /// Set after a reconnect until the first keyframe, with the time it began.
     hold_video_since: Option<Wait>,
     /// Video is undecodable after a drop until the next keyframe.
@@ -167,6 +183,7 @@ impl Publisher {
             dropping: Vec::new(),
             newest_keyframe: None,
             newest_timestamp: 0,
+            recent: Recent::default(),
             hold_video_since: None,
             broken: false,
             sessions: 0,
@@ -282,17 +299,22 @@ impl Publisher {
         }
     }
 
-    /// Gives segments beyond the retention back to the arena; called once per turn with news.
-    /// While nobody watches (`is_watched` false) only the current GOP is kept: nobody can fall
-    /// behind, and a joiner starts at its keyframe.
-    pub fn trim(&mut self, arena: &mut Arena, is_watched: bool) {
-        let mut retention = self.config.retention();
-        if !is_watched {
-            retention.ms = 0;
-        }
+    /// Tells of the time, many times a second: what was published lately is known by it.
+    pub fn look(&mut self, now: Millis) {
+        self.recent.look(self.writer.head(), now, self.config.recent_ms);
+    }
+
+    /// Gives segments that are not to be kept back to the arena; called once per turn with news.
+    pub fn trim(&mut self, arena: &mut Arena, keep: Keep) {
+        let kept_from = match keep {
+            Keep::All => Position(0),
+            Keep::Recent => self.recent.start(),
+            Keep::Gop => self.writer.head(),
+        };
+        let retention = self.config.retention();
         let before = self.newest_keyframe;
         self.newest_keyframe =
-            retention.trim(&mut self.writer, arena, self.newest_timestamp, before);
+            retention.trim(&mut self.writer, arena, self.newest_timestamp, before, kept_from);
         self.counters.gops_given_up +=
             u64::from(before.is_some() && self.newest_keyframe.is_none());
     }

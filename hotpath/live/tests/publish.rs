@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Rig, Viewer, aac_header, audio, avc_header, decode, is_keyframe, video};
-use live::publisher::{Progress, PublishError, PublisherConfig};
+use live::publisher::{Keep, Progress, PublishError, PublisherConfig};
 use live::subscriber::SubscriberConfig;
 use proptest::prelude::*;
 use ring::{MessageKind, RingConfig};
@@ -130,7 +130,7 @@ fn retention_keeps_at_least_the_current_gop_and_never_more_than_the_caps() {
 #[test]
 fn a_stream_nobody_watches_keeps_its_current_gop_only() {
     let mut rig = Rig::new(PublisherConfig::default());
-    rig.is_watched = false;
+    rig.keep = Keep::Gop;
     rig.headers(0);
     for gop in 0..8 {
         rig.gop(gop * 1_000, 25, 20_000);

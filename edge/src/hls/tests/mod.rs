@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use live::path::StreamPath;
-use live::publisher::{Publisher, PublisherConfig};
+use live::publisher::{Keep, Publisher, PublisherConfig};
 use mux::playlist::query::Reload;
 use mux::playlist::{Name, validate};
 use mux::segment::Container;
@@ -101,7 +101,7 @@ pub(super) struct Stream {
     pub(super) has_video: bool,
     pub(super) has_audio: bool,
     pub(super) picture_bytes: usize,
-    pub(super) is_watched: bool,
+    pub(super) keep: Keep,
 }
 
 impl Stream {
@@ -137,7 +137,7 @@ impl Stream {
             has_video: true,
             has_audio: true,
             picture_bytes: 700,
-            is_watched: true,
+            keep: Keep::All,
         }
     }
 
@@ -251,7 +251,7 @@ impl Stream {
             last: true,
         };
         publisher.handle_media(&mut self.arena, &part, Millis(bench.now_ms)).unwrap();
-        publisher.trim(&mut self.arena, self.is_watched);
+        publisher.trim(&mut self.arena, self.keep);
     }
 }
 

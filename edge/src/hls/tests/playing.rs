@@ -6,7 +6,7 @@ use super::*;
 fn a_first_viewer_of_an_unwatched_stream_has_a_playlist_after_one_part() {
     let mut bench = Bench::new();
     let mut stream = Stream::start(&bench, "cam", 0);
-    stream.is_watched = false;
+    stream.keep = Keep::Gop;
     stream.gop = 250;
     stream.headers(&bench);
     stream.fill(&mut bench, 3000);

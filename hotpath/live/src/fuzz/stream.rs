@@ -12,7 +12,7 @@ use rtmp::session::{MediaKind, MediaPart};
 
 use crate::image::whole_body;
 use crate::preamble;
-use crate::publisher::{Publisher, PublisherConfig};
+use crate::publisher::{Keep, Publisher, PublisherConfig};
 use crate::subscriber::{LagVerdict, Selection, Subscriber, SubscriberConfig};
 
 const RING: RingConfig = RingConfig {
@@ -66,7 +66,7 @@ struct World {
     subscriber: Subscriber,
     /// Next byte the subscriber must be sent; `None` where it may begin anywhere.
     expected: Option<Position>,
-    is_watched: bool,
+    keep: Keep,
     /// The ring had no room for a sequence header: it counts that, and tells the one before.
     has_unkept: bool,
     /// A part was sent that did not fit: then not all payload is accounted for.
@@ -87,7 +87,11 @@ pub fn stream(data: &[u8]) {
             9 => world.begin_anew(usize::from(a) % 3, b),
             10 => world.abort(usize::from(a) % 3),
             11 => world.data(a, b),
-            12 => world.trim(a & 1 == 0),
+            12 => world.trim(match a & 3 {
+                0 => Keep::All,
+                2 => Keep::Recent,
+                _ => Keep::Gop,
+            }),
             13 => world.end_session(a & 1 == 0),
             14 => world.now_ms += u64::from(a) * u64::from(b),
             15 | 16 => world.read(usize::from(a) << 8 | usize::from(b)),
@@ -98,7 +102,7 @@ pub fn stream(data: &[u8]) {
         world.look();
         // As a worker does where there is news; now and then it comes to nothing for a while.
         if a & 3 != 0 {
-            world.trim(world.is_watched);
+            world.trim(world.keep);
             world.look();
         }
     }
@@ -114,6 +118,7 @@ impl World {
             retention_ms: if shape & 2 == 0 { 400 } else { 10_000 },
             retention_bytes: 32 * 1_024,
             retention_messages: 40,
+            recent_ms: 100,
             aside_bytes_max: if shape & 4 == 0 { 2_048 } else { 1 << 20 },
             keyframe_wait_ms_max: 500,
             first_timestamp_ms: if shape & 8 == 0 { 0 } else { 0x00FF_FF00 },
@@ -137,7 +142,7 @@ impl World {
             headers: vec![(Position(0), None)],
             subscriber: Subscriber::new(Selection::all(MEDIA_MSID), Millis(0)),
             expected: None,
-            is_watched: true,
+            keep: Keep::All,
             has_unkept: false,
             has_misfit: false,
         }
@@ -228,9 +233,10 @@ impl World {
         self.publisher.handle_data(&mut self.arena, timestamp, &body, now);
     }
 
-    fn trim(&mut self, is_watched: bool) {
-        self.is_watched = is_watched;
-        self.publisher.trim(&mut self.arena, is_watched);
+    fn trim(&mut self, keep: Keep) {
+        self.keep = keep;
+        self.publisher.look(self.now());
+        self.publisher.trim(&mut self.arena, keep);
     }
 
     /// The publisher goes, and another comes.

@@ -1,7 +1,7 @@
 //! A publisher, its ring and subscribers on one thread, and a decoder of what they were sent.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
-use live::publisher::{Progress, PublishError, Publisher, PublisherConfig};
+use live::publisher::{Keep, Progress, PublishError, Publisher, PublisherConfig};
 use live::subscriber::{Join, Selection, Subscriber, SubscriberConfig};
 use ring::{Arena, RingConfig, StreamRing, Tap};
 use rtmp::Millis;
@@ -22,7 +22,7 @@ pub struct Rig {
     pub publisher: Publisher,
     pub ring: StreamRing,
     pub now: Millis,
-    pub is_watched: bool,
+    pub keep: Keep,
 }
 
 impl Rig {
@@ -35,7 +35,7 @@ impl Rig {
         let (writer, ring) = ring::stream_ring(ring_config);
         let mut publisher = Publisher::new(config, writer);
         publisher.begin_session(&mut arena, Millis(0));
-        Self { arena, publisher, ring, now: Millis(0), is_watched: true }
+        Self { arena, publisher, ring, now: Millis(0), keep: Keep::All }
     }
 
     /// A whole message in one part; the clock follows the timestamp.
@@ -65,7 +65,7 @@ impl Rig {
             last: range.end == body.len(),
         };
         let progress = self.publisher.handle_media(&mut self.arena, &part, self.now);
-        self.publisher.trim(&mut self.arena, self.is_watched);
+        self.publisher.trim(&mut self.arena, self.keep);
         progress
     }
 
