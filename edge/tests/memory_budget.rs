@@ -172,6 +172,8 @@ fn memory_is_shed_step_by_step_and_the_watched_stream_goes_on() {
     assert_eq!(viewer.wait_response().status, 200);
     let held = server.metric("ringcast_hls_held_bytes", "");
     set_share(&server, 97);
+    // Before the window slides on, so that nothing else makes it short.
+    until_level(&server, "step 4", &mut live, |level| level >= 4);
     wait_for("the windows to be short", || {
         sound.send(&mut live.net, 400);
         live.step(1);
