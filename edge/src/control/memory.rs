@@ -130,9 +130,9 @@ impl Control {
         match (is_hls_short(before), is_hls_short(level)) {
             (false, true) => {
                 let bytes = shared.hls.bytes() / 2;
-                shared.hls.set_bytes_max(bytes.max(HLS_BYTES_MIN));
+                shared.hls.shrink_windows(Some(bytes.max(HLS_BYTES_MIN)));
             }
-            (true, false) => shared.hls.set_bytes_max(self.config().limits.hls_bytes_max),
+            (true, false) => shared.hls.shrink_windows(None),
             _ => {}
         }
         self.process.memory_level.set(level as u64);

@@ -93,6 +93,8 @@ pub struct Hls {
     packager: OnceLock<Thread>,
     is_stopping: AtomicBool,
     bytes_max: AtomicU64,
+    /// The same for windows while memory runs short.
+    windows_bytes_max: AtomicU64,
     /// Bytes all renditions hold; the packager keeps count.
     bytes: AtomicU64,
     refused: AtomicU64,
@@ -117,6 +119,7 @@ impl Default for Hls {
             packager: OnceLock::new(),
             is_stopping: AtomicBool::new(false),
             bytes_max: AtomicU64::new(u64::MAX),
+            windows_bytes_max: AtomicU64::new(u64::MAX),
             bytes: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
@@ -149,7 +152,7 @@ impl Hls {
         {
             return Some(Arc::clone(found));
         }
-        let full = self.bytes() >= self.bytes_max().saturating_mul(OPEN_EIGHTHS_MAX) / 8;
+        let full = self.bytes() >= self.windows_bytes_max().saturating_mul(OPEN_EIGHTHS_MAX) / 8;
         if full || self.by_key.load().len() >= RENDITIONS_MAX {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -230,6 +233,17 @@ impl Hls {
     /// Sets what all renditions may hold together, in bytes.
     pub fn set_bytes_max(&self, bytes_max: u64) {
         self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    /// To how much windows are cut, in bytes: no more than that, and less while memory runs short. What a
+    /// rendition needs at least is not cut.
+    pub fn windows_bytes_max(&self) -> u64 {
+        self.bytes_max().min(self.windows_bytes_max.load(Ordering::Relaxed))
+    }
+
+    /// Memory runs short: windows are cut to `bytes` in all. `None`: no longer.
+    pub fn shrink_windows(&self, bytes: Option<u64>) {
+        self.windows_bytes_max.store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Where each rendition stops if its next part is another process's, those that were inherited and not

@@ -25,7 +25,7 @@ use super::source::{Output, Source};
 use super::{HlsStart, Opened};
 use crate::log::event;
 use crate::metrics::{PackagingMetrics, StorageMetrics};
-use crate::registry::{StreamEntry, StreamsMax};
+use crate::registry::{StreamEntry, StreamPhase, StreamsMax};
 use crate::shared::Shared;
 use crate::storage::StorageQueue;
 
@@ -283,7 +283,7 @@ impl Packager {
 
     /// Publishes what has changed, within the memory there is.
     fn publish(&mut self) {
-        let bytes_max = self.shared.hls.bytes_max();
+        let bytes_max = self.shared.hls.windows_bytes_max();
         let mut total = self.shared.hls.bytes();
         for source in &mut self.sources {
             for output in &mut source.outputs {
@@ -355,8 +355,9 @@ impl Packager {
                 output.builder.rendition().expire_viewers(now.mono_ms);
             }
             let hls = &self.shared.hls;
+            let entry = &source.entry;
             source.outputs.retain_mut(|output| {
-                if !is_idle(output, now.mono_ms) {
+                if !is_idle(output, entry.phase(), now.mono_ms) {
                     renditions += 1;
                     viewers += output.builder.rendition().viewers() as u64;
                     return true;
@@ -366,6 +367,8 @@ impl Packager {
                 closed_bytes += output.builder.held_bytes();
                 let path = &output.builder.rendition().key().path;
                 tracing::info!(event = event::HLS_END, %path, "packaging ends");
+                // Somebody who came to publish may just have found it.
+                hls.on_end(entry, output.builder.settings());
                 false
             });
         }
@@ -414,14 +417,17 @@ impl Packager {
     }
 }
 
-/// True if nobody has asked for long enough, and nobody needs to.
-fn is_idle(output: &mut Output, now_ms: u64) -> bool {
+/// True if nobody has asked for long enough, and nobody needs to: a publisher may have gone before the first
+/// look at what it published.
+fn is_idle(output: &mut Output, phase: StreamPhase, now_ms: u64) -> bool {
     let asked = output.builder.rendition().asked();
     if asked != output.asked {
         (output.asked, output.asked_at_ms) = (asked, now_ms);
     }
     let settings = output.builder.settings();
-    let is_wanted = settings.start == HlsStart::Always && !output.builder.is_ended();
+    let is_wanted = settings.start == HlsStart::Always
+        && phase != StreamPhase::Waiting
+        && !output.builder.is_ended();
     if is_wanted || output.builder.rendition().is_held() {
         output.asked_at_ms = now_ms;
     }

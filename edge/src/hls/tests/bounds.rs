@@ -151,6 +151,27 @@ fn with_always_packaging_begins_with_the_publisher_and_lasts_as_long() {
     assert_eq!(bench.shared.hls.renditions().len(), 0);
 }
 
+/// The packager took such a stream up when its entry was gone, made another, and kept it for ever.
+#[test]
+fn a_publisher_that_goes_before_the_first_look_leaves_nothing_behind() {
+    let mut bench = Bench::new();
+    let mut stream = Stream::start(&bench, "cam", 0);
+    let always = HlsSettings { start: HlsStart::Always, idle_ms: 1000, ..settings() };
+    bench.shared.hls.on_publish(&stream.entry, &always);
+    stream.leave(true);
+    drop(bench.shared.registry.release(&stream.entry));
+    bench.wait(500);
+    assert_eq!(bench.shared.hls.renditions().len(), 1);
+    bench.wait(2500);
+    assert_eq!(bench.shared.hls.renditions().len(), 0);
+    assert!(bench.shared.registry.is_empty());
+    // And whoever publishes there next is packaged.
+    let stream = Stream::start(&bench, "cam", 0);
+    bench.shared.hls.on_publish(&stream.entry, &always);
+    bench.wait(3000);
+    assert_eq!(bench.shared.hls.renditions().len(), 1);
+}
+
 #[test]
 fn a_packager_that_falls_out_of_the_ring_goes_on_at_a_keyframe_and_says_so() {
     let mut bench = Bench::new();

@@ -251,6 +251,7 @@ impl Stream {
             last: true,
         };
         publisher.handle_media(&mut self.arena, &part, Millis(bench.now_ms)).unwrap();
+        publisher.look(Millis(bench.now_ms));
         publisher.trim(&mut self.arena, self.keep);
     }
 }
