@@ -119,9 +119,8 @@ pub(crate) struct Reframer {
     chunks: ChunkFraming,
     writer: Writer,
     retention: Retention,
-    /// What is kept beyond the present GOP while memory runs short, in milliseconds.
-    recent_ms: u32,
     recent: Recent,
+    /// Memory runs short: nothing beyond the present GOP but what is recent.
     is_short: bool,
     /// Version of the source's preamble that is in force here.
     preamble_version: u64,
@@ -176,7 +175,6 @@ impl Reframer {
             chunks: ChunkFraming { chunk_bytes: entry.chunk_bytes() },
             writer,
             retention: config.retention(),
-            recent_ms: config.recent_ms,
             recent: Recent::default(),
             is_short: false,
             preamble_version: 0,
@@ -214,8 +212,8 @@ impl Reframer {
 
     /// Tells of the time, many times a second, and whether memory runs short: then nothing is kept beyond
     /// the present GOP but what viewers that keep up may not have been sent yet.
-    pub(crate) fn look(&mut self, now: Millis, is_short: bool) {
-        self.recent.look(self.writer.head(), now, self.recent_ms);
+    pub(crate) fn look(&mut self, now: Millis, recent_ms: u32, is_short: bool) {
+        self.recent.look(self.writer.head(), now, recent_ms);
         self.is_short = is_short;
     }
 
@@ -483,7 +481,9 @@ impl Reframer {
 
     fn trim(&mut self, arena: &mut Arena) {
         let (newest, keyframe) = (self.newest_timestamp, self.keyframe);
-        let kept_from = if self.is_short { self.recent.start() } else { Position(0) };
-        self.keyframe = self.retention.trim(&mut self.writer, arena, newest, keyframe, kept_from);
+        let ms = if self.is_short { 0 } else { self.retention.ms };
+        let retention = Retention { ms, ..self.retention };
+        let kept_from = self.recent.start();
+        self.keyframe = retention.trim(&mut self.writer, arena, newest, keyframe, kept_from);
     }
 }

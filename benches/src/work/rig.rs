@@ -55,6 +55,7 @@ impl Rig {
             let taken = self.publisher.handle_media(&mut self.arena, &part, self.now);
             assert_eq!(taken, Ok(Progress::Committed));
             if is_video {
+                self.publisher.look(self.now);
                 self.publisher.trim(&mut self.arena, Keep::All);
                 return count;
             }

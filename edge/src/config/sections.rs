@@ -134,8 +134,8 @@ sections! {
         /// Input one peer may send before what it asked for (a takeover, a hook) is decided.
         held_input_bytes_max: u32 = 524_288, "bytes", 65_536..=67_108_864, Live;
         /// Bytes the rings of all streams may hold together; 0 means no limit but the budget of memory. Over
-        /// it every ring keeps no more than its present GOP and what was published in the last second or two
-        /// (more where flush_ms_max is), and no new stream is taken. Looked at every 50 ms.
+        /// it every ring keeps no more than its present GOP and what was published in the last seconds (two
+        /// to four, or more where flush_ms_max is), and no new stream is taken. Looked at every 50 ms.
         ring_bytes_max: u64 = 0, "bytes", 0..=1_099_511_627_776, Live;
         /// Control and command replies that may wait for one peer; then its input is read no further.
         reply_bytes_max: u32 = 65_536, "bytes", 16_384..=16_777_216, Live;
@@ -234,7 +234,8 @@ sections! {
         /// Whether a joining subscriber starts at the newest keyframe there is (at once, with the delay of
         /// up to one GOP) or waits for the next one.
         gop_cache: bool = true, "", "true or false", Live;
-        /// Stream time the ring keeps, at least the present GOP up to the two caps below.
+        /// Stream time the ring keeps, at least the present GOP and what came in the last two seconds, up to
+        /// the two caps below. A stream that is live keeps the room it began with when these are raised.
         retention_ms: u32 = 10_000, "milliseconds", 500..=600_000, Live;
         /// Bytes the ring of one stream keeps. Cost: that much memory per stream, at most.
         retention_bytes: u32 = 33_554_432, "bytes", 1_048_576..=1_073_741_824, Live;

@@ -223,7 +223,7 @@ labels! {
         Subscribers = "subscribers",
         /// New streams are refused.
         Publishers = "publishers",
-        /// Rings and framings keep their present GOP, and what was published in the last second or two, only.
+        /// Rings and framings keep their present GOP, and what was published in the last seconds, only.
         Retention = "retention",
         /// HLS windows shrink.
         Hls = "hls",

@@ -68,7 +68,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 publisher.writer.look(self.now);
             }
             if let Some(reframer) = &mut local.reframer {
-                reframer.look(self.now, is_short);
+                reframer.look(self.now, local.vhost.publisher.recent_ms, is_short);
             }
         }
         if all.reassembly > limits.reassembly_total_bytes_max
@@ -89,7 +89,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             let lag = |player: &super::stream::Player| {
                 let connection = self.connections.get(player.conn)?.as_deref()?;
                 let subscriber = &connection.play(player.msid)?.subscriber;
-                (!subscriber.is_waiting()).then(|| (subscriber.lag_ms(tap, &head), player.conn))
+                // Who has taken all that was offered is not behind.
+                subscriber.has_pending().then(|| (subscriber.lag_ms(tap, &head), player.conn))
             };
             local.players.iter().filter_map(lag).max()
         });

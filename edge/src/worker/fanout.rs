@@ -8,7 +8,7 @@ use live::subscriber::{Selection, Subscriber};
 use uring::Io;
 
 use super::settings::Settings;
-use super::stream::{LocalStream, Player};
+use super::stream::{LocalStream, Pass, Player};
 use super::{SENDS_PER_TURN_MAX, Worker};
 use crate::connection::{Permit, Play, Sending, Session};
 use crate::metrics::FlushCause;
@@ -47,6 +47,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         self.serve_waiting_views();
         self.run_passes();
         self.serve_catching_up();
+        self.serve_overruns();
     }
 
     /// Ends the publishers here whose streams somebody elsewhere waits for.
@@ -134,7 +135,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 live::flush::FlushPolicy::Window(_) => FlushCause::Window,
             };
             self.port.metrics().flushes.of(cause).increment();
-            if local.pass.replace(0).is_none() {
+            // A pass that is not finished goes on from where it is, and round: began it anew, those at the
+            // end would never be served by a worker that is late.
+            let next = local.pass.map_or(0, |pass| pass.next);
+            if local.pass.replace(Pass { next, left: local.players.len() }).is_none() {
                 self.passes.push(stream);
             }
         }
@@ -188,21 +192,28 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         passes.retain(|&stream| {
             while sends_left > 0 && self.handed_bytes < bytes_max {
                 let Some(local) = self.streams.get_mut(stream) else { return false };
-                let (Some(next), Some(head)) = (local.pass, local.head) else { return false };
-                let Some(&player) = local.players.get(next) else {
+                let (Some(pass), Some(head)) = (local.pass, local.head) else { return false };
+                let at = if pass.next < local.players.len() { pass.next } else { 0 };
+                let player = local.players.get(at).copied().filter(|_| pass.left > 0);
+                let Some(player) = player else {
                     local.pass = None;
                     return false;
                 };
-                local.pass = Some(next + 1);
+                let left = pass.left - 1;
+                local.pass = Some(Pass { next: at + 1, left });
                 sends_left -= usize::from(self.flush_player(player, head.head));
                 let Some(local) = self.streams.get_mut(stream) else { return false };
-                if local.players.get(next).is_some_and(|other| *other != player) {
+                if local.players.get(at).is_some_and(|other| *other != player) {
                     // It left, and another took its place.
-                    local.pass = Some(next);
+                    local.pass = Some(Pass { next: at, left });
                 }
             }
             true
         });
+        // The next turn begins with another stream, so none makes the rest wait.
+        if passes.len() > 1 {
+            passes.rotate_left(1);
+        }
         passes.append(&mut self.passes);
         self.passes = passes;
     }

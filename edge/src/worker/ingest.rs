@@ -635,8 +635,21 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         }
         let local = self.streams.remove(stream);
         let key = (local.entry.path().clone(), local.framing);
+        self.unlisted.retain(|&index| index != stream);
         if self.by_path.get(&key) == Some(&stream) {
-            self.by_path.remove(&key);
+            // One that was passed on beside it is found from now on.
+            let is_like_it = |index: &usize| {
+                let other = self.streams.get(*index);
+                other.is_some_and(|other| {
+                    other.framing == key.1
+                        && other.entry.path() == &key.0
+                        && !other.entry.is_retired()
+                })
+            };
+            match self.unlisted.iter().position(is_like_it) {
+                Some(at) => self.by_path.insert(key, self.unlisted.swap_remove(at)),
+                None => self.by_path.remove(&key),
+            };
         }
         if local.framing != FramingKind::Rtmp {
             self.link_framings(local.entry.path());

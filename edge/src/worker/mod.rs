@@ -163,6 +163,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     by_serial: HashMap<u64, usize>,
     streams: Slab<LocalStream>,
     by_path: HashMap<(StreamPath, FramingKind), usize>,
+    /// Framings that were passed on beside another of their kind, which goes on with the viewers it has.
+    unlisted: Vec<usize>,
     /// Streams with subscribers here: looked at on every tick.
     watched: Vec<usize>,
     /// Streams written to in this turn.
@@ -173,6 +175,8 @@ pub struct Worker<I: Io<Lease = ring::Lease>> {
     handed_bytes: usize,
     /// Connections that have more to take than the news of a turn, in order.
     catching_up: VecDeque<usize>,
+    /// Connections that were found to have fallen out of a ring.
+    overruns: Vec<usize>,
     /// Connections whose request over HTTP waits for what is still to come.
     views_waiting: Vec<usize>,
     /// When they are looked at next.
@@ -254,11 +258,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             by_serial: HashMap::new(),
             streams: Slab::new(),
             by_path: HashMap::new(),
+            unlisted: Vec::new(),
             watched: Vec::new(),
             dirty: Vec::new(),
             passes: Vec::new(),
             handed_bytes: 0,
             catching_up: VecDeque::new(),
+            overruns: Vec::new(),
             views_waiting: Vec::new(),
             views_at: now,
             date: (0, httpdate::fmt_http_date(std::time::SystemTime::UNIX_EPOCH)),
@@ -379,10 +385,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         assert_eq!(open, self.open_count, "connections counted = connections open");
         for (index, stream) in &self.streams {
             let key = (stream.entry.path().clone(), stream.framing);
-            let listed = self.by_path.get(&key);
-            // A framing that was passed on beside another of its kind goes on with the viewers it has.
-            let is_second = stream.framing != FramingKind::Rtmp && listed.is_some();
-            let is_listed = listed == Some(&index) || is_second;
+            let is_second = self.unlisted.contains(&index);
+            let is_listed = (self.by_path.get(&key) == Some(&index)) != is_second;
             assert!(is_listed || stream.entry.is_retired(), "path index");
             assert_eq!(
                 self.watched.contains(&index),
@@ -418,7 +422,8 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         if let Some(at) = self.still_deadline() {
             return at;
         }
-        let has_work = !self.passes.is_empty() || !self.catching_up.is_empty();
+        let has_work =
+            !self.passes.is_empty() || !self.catching_up.is_empty() || !self.overruns.is_empty();
         if has_work || !self.dirty.is_empty() {
             return self.now_nanos;
         }

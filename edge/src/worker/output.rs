@@ -119,7 +119,12 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 } else {
                     play.subscriber.rest_lease(tap)
                 };
-                let Some(lease) = lease else { continue };
+                let Some(lease) = lease else {
+                    if play.subscriber.is_overrun(tap) {
+                        self.overruns.push(index);
+                    }
+                    continue;
+                };
                 note_first_frame(play, self.now_nanos, self.port.metrics());
                 connection.output.sending = Sending::Shared { play: play.serial };
                 self.port.metrics().sends.increment();
@@ -130,6 +135,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
             play.subscriber.copy_next(config, tap, &mut copied, COPY_BYTES_MAX, now);
             if copied.is_empty() {
                 self.spare.put(copied);
+                if play.subscriber.is_overrun(tap) {
+                    self.overruns.push(index);
+                }
                 continue;
             }
             note_first_frame(play, self.now_nanos, self.port.metrics());
@@ -273,6 +281,25 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 self.pump(index);
             }
         }
+    }
+
+    /// Those who were found to have fallen out of a ring skip now: to wait for their next look would be up to
+    /// a second in which they are shown nothing.
+    pub(super) fn serve_overruns(&mut self) {
+        for at in 0..self.overruns.len() {
+            let Some(&index) = self.overruns.get(at) else { break };
+            self.check_lags(index);
+            let count = self.connection(index).map_or(0, |connection| connection.plays.len());
+            for at in 0..count {
+                let play = self.connection(index).and_then(|connection| connection.plays.get(at));
+                let Some(play) = play else { break };
+                let msid = play.msid;
+                if play.subscriber.is_waiting() && self.try_join(index, msid) {
+                    self.catch_up_later(index);
+                }
+            }
+        }
+        self.overruns.clear();
     }
 
     pub(super) fn on_writable(&mut self, index: usize) {

@@ -19,9 +19,9 @@ use crate::http::Deadlines;
 const KEYFRAME_WAIT_MS_MAX: u32 = 5_000;
 /// Fewest messages a segment of the ring has room for.
 const SEGMENT_MESSAGES_MIN: u32 = 16;
-/// What rings keep beyond the present GOP while memory is short, in milliseconds; at least twice what a
-/// flush may be put off.
-const RECENT_MS_MIN: u32 = 1_000;
+/// What rings keep of what was published lately, whatever its timestamps and however short memory is, in
+/// milliseconds; at least twice what a flush may be put off.
+const RECENT_MS_MIN: u32 = 2_000;
 /// Room that replies leave to the preamble of a joining subscriber, in bytes.
 const PREAMBLE_REPLY_BYTES: usize = live::preamble::PREAMBLE_BYTES_MAX + 4 * 1024;
 

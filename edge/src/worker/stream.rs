@@ -66,6 +66,15 @@ pub(crate) struct Grace {
     pub(crate) session: u64,
 }
 
+/// Where a flush pass stands.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Pass {
+    /// Next player.
+    pub(crate) next: usize,
+    /// Players it is still to come to.
+    pub(crate) left: usize,
+}
+
 /// One stream on one worker.
 #[derive(Debug)]
 pub(crate) struct LocalStream {
@@ -82,8 +91,8 @@ pub(crate) struct LocalStream {
     pub(crate) players: Vec<Player>,
     /// Players without a place in the ring.
     pub(crate) waiting: usize,
-    /// Next player of the unfinished flush pass.
-    pub(crate) pass: Option<usize>,
+    /// The unfinished flush pass.
+    pub(crate) pass: Option<Pass>,
     pub(crate) publisher: Option<LocalPublisher>,
     /// This worker ends the grace period.
     pub(crate) grace: Option<Grace>,

@@ -53,8 +53,8 @@ pub struct PublisherConfig {
     pub retention_bytes: u64,
     /// Retention in messages.
     pub retention_messages: u64,
-    /// What was published within so many milliseconds is kept beyond the present GOP while memory is short
-    /// ([`Keep::Recent`]): longer than anything waits to be flushed.
+    /// What was published within so many milliseconds is kept even where it is older by its timestamps, or
+    /// memory is short ([`Keep::Recent`]): longer than anything waits to be flushed.
     pub recent_ms: u32,
     /// Most bytes assembled aside at one time for interleaved messages.
     pub aside_bytes_max: usize,
@@ -83,7 +83,7 @@ impl Default for PublisherConfig {
             retention_ms: 10_000,
             retention_bytes: 32 * 1024 * 1024,
             retention_messages: 16_384,
-            recent_ms: 1_000,
+            recent_ms: 2_000,
             aside_bytes_max: 16 * 1024 * 1024,
             keyframe_wait_ms_max: 5_000,
             first_timestamp_ms: 0,
@@ -94,7 +94,7 @@ impl Default for PublisherConfig {
 /// How much of its retention a ring makes use of.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// All of it.
+    /// All of it, and what was published lately: a burst may be older than that by its timestamps.
     All,
     /// The present GOP, and what was published lately: those who keep up lose nothing.
     Recent,
@@ -306,12 +306,14 @@ impl Publisher {
 
     /// Gives segments that are not to be kept back to the arena; called once per turn with news.
     pub fn trim(&mut self, arena: &mut Arena, keep: Keep) {
-        let kept_from = match keep {
-            Keep::All => Position(0),
-            Keep::Recent => self.recent.start(),
-            Keep::Gop => self.writer.head(),
-        };
-        let retention = self.config.retention();
+        let mut retention = self.config.retention();
+        let mut kept_from = self.recent.start();
+        if keep != Keep::All {
+            retention.ms = 0;
+        }
+        if keep == Keep::Gop {
+            kept_from = self.writer.head();
+        }
         let before = self.newest_keyframe;
         self.newest_keyframe =
             retention.trim(&mut self.writer, arena, self.newest_timestamp, before, kept_from);

@@ -15,10 +15,10 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Gives whole segments beyond the caps back to the arena, and all that end at `kept_from` or before,
-    /// but for the present GOP (position 0: none besides). `newest_timestamp` is that of the last message,
-    /// `keyframe` where joiners begin. Returns where they begin afterwards: nowhere, if the GOP was larger
-    /// than the caps (then the writer has been told).
+    /// Gives whole segments beyond the caps back to the arena. Within the caps the present GOP is kept, and
+    /// what ends behind `kept_from`, however old it is in stream time. `newest_timestamp` is that of the last
+    /// message, `keyframe` where joiners begin. Returns where they begin afterwards: nowhere, if the GOP was
+    /// larger than the caps, or than the ring has room for (then the writer has been told).
     pub fn trim(
         self,
         writer: &mut Writer,
@@ -35,11 +35,12 @@ impl Retention {
             }
             let age_ms = newest_timestamp.wrapping_sub(oldest.last_timestamp);
             let age_ms = if age_ms > i32::MAX as u32 { 0 } else { age_ms };
-            let over_caps =
-                writer.retained_bytes() > self.bytes || writer.retained_messages() > self.messages;
+            let over_caps = writer.retained_bytes() > self.bytes
+                || writer.retained_messages() > self.messages
+                || writer.is_crowded();
             let in_gop = keyframe.is_some_and(|keyframe| keyframe < oldest.end);
-            let is_young = age_ms <= self.ms && oldest.end > kept_from;
-            if !over_caps && (in_gop || is_young) {
+            let is_kept = in_gop || oldest.end > kept_from || age_ms <= self.ms;
+            if !over_caps && is_kept {
                 return keyframe;
             }
             if in_gop {
@@ -67,8 +68,8 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Looks at the head. What was published within the last `span_ms` is recent from then on, and up to
-    /// twice as much.
+    /// Looks at the head. What was published within the last `span_ms` milliseconds is recent from then on,
+    /// and up to twice as much.
     pub fn look(&mut self, head: Position, now: Millis, span_ms: u32) {
         self.passed_ms += now.0.saturating_sub(self.looked_at.0).min(LOOK_MS_MAX);
         self.looked_at = now;

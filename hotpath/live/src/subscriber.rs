@@ -298,6 +298,11 @@ impl Subscriber {
         }
     }
 
+    /// True if it has fallen out of the ring, and has nothing of a message in hand to finish first.
+    pub fn is_overrun(&self, tap: &Tap) -> bool {
+        self.state == State::Flowing && self.cursor < tap.view().tail && self.held.is_none()
+    }
+
     /// The next bytes of the shared wire image: all of a segment up to the target, so a lease ends
     /// where a message ends. The first lease after a join is one message, the keyframe: the pictures of all
     /// who join at the same time leave before the rest of anybody's GOP. `None` if there is
@@ -411,12 +416,15 @@ impl Subscriber {
             return LagVerdict::Fine;
         }
         let lag_ms = self.lag_ms(tap, head);
-        let overrun = self.cursor < head.tail && self.held.is_none();
+        let overrun = self.is_overrun(tap);
         if overrun {
             self.overruns = self.overruns.saturating_add(1);
             if self.overruns > 1 || self.is_mid_message() {
                 return LagVerdict::Close(Hopeless::Overrun);
             }
+        } else if self.cursor >= self.target {
+            // It has taken all it was offered.
+            return LagVerdict::Fine;
         } else {
             // A publisher that catches up brings seconds of stream time at once: that is no lag yet.
             let behind_ms = now.0.saturating_sub(self.behind_since.0);

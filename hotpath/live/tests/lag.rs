@@ -76,6 +76,18 @@ fn a_burst_of_the_publisher_is_no_lag_until_a_second_has_passed() {
 }
 
 #[test]
+fn who_has_taken_all_it_was_offered_is_not_behind() {
+    let mut rig = Rig::new(PublisherConfig::default());
+    let mut viewer = watching(&mut rig);
+    viewer.drain(rig.now, usize::MAX);
+    // Its flush is still to come.
+    for gop in 1..5 {
+        rig.gop(gop * 1_000, 25, 1_000);
+    }
+    assert_eq!(verdict(&mut viewer, Millis(rig.now.0 + 5_000)), LagVerdict::Fine);
+}
+
+#[test]
 fn a_message_begun_is_finished_although_the_ring_has_moved_on() {
     let publisher = PublisherConfig { retention_bytes: 600_000, ..PublisherConfig::default() };
     let mut rig = Rig::new(publisher);

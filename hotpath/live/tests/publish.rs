@@ -128,6 +128,57 @@ fn retention_keeps_at_least_the_current_gop_and_never_more_than_the_caps() {
 }
 
 #[test]
+fn what_comes_at_once_is_kept_for_those_who_keep_up_whatever_its_timestamps() {
+    let config = PublisherConfig { retention_ms: 2_000, ..PublisherConfig::default() };
+    let mut rig = Rig::new(config);
+    rig.headers(0);
+    rig.gop(0, 25, 20_000);
+    let mut viewer = Viewer::new(&rig, SubscriberConfig::default());
+    assert!(viewer.try_join(rig.now, true));
+    for gop in 1..10 {
+        rig.gop(gop * 1_000, 25, 20_000);
+        viewer.drain(rig.now, usize::MAX);
+    }
+    assert!(rig.publisher.writer().retained_bytes() < 10 * 25 * 20_000 * 2 / 3, "old ones go");
+    let before = viewer.seen().len();
+    rig.burst(10_000, 6, 20_000);
+    viewer.drain(rig.now, usize::MAX);
+    assert_eq!(viewer.seen().len() - before, 6 * 25);
+}
+
+/// Retention asks for more than the ring has slots or bytes for: by a reload, in segments that are small, or
+/// half empty.
+#[test]
+fn a_ring_with_less_room_than_its_retention_goes_on_without_a_loss() {
+    let long = PublisherConfig {
+        retention_ms: 600_000,
+        retention_bytes: 1 << 30,
+        retention_messages: 1 << 20,
+        ..PublisherConfig::default()
+    };
+    let ring = RingConfig::default();
+    let few_messages = RingConfig { index_entries_per_segment: 16, ..ring };
+    for (gops, frame_bytes, ring) in
+        [(400, 4_000, ring), (30, 130_000, ring), (200, 10, few_messages), (40, 150_000, ring)]
+    {
+        let mut rig = Rig::with_ring(PublisherConfig::default(), ring);
+        rig.headers(0);
+        rig.publisher.set_config(long);
+        rig.gop(0, 25, frame_bytes);
+        let mut viewer = Viewer::new(&rig, SubscriberConfig::default());
+        assert!(viewer.try_join(rig.now, true));
+        for gop in 1..gops {
+            rig.gop(gop * 1_000, 25, frame_bytes);
+            viewer.drain(rig.now, usize::MAX);
+            viewer.bytes.clear();
+        }
+        assert_eq!(rig.publisher.counters().dropped(), 0, "{frame_bytes} bytes");
+        assert_eq!(viewer.subscriber.cursor(), rig.publisher.writer().head());
+        assert!(rig.publisher.writer().join().is_some(), "and whoever comes has a keyframe");
+    }
+}
+
+#[test]
 fn a_stream_nobody_watches_keeps_its_current_gop_only() {
     let mut rig = Rig::new(PublisherConfig::default());
     rig.keep = Keep::Gop;

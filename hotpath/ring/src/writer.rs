@@ -395,6 +395,16 @@ impl Writer {
         self.retired_bytes
     }
 
+    /// True when less than a quarter of the slots, or of the bytes, is left for what readers still hold and
+    /// for what comes: time to trim, whatever else a policy says. A ring that is full of what it retains
+    /// takes no message any more.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        let bytes = self.owned_bytes - self.retired_bytes;
+        self.segments.len() * 4 > self.config.slots as usize * 3
+            || bytes * 4 > u64::from(self.config.bytes_max) * 3
+    }
+
     /// Another handle to this ring.
     #[must_use]
     pub fn ring(&self) -> StreamRing {
@@ -404,9 +414,13 @@ impl Writer {
     /// Small segments until one fills within [`SMALL_SPAN_MS_MIN`], ordinary ones until one lasts
     /// [`LARGE_SPAN_MS_MAX`]: a slow stream keeps little beyond its GOP, and the bytes of a flush of a fast
     /// one lie in one piece. The two bounds are a factor of eight apart where the sizes are four apart.
+    /// Where a quarter of the slots is in use, ordinary ones: a long retention is not to run out of slots.
     fn next_segment_bytes(&self) -> u32 {
         let small = self.config.small_segment_bytes();
         let Some(open) = self.segments.back() else { return small };
+        if self.segments.len() * 4 > self.config.slots as usize {
+            return self.config.segment_bytes;
+        }
         let span_ms = open.last_timestamp.wrapping_sub(open.first_timestamp);
         let is_large = open.bytes.len() > small;
         let stays_large = is_large && span_ms < LARGE_SPAN_MS_MAX;

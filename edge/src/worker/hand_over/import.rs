@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use live::path::StreamPath;
-use live::publisher::Publisher;
+use live::publisher::{Publisher, PublisherCounters};
 use live::subscriber::Subscriber;
 use ring::Position;
 use rtmp::Millis;
@@ -178,7 +178,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     since: Millis(owner.since),
                     heard_at: Millis(owner.heard_at),
                     at_begin,
-                    exported: at_begin,
+                    exported: PublisherCounters::default(),
                 });
             }
             None => {
@@ -237,7 +237,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                 let vhost = self.settings.vhost(path.vhost());
                 let entry = self.shared.registry.hold(&path, StreamsMax::NONE);
                 let entry = entry.map_err(|limit| limited(&path, limit))?;
-                self.streams.insert(LocalStream::new(entry, record.kind, vhost, self.now))
+                let local = LocalStream::new(entry, record.kind, vhost, self.now);
+                let stream = self.streams.insert(local);
+                self.unlisted.push(stream);
+                stream
             }
         };
         found.framings.insert(record.number, stream);

@@ -94,6 +94,8 @@ impl Publisher {
             if open.body.len() > length || open.complete && !is_whole {
                 return Err(BadRecord::Inconsistent);
             }
+            // Counted as received where they are copied, or given up.
+            self.counters.payload_bytes += open.body.len() as u64;
             self.aside.push(Aside {
                 csid: open.csid,
                 media: kind_of(open.kind)?,

@@ -65,6 +65,7 @@ impl Rig {
             last: range.end == body.len(),
         };
         let progress = self.publisher.handle_media(&mut self.arena, &part, self.now);
+        self.publisher.look(self.now);
         self.publisher.trim(&mut self.arena, self.keep);
         progress
     }
@@ -72,6 +73,15 @@ impl Rig {
     pub fn headers(&mut self, timestamp: u32) {
         self.publish(MediaKind::Video, timestamp, &avc_header(1));
         self.publish(MediaKind::Audio, timestamp, &aac_header());
+    }
+
+    /// Several of them in one moment, as when a publisher's path was blocked.
+    pub fn burst(&mut self, start: u32, gops: u32, bytes: usize) {
+        for frame in 0..gops * 25 {
+            let body = video(frame % 25 == 0, bytes);
+            let timestamp = start + frame * 40;
+            self.part(MediaKind::Video, 6, timestamp, &body, 0..body.len()).expect("room aside");
+        }
     }
 
     /// One GOP of `frames` video messages 40 ms apart, each followed by audio.
