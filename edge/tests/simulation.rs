@@ -48,10 +48,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use edge::config::Config;
+use edge::config::{Config, FlushPolicy};
 use simulation::media::VIDEO;
 use simulation::upgrade::{self, Upgrades};
-use simulation::viewer::Sabotage;
+use simulation::viewer::{Pace, Sabotage};
 use simulation::world::World;
 use uring::Nanos;
 use uring::sim::Faults;
@@ -383,6 +383,80 @@ fn peers_that_break_their_connection_during_an_upgrade_do_not_fail_it() {
         assert!(world.viewers[1].plays[0].judge.media > media, "seed {seed}: the others go on");
     }
     assert!(broken > 0, "no connection broke at the moment that counts");
+}
+
+/// Rings that are short of memory gave up what lay before a keyframe in the turn in which it came, and with
+/// it what was not flushed yet.
+#[test]
+fn while_rings_are_short_who_keeps_up_hears_everything() {
+    for seed in 1..=16 {
+        let mut config = Config::default();
+        config.limits.ring_bytes_max = 1;
+        (config.defaults.lag_ms_max, config.defaults.retention_ms) = (30_000, 60_000);
+        if seed % 2 == 0 {
+            config.defaults.flush = FlushPolicy::Window { ms: 350 };
+        }
+        let mut world = World::steady(seed, config, 2);
+        let pass = |world: &mut World, for_ms: u64| {
+            let until_ms = world.now_ms() + for_ms;
+            world.live_until(until_ms).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        };
+        world.publish(0);
+        pass(&mut world, 500);
+        (0..6).for_each(|at| world.join_as(0, at % 2 == 0));
+        world.join_fragments(0);
+        for viewer in &mut world.viewers {
+            viewer.pace = Pace::Prompt;
+            viewer.plays[0].judge.is_strict = true;
+            if let Some(link) = viewer.link.web() {
+                link.ask_for_the_stream_alone();
+            }
+        }
+        pass(&mut world, 20_000);
+        assert!(world.server.was_short(), "seed {seed}: the rings hold more than a byte");
+        // Some want a track that there is not.
+        let heard = world.viewers.iter().filter(|viewer| viewer.plays[0].judge.media > 100);
+        assert!(heard.count() >= 4, "seed {seed}");
+        assert!(world.viewers.iter().all(|viewer| viewer.plays[0].judge.is_strict), "seed {seed}");
+    }
+}
+
+/// More players than a turn has sends for, and news in each turn: a pass that began anew with them never came
+/// to the last.
+#[test]
+fn a_worker_that_is_late_serves_all_players_alike() {
+    let mut config = Config::default();
+    config.defaults.flush = FlushPolicy::Immediate;
+    (config.defaults.lag_ms_max, config.defaults.retention_ms) = (30_000, 60_000);
+    let mut world = World::steady(1, config, 1);
+    let pass = |world: &mut World, for_ms: u64| {
+        let until_ms = world.now_ms() + for_ms;
+        world.live_until(until_ms).unwrap_or_else(|error| panic!("{error}"));
+    };
+    world.publish_steadily(0);
+    world.publish_steadily(1);
+    pass(&mut world, 500);
+    (0..250).for_each(|_| world.join_promptly(0, false));
+    world.join_promptly(1, false);
+    pass(&mut world, 1_000);
+    world.publishers[0].calm_down_to(1);
+    // A turn for each picture, and no more.
+    for _ in 0..1_000 {
+        world.server.starved_until_ms[0] = world.now_ms() + 1;
+        pass(&mut world, 1);
+        world.server.starved_until_ms[0] = 0;
+        let now_ms = world.now_ms();
+        world.server.turn(now_ms);
+    }
+    let now_ms = world.now_ms();
+    for (at, viewer) in world.viewers.iter().enumerate() {
+        let heard = viewer.plays[0].judge.clock(VIDEO);
+        let is_served = heard.is_some_and(|(_, at_ms)| at_ms + 200 > now_ms);
+        assert!(
+            is_served,
+            "viewer {at} heard last what was published at {heard:?}, it is {now_ms} ms"
+        );
+    }
 }
 
 /// Records of small worlds, as the fuzz target of hand-overs begins with them: of the present format, and of

@@ -275,6 +275,8 @@ impl World {
             self.config.defaults.lag_ms_max = self.dice.pick(&[500, 1_500, 4_000]);
         }
         self.config.defaults.grace_ms = self.dice.pick(&[0, 1_500, 3_000, 6_000]);
+        // Now and then the rings together may hold nothing: they are short of memory then.
+        self.config.limits.ring_bytes_max = self.dice.pick(&[0, 0, 1]);
         self.grace_ms_min = self.grace_ms_min.min(u64::from(self.config.defaults.grace_ms));
         let config = Arc::new(self.config.clone());
         self.server.send_all(|| Command::ApplyConfig(Arc::clone(&config)));
@@ -282,7 +284,8 @@ impl World {
             self.viewers.iter_mut().for_each(Viewer::forgive_gaps);
         }
         let (flush, lag_ms) = (config.defaults.flush, config.defaults.lag_ms_max);
-        self.note(&format!("reload: {flush:?}, lag {lag_ms}, grace {}", config.defaults.grace_ms));
+        let (grace_ms, is_short) = (config.defaults.grace_ms, config.limits.ring_bytes_max > 0);
+        self.note(&format!("reload: {flush:?}, lag {lag_ms}, grace {grace_ms}, short {is_short}"));
     }
 
     fn pause(&mut self) {
@@ -409,7 +412,11 @@ impl World {
         // What is told of the end of a stream comes later by the sleep.
         let ends = self.paths.iter_mut().filter_map(|path| path.ended_at_ms.as_mut());
         ends.for_each(|ended_at_ms| *ended_at_ms += slept_ms);
-        self.viewers.iter_mut().for_each(|viewer| viewer.prompt_since_ms = now_ms);
+        for viewer in &mut self.viewers {
+            viewer.prompt_since_ms = now_ms;
+            viewer.plays.iter_mut().for_each(|play| play.judge.sleep(slept_ms));
+        }
+        self.watchers.iter_mut().for_each(|watcher| watcher.judge.sleep(slept_ms));
         self.note(&format!("everybody slept for {slept_ms} ms, the wall clock says {unix_s} s"));
     }
 

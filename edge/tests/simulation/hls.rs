@@ -93,7 +93,7 @@ pub struct HlsViewer {
     /// Another process has taken over its stream, and packages it anew.
     pub was_passed_on: bool,
     /// Behind which number the next segment must be, since its playlist was passed on.
-    pub floor: Option<u64>,
+    pub floor: Option<(u64, u64)>,
     /// When it was last answered: until then somebody asked, as far as the server knows.
     answered_at_ms: u64,
     playlist_uri: String,
@@ -216,7 +216,7 @@ impl HlsViewer {
         self.was_passed_on |= is_lost;
         self.was_away |= is_lost;
         let known = self.playlist.as_ref().filter(|_| self.answered_at_ms + RECENT_MS > now_ms);
-        self.floor = known.map(|playlist| playlist.edge().0);
+        self.floor = known.map(|playlist| (playlist.edge().0, now_ms));
     }
 
     pub fn turn(&mut self, around: &mut Around<'_>) -> Result<Vec<Seen>, String> {
@@ -398,8 +398,10 @@ impl HlsViewer {
         }
         let read = Playlist::read(&text, before.as_ref())?;
         around.files.tell(&read)?;
-        if let Some(floor) = self.floor.take()
+        if let Some((floor, since_ms)) = self.floor.take()
             && read.edge().0 < floor
+            // Later nobody may have asked for it for so long that it was given up.
+            && around.now_ms <= since_ms + AWAY_MS
         {
             let next = read.edge().0;
             return Err(format!("segments were numbered up to {floor}, and now up to {next}"));

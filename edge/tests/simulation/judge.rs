@@ -40,6 +40,8 @@ pub struct Judge {
     may_miss: [bool; 2],
     /// The first session from each of these on need not go on from the one before.
     timelines_from: Vec<usize>,
+    /// How far timestamps may run ahead of the time between two publications, in milliseconds.
+    ahead_ms_max: i64,
     pub media: u64,
 }
 
@@ -68,6 +70,7 @@ impl Judge {
             vessel: Vessel::Messages,
             may_miss: [false; 2],
             timelines_from: Vec::new(),
+            ahead_ms_max: AHEAD_MS_MAX,
             media: 0,
         }
     }
@@ -106,6 +109,11 @@ impl Judge {
     /// What comes is MPEG-TS.
     pub fn expect_packets(&mut self) {
         self.vessel = Vessel::Packets;
+    }
+
+    /// Everybody slept: what fell into that time is published in one moment.
+    pub fn sleep(&mut self, slept_ms: u64) {
+        self.ahead_ms_max += i64::try_from(slept_ms).expect("short runs");
     }
 
     /// Another packaging run: its times have nothing to do with those before.
@@ -262,7 +270,7 @@ impl Judge {
         if let Some((timestamp, at_ms)) = *clock {
             let step_ms = i64::from(message.timestamp.wrapping_sub(timestamp).cast_signed());
             let elapsed_ms = i64::try_from(sent_at_ms.saturating_sub(at_ms)).expect("short runs");
-            if step_ms < -BACKWARD_MS_MAX || step_ms > elapsed_ms + AHEAD_MS_MAX {
+            if step_ms < -BACKWARD_MS_MAX || step_ms > elapsed_ms + self.ahead_ms_max {
                 return Err(format!(
                     "kind {} steps by {step_ms} ms after {elapsed_ms} ms",
                     message.kind

@@ -168,6 +168,12 @@ impl Publisher {
         self.temper.gop_frames = gop_frames;
     }
 
+    /// Becomes one whose pictures come so often.
+    pub fn calm_down_to(&mut self, frame_ms: u64) {
+        self.calm_down();
+        self.temper.frame_ms = frame_ms;
+    }
+
     /// Its messages are on their way for most of the time, sound between the chunks of pictures.
     pub fn send_in_parts(&mut self) {
         self.temper.interleaves = true;

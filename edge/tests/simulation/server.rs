@@ -15,8 +15,8 @@ use edge::hand_over::record::Legacy;
 use edge::hls::packager::{Now, Packager};
 use edge::hls::{Beginning, HlsSettings, Order, Passed};
 use edge::inherit;
-use edge::metrics::PackagingMetrics;
 use edge::metrics::openmetrics::Metric;
+use edge::metrics::{LimitReached, PackagingMetrics};
 use edge::shared::Shared;
 use edge::storage::StorageQueue;
 use edge::worker::{Clocks, EntranceUse, Flow, Worker};
@@ -577,6 +577,11 @@ impl Server {
             handle.metrics().skips.visit(&mut |sample| skips += u64::from(sample.value > 0.0));
         }
         skips
+    }
+
+    /// Whether the rings together were ever over their limit.
+    pub fn was_short(&self) -> bool {
+        self.sum(|handle| handle.metrics().limits_reached.of(LimitReached::RingTotal).value()) > 0
     }
 
     pub fn takeovers(&self) -> u64 {
