@@ -134,6 +134,7 @@ pub(crate) struct Reframer {
     has_video: bool,
     ends_seen: u64,
     end: Position,
+    sessions_seen: u64,
     fragments: Option<Box<Fragments>>,
     counters: ReframerCounters,
 }
@@ -184,6 +185,7 @@ impl Reframer {
             has_audio: false,
             has_video: false,
             ends_seen: entry.ends().0,
+            sessions_seen: entry.sessions().0,
             end: Position(0),
             fragments,
             counters: ReframerCounters::default(),
@@ -232,11 +234,17 @@ impl Reframer {
         // Looked at before the head: what lies before the end is there then.
         let (ends, end) = entry.ends();
         self.source.refresh();
+        let (sessions, session) = entry.sessions();
         if ends != self.ends_seen {
             self.feed_to(arena, end);
             self.end_stream(arena);
             self.ends_seen = ends;
             self.end = self.writer.head();
+        }
+        if sessions != self.sessions_seen {
+            self.feed_to(arena, session);
+            self.begin_session(arena);
+            self.sessions_seen = sessions;
         }
         self.feed_to(arena, self.source.view().head);
         self.follow_join();
@@ -470,12 +478,17 @@ impl Reframer {
         }
     }
 
-    fn end_stream(&mut self, arena: &mut Arena) {
+    /// Another publisher goes on with the stream, and need not have the tracks of the one before.
+    fn begin_session(&mut self, arena: &mut Arena) {
         if let Some(fragments) = &mut self.fragments {
             let Fragments { segmenter, output, .. } = &mut **fragments;
             segmenter.discontinuity(output);
             self.drain_fragments(arena);
         }
+    }
+
+    fn end_stream(&mut self, arena: &mut Arena) {
+        self.begin_session(arena);
         (self.has_audio, self.has_video) = (false, false);
     }
 

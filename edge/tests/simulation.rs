@@ -49,7 +49,7 @@ use std::thread;
 use std::time::Instant;
 
 use edge::config::{Config, FlushPolicy};
-use simulation::media::VIDEO;
+use simulation::media::{AUDIO, VIDEO};
 use simulation::upgrade::{self, Upgrades};
 use simulation::viewer::{Pace, Sabotage};
 use simulation::world::World;
@@ -456,6 +456,44 @@ fn a_worker_that_is_late_serves_all_players_alike() {
             is_served,
             "viewer {at} heard last what was published at {heard:?}, it is {now_ms} ms"
         );
+    }
+}
+
+/// Sound waited for the pictures of a publisher who had gone, for as long as the stream went on. Seed 1352
+/// found it.
+#[test]
+fn a_viewer_of_fragments_hears_a_publisher_who_comes_back_without_pictures() {
+    for seed in 1..=4 {
+        let mut world = World::steady(seed, Config::default(), 2);
+        let pass = |world: &mut World, for_ms: u64| {
+            let until_ms = world.now_ms() + for_ms;
+            world.live_until(until_ms).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        };
+        world.publish_steadily(0);
+        pass(&mut world, 300);
+        world.join_fragments(0);
+        world.make_prompt();
+        pass(&mut world, 2_000);
+        world.publishers[0].link.hang_up(true);
+        pass(&mut world, 300);
+        // One who has other pictures, and goes before any of them.
+        world.publish_steadily(0);
+        while world.publishers[1].session.is_none() {
+            pass(&mut world, 1);
+        }
+        world.publishers[1].skip_to(u64::MAX);
+        let now_ms = world.now_ms();
+        let World { publishers, log, .. } = &mut world;
+        publishers[1].change_video(log, now_ms);
+        pass(&mut world, 100);
+        world.publishers[1].link.hang_up(true);
+        pass(&mut world, 300);
+        world.publish(0);
+        world.publishers[2].calm_down_to_sound();
+        pass(&mut world, 3_000);
+        let (heard, session) = (&world.viewers[0].plays[0].judge, world.publishers[2].session);
+        let heard = [AUDIO, VIDEO].map(|kind| heard.last(kind).map(|last| last.session));
+        assert!(session.is_some() && heard[0] == session && heard[1] != session, "{heard:?}");
     }
 }
 

@@ -86,6 +86,10 @@ impl Reframer {
         reframer.newest_timestamp = record.newest_timestamp;
         reframer.is_broken = record.is_broken;
         (reframer.has_audio, reframer.has_video) = record.tracks;
+        if reframer.cursor.is_some_and(|cursor| cursor <= entry.sessions().1) {
+            // It may not have come to the present session yet.
+            reframer.sessions_seen = reframer.sessions_seen.saturating_sub(1);
+        }
         (reframer.ends_seen, reframer.end) = (record.ends.0, Position(record.ends.1));
         Ok(reframer)
     }

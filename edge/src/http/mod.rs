@@ -178,6 +178,8 @@ pub(crate) struct HttpSession {
     /// The rest of a larger body.
     body: Option<SharedBytes>,
     keep_alive: bool,
+    /// A close frame was written.
+    has_said_goodbye: bool,
     asked: Option<Box<Asked>>,
     /// The present request had to wait.
     has_waited: bool,
@@ -200,6 +202,7 @@ impl HttpSession {
             replies: Vec::new(),
             body: None,
             keep_alive: true,
+            has_said_goodbye: false,
             asked: None,
             has_waited: false,
             framing: FramingKind::Rtmp,
@@ -366,11 +369,7 @@ impl HttpSession {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        websocket::write_close(
-            CLOSE_POLICY,
-            text.get(..end).unwrap_or_default(),
-            &mut self.replies,
-        );
+        self.say_goodbye(CLOSE_POLICY, text.get(..end).unwrap_or_default());
         self.keep_alive = false;
         self.state = State::Responding;
         self.since = now;
@@ -515,9 +514,7 @@ impl HttpSession {
         match self.framing.wrap() {
             Wrap::None => {}
             Wrap::Chunk => self.replies.extend_from_slice(CHUNKS_END),
-            Wrap::WebSocket => {
-                websocket::write_close(CLOSE_NORMAL, "the stream has ended", &mut self.replies);
-            }
+            Wrap::WebSocket => self.say_goodbye(CLOSE_NORMAL, "the stream has ended"),
         }
     }
 
@@ -559,7 +556,7 @@ impl HttpSession {
             return;
         }
         if frames.is_some() {
-            websocket::write_close(CLOSE_GOING_AWAY, "the server is going away", &mut self.replies);
+            self.say_goodbye(CLOSE_GOING_AWAY, "the server is going away");
         } else if *has_begun && matches!(self.framing.wrap(), Wrap::Chunk) {
             *has_ended = true;
             self.replies.extend_from_slice(CHUNKS_END);
@@ -594,7 +591,14 @@ impl HttpSession {
 
     /// Answers a viewer's goodbye.
     pub(crate) fn answer_close(&mut self, code: Option<u16>) {
-        websocket::write_close(code.unwrap_or(CLOSE_NORMAL), "", &mut self.replies);
+        self.say_goodbye(code.unwrap_or(CLOSE_NORMAL), "");
+    }
+
+    /// Ends a WebSocket: nothing follows a close frame (RFC 6455, section 5.5.1), so there is one.
+    fn say_goodbye(&mut self, code: u16, text: &str) {
+        if !std::mem::replace(&mut self.has_said_goodbye, true) {
+            websocket::write_close(code, text, &mut self.replies);
+        }
     }
 
     fn has_room(&self) -> bool {

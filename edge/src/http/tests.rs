@@ -60,13 +60,24 @@ fn a_stream_that_has_begun_is_the_only_answer_however_it_ends() {
 fn a_websocket_is_closed_once() {
     let fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let mut session = asked(fields, FramingKind::Flv(Wrap::WebSocket));
-    begin(&mut session);
-    told(&mut session);
-    session.end_of_stream();
-    session.refuse_websocket("nobody publishes this stream", NOW);
-    let bytes = told(&mut session);
-    // One close frame of code 1000, and nothing behind its reason.
-    assert_eq!(&bytes[..4], &[0x88, bytes[1], 3, 232]);
-    assert_eq!(bytes.len(), 2 + usize::from(bytes[1]));
+    type Closing = fn(&mut HttpSession);
+    let at_its_end: Closing = |session| {
+        session.end_of_stream();
+        session.refuse_websocket("nobody publishes this stream", NOW);
+    };
+    let in_a_drain: Closing = |session| {
+        session.answer_close(None);
+        session.go_away();
+        session.end_of_stream();
+    };
+    for close in [at_its_end, in_a_drain] {
+        let mut session = asked(fields, FramingKind::Flv(Wrap::WebSocket));
+        begin(&mut session);
+        told(&mut session);
+        close(&mut session);
+        let bytes = told(&mut session);
+        // One close frame of code 1000, and nothing behind its reason.
+        assert_eq!(&bytes[..4], &[0x88, bytes[1], 3, 232]);
+        assert_eq!(bytes.len(), 2 + usize::from(bytes[1]));
+    }
 }

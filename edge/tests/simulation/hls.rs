@@ -90,8 +90,9 @@ pub struct HlsViewer {
     next_at_ms: u64,
     /// It was away, or kept waiting, for so long that packaging may have ended meanwhile.
     pub was_away: bool,
-    /// Another process has taken over its stream, and packages it anew.
-    pub was_passed_on: bool,
+    /// Another process packages its stream anew, or it begins anew itself: the next run may show once more
+    /// what was shown.
+    pub may_begin_again: bool,
     /// Behind which number the next segment must be, since its playlist was passed on.
     pub floor: Option<(u64, u64)>,
     /// When it was last answered: until then somebody asked, as far as the server knows.
@@ -162,7 +163,7 @@ impl HlsViewer {
             next: Request::Multivariant,
             next_at_ms: now_ms,
             was_away: false,
-            was_passed_on: false,
+            may_begin_again: false,
             floor: None,
             answered_at_ms: now_ms,
             playlist_uri: String::new(),
@@ -213,7 +214,7 @@ impl HlsViewer {
     /// Another process serves its stream: the numbers go on there, if anybody knew them here. All of its
     /// playlist does, unless packaging `is_lost` and begins anew.
     pub fn pass_on(&mut self, now_ms: u64, is_lost: bool) {
-        self.was_passed_on |= is_lost;
+        self.may_begin_again |= is_lost;
         self.was_away |= is_lost;
         let known = self.playlist.as_ref().filter(|_| self.answered_at_ms + RECENT_MS > now_ms);
         self.floor = known.map(|playlist| (playlist.edge().0, now_ms));
@@ -337,7 +338,9 @@ impl HlsViewer {
                 self.take_playlist(answer.text()?, *until, waited_ms, around)?;
             }
             Request::Multivariant | Request::Playlist { .. } => {
+                // It begins anew, with what is listed then.
                 self.forget();
+                self.may_begin_again = true;
                 self.next = Request::Multivariant;
                 self.next_at_ms = now_ms + self.dice.range(300, 1_500);
                 return Ok(());
@@ -400,8 +403,9 @@ impl HlsViewer {
         around.files.tell(&read)?;
         if let Some((floor, since_ms)) = self.floor.take()
             && read.edge().0 < floor
-            // Later nobody may have asked for it for so long that it was given up.
+            // Later nobody may have asked for it for so long that it was given up; so is what is too much.
             && around.now_ms <= since_ms + AWAY_MS
+            && !self.is_short
         {
             let next = read.edge().0;
             return Err(format!("segments were numbered up to {floor}, and now up to {next}"));
@@ -423,7 +427,7 @@ impl HlsViewer {
             (self.init, self.discontinuity) = (None, None);
             (self.reader, self.packets) = (Fmp4Reader::default(), TsReader::default());
             // Its last playlist may have come from the process before.
-            match self.was_passed_on {
+            match self.may_begin_again {
                 true => self.judge.begin_run_elsewhere(),
                 false => self.judge.begin_run(),
             }

@@ -94,8 +94,10 @@ impl Judge {
         self.may_miss = [true; 2];
     }
 
-    /// Another process packages now: its run begins at a keyframe, which may have been shown before.
+    /// Another process packages now, or the viewer begins anew: the run begins at a keyframe, which may have
+    /// been shown before, of a session that was seen to end.
     pub fn begin_run_elsewhere(&mut self) {
+        self.sessions.clear();
         self.restarts = [1; 2];
         self.begin_run();
     }

@@ -168,6 +168,12 @@ impl Publisher {
         self.temper.gop_frames = gop_frames;
     }
 
+    /// Becomes one of sound alone.
+    pub fn calm_down_to_sound(&mut self) {
+        self.calm_down();
+        self.temper.has_video = false;
+    }
+
     /// Becomes one whose pictures come so often.
     pub fn calm_down_to(&mut self, frame_ms: u64) {
         self.calm_down();
@@ -190,6 +196,11 @@ impl Publisher {
     /// Sends other metadata.
     pub fn change_metadata(&mut self, log: &mut Log, now_ms: u64) {
         self.send(log, Class::Metadata, 200, now_ms, false);
+    }
+
+    /// Sends another video header.
+    pub fn change_video(&mut self, log: &mut Log, now_ms: u64) {
+        self.send(log, Class::VideoHeader, 30, now_ms, false);
     }
 
     /// Changes something in mid-stream that players must be told of, or must not notice. Says what.

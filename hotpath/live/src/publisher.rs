@@ -378,6 +378,7 @@ impl Publisher {
         if must_stash || self.at_tail.is_some() || !self.aside.is_empty() {
             let length = usize::try_from(part.length).unwrap_or(usize::MAX);
             if self.aside_bytes() + length > self.config.aside_bytes_max {
+                self.counters.dropped_bytes += part.body.len() as u64;
                 return Err(PublishError::AsideFull);
             }
             let timestamp = part.timestamp;

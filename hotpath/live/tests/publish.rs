@@ -104,6 +104,10 @@ fn memory_for_interleaving_is_bounded() {
     rig.part(MediaKind::Video, 6, 0, &body, 0..100).unwrap();
     rig.part(MediaKind::Video, 7, 0, &body, 0..100).unwrap();
     assert_eq!(rig.part(MediaKind::Video, 8, 0, &body, 0..100), Err(PublishError::AsideFull));
+    rig.publisher.end_session(&mut rig.arena, false);
+    let counters = rig.publisher.counters();
+    assert_eq!(counters.payload_bytes, 300);
+    assert_eq!(counters.copied_bytes + counters.dropped_bytes, 300, "nothing is lost uncounted");
 }
 
 #[test]
