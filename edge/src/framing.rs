@@ -231,10 +231,16 @@ impl Reframer {
 
     /// Takes over everything the source has new. An end of the stream comes before what follows it.
     pub(crate) fn feed(&mut self, arena: &mut Arena, entry: &StreamEntry) {
-        // Looked at before the head: what lies before the end is there then.
-        let (ends, end) = entry.ends();
-        self.source.refresh();
-        let (sessions, session) = entry.sessions();
+        // One look: what lies before the end, and before the last session, is there then.
+        let mut look = (entry.ends(), entry.sessions());
+        loop {
+            self.source.refresh();
+            let now = (entry.ends(), entry.sessions());
+            if now == std::mem::replace(&mut look, now) {
+                break;
+            }
+        }
+        let ((ends, end), (sessions, session)) = look;
         if ends != self.ends_seen {
             self.feed_to(arena, end);
             self.end_stream(arena);

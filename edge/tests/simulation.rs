@@ -369,10 +369,12 @@ fn peers_that_break_their_connection_during_an_upgrade_do_not_fail_it() {
         world.publish_steadily(0);
         world.publish_steadily(1);
         (0..3).for_each(|_| world.join_promptly(0, false));
+        // The only one of its framing on its worker, perhaps.
+        world.join_promptly(0, true);
         pass(&mut world, 1_500);
         // One worker stands still, the other has no processor yet; resets are five milliseconds on their way.
         world.server.starved_until_ms[starving] = world.now_ms() + 30;
-        world.viewers[0].link.hang_up(true);
+        [0, 3].into_iter().for_each(|at| world.viewers[at].link.hang_up(true));
         world.publishers[1].link.hang_up(true);
         world.upgrade_to(2);
         pass(&mut world, 1_500);
@@ -457,6 +459,36 @@ fn a_worker_that_is_late_serves_all_players_alike() {
             "viewer {at} heard last what was published at {heard:?}, it is {now_ms} ms"
         );
     }
+}
+
+/// The pass was never finished then, and no other one begun: whoever came later saw the keyframe it joined at
+/// and nothing else.
+#[test]
+fn whoever_comes_after_all_have_left_in_the_middle_of_a_pass_is_served() {
+    let mut config = Config::default();
+    config.defaults.flush = FlushPolicy::Immediate;
+    let mut world = World::steady(1, config, 1);
+    let pass = |world: &mut World, for_ms: u64| {
+        let until_ms = world.now_ms() + for_ms;
+        world.live_until(until_ms).unwrap_or_else(|error| panic!("{error}"));
+    };
+    world.publish_steadily(0);
+    pass(&mut world, 500);
+    (0..60).for_each(|_| world.join_promptly(0, false));
+    pass(&mut world, 1_000);
+    // While somebody comes, a turn with the news of a picture sends it to a part of the players.
+    world.server.starved_until_ms[0] = world.now_ms() + 150;
+    world.join_promptly(1, false);
+    pass(&mut world, 150);
+    let now_ms = world.now_ms();
+    world.server.turn(now_ms);
+    world.server.starved_until_ms[0] = now_ms + 20;
+    world.viewers.iter_mut().for_each(|viewer| viewer.link.hang_up(true));
+    pass(&mut world, 1_000);
+    world.join_promptly(0, false);
+    pass(&mut world, 3_000);
+    let media = world.viewers[61].plays[0].judge.media;
+    assert!(media > 40, "{media} messages of 3 s");
 }
 
 /// Sound waited for the pictures of a publisher who had gone, for as long as the stream went on. Seed 1352

@@ -53,7 +53,7 @@ pub use settings::{HlsSettings, HlsStart};
 
 /// Renditions of the process, whatever they hold.
 pub const RENDITIONS_MAX: usize = 16_384;
-/// New renditions are refused while this many eighths of `limits.hls_bytes_max` are in use.
+/// New renditions are refused while this many eighths of what windows may hold are in use.
 const OPEN_EIGHTHS_MAX: u64 = 7;
 
 type ByKey = HashMap<u64, Arc<Rendition>>;

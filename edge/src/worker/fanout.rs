@@ -189,6 +189,7 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let mut sends_left = sends_max;
         self.handed_bytes = 0;
         let mut passes = std::mem::take(&mut self.passes);
+        let first = passes.first().copied();
         passes.retain(|&stream| {
             while sends_left > 0 && self.handed_bytes < bytes_max {
                 let Some(local) = self.streams.get_mut(stream) else { return false };
@@ -199,19 +200,20 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     local.pass = None;
                     return false;
                 };
-                let left = pass.left - 1;
-                local.pass = Some(Pass { next: at + 1, left });
+                local.pass = Some(Pass { next: at + 1, left: pass.left - 1 });
                 sends_left -= usize::from(self.flush_player(player, head.head));
                 let Some(local) = self.streams.get_mut(stream) else { return false };
-                if local.players.get(at).is_some_and(|other| *other != player) {
+                if local.players.get(at).is_some_and(|other| *other != player)
+                    && let Some(pass) = &mut local.pass
+                {
                     // It left, and another took its place.
-                    local.pass = Some(Pass { next: at, left });
+                    pass.next = at;
                 }
             }
             true
         });
-        // The next turn begins with another stream, so none makes the rest wait.
-        if passes.len() > 1 {
+        // Which is not finished goes behind the others, so that none makes the rest wait.
+        if passes.first().copied() == first && !passes.is_empty() {
             passes.rotate_left(1);
         }
         passes.append(&mut self.passes);
@@ -321,6 +323,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         let Some(local) = self.streams.get_mut(stream) else { return };
         local.waiting -= usize::from(is_waiting);
         local.players.swap_remove(slot);
+        if let Some(pass) = &mut local.pass {
+            // The last one is now where the pass may have been already.
+            pass.left = local.players.len();
+        }
         if let Some(&moved) = local.players.get(slot) {
             let moved = self
                 .connections

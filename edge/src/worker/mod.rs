@@ -385,6 +385,10 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         assert_eq!(open, self.open_count, "connections counted = connections open");
         for (index, stream) in &self.streams {
             let key = (stream.entry.path().clone(), stream.framing);
+            assert!(
+                stream.pass.is_none() || self.passes.contains(&index),
+                "a pass that is not finished is gone on with"
+            );
             let is_second = self.unlisted.contains(&index);
             let is_listed = (self.by_path.get(&key) == Some(&index)) != is_second;
             assert!(is_listed || stream.entry.is_retired(), "path index");
@@ -411,8 +415,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
                     "a publisher's connection knows that it publishes"
                 );
             }
+            let is_passed = self.passed_framings.iter().any(|framing| framing.stream == index);
             assert!(
-                stream.is_needed() || stream.is_dirty,
+                stream.is_needed() || stream.is_dirty || is_passed,
                 "no stream is kept without a reason, but for the turn that ends it"
             );
         }

@@ -219,6 +219,8 @@ impl LocalStream {
         self.export_framing(metrics);
         self.tap = None;
         self.head = None;
+        // It has nobody left to come to, and the next one begins anew.
+        self.pass = None;
         if let Some(reframer) = self.reframer.take() {
             reframer.finish(arena);
         }

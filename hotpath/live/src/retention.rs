@@ -6,7 +6,7 @@ use rtmp::Millis;
 /// Caps on what is kept. The present GOP is kept beyond `ms`, but not beyond the other two.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Milliseconds of stream time.
+    /// Milliseconds of stream time; 0 keeps nothing by its age.
     pub ms: u32,
     /// Bytes of wire image.
     pub bytes: u64,
@@ -39,7 +39,7 @@ impl Retention {
                 || writer.retained_messages() > self.messages
                 || writer.is_crowded();
             let in_gop = keyframe.is_some_and(|keyframe| keyframe < oldest.end);
-            let is_kept = in_gop || oldest.end > kept_from || age_ms <= self.ms;
+            let is_kept = in_gop || oldest.end > kept_from || age_ms < self.ms;
             if !over_caps && is_kept {
                 return keyframe;
             }

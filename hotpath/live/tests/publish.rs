@@ -199,6 +199,18 @@ fn a_stream_nobody_watches_keeps_its_current_gop_only() {
 }
 
 #[test]
+fn a_stream_whose_timestamps_stand_still_keeps_no_more_than_others() {
+    let mut rig = Rig::new(PublisherConfig::default());
+    rig.keep = Keep::Gop;
+    rig.headers(0);
+    for _ in 0..40 {
+        let body = video(true, 100_000);
+        rig.part(MediaKind::Video, 6, 0, &body, 0..body.len()).expect("room aside");
+    }
+    assert!(rig.publisher.writer().retained_bytes() <= 100_100 + 2 * 256 * 1024);
+}
+
+#[test]
 fn the_timeline_goes_on_across_a_reconnect_and_video_resumes_at_a_keyframe() {
     let mut rig = Rig::new(PublisherConfig::default());
     rig.headers(0);

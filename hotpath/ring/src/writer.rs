@@ -401,7 +401,7 @@ impl Writer {
     #[must_use]
     pub fn is_crowded(&self) -> bool {
         let bytes = self.owned_bytes - self.retired_bytes;
-        self.segments.len() * 4 > self.config.slots as usize * 3
+        (self.free.len() + self.retired.len()) * 4 < self.config.slots as usize
             || bytes * 4 > u64::from(self.config.bytes_max) * 3
     }
 

@@ -44,7 +44,7 @@ struct Found {
 /// A framing that goes on once the stream's own ring is there, which another worker may bring.
 #[derive(Debug)]
 pub(in super::super) struct PassedFraming {
-    stream: usize,
+    pub(in super::super) stream: usize,
     record: FramingRecord,
 }
 
@@ -329,7 +329,9 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
     /// streams nobody has passed on begin anew, since their places were in rings that are gone; viewers over
     /// HTTP, who cannot, have seen the end.
     pub fn find_places(&mut self) {
-        for PassedFraming { stream, record } in std::mem::take(&mut self.passed_framings) {
+        let framings = std::mem::take(&mut self.passed_framings);
+        let framed: Vec<usize> = framings.iter().map(|framing| framing.stream).collect();
+        for PassedFraming { stream, record } in framings {
             let Some(local) = self.streams.get_mut(stream) else { continue };
             if let Err(error) = local.go_on_framing(&record, &mut self.arena, &self.settings) {
                 tracing::error!(event = "upgrade", error = %error, "viewers are disconnected");
@@ -372,6 +374,13 @@ impl<I: Io<Lease = ring::Lease>> Worker<I> {
         // second head behind it.
         for index in ended {
             self.close(index, CloseReason::StreamEnded);
+        }
+        for stream in framed {
+            // Its viewers may have stayed behind.
+            if let Some(local) = self.streams.get_mut(stream).filter(|l| l.players.is_empty()) {
+                local.untap(&mut self.arena, self.port.metrics());
+                self.forget_stream_if_unneeded(stream);
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Aside {
 
 impl Aside {
     /// Bytes that count as media payload.
-    fn payload_bytes(&self) -> u64 {
+    pub(super) fn payload_bytes(&self) -> u64 {
         if self.media == MessageKind::Data { 0 } else { self.body.len() as u64 }
     }
 }

@@ -94,16 +94,17 @@ impl Publisher {
             if open.body.len() > length || open.complete && !is_whole {
                 return Err(BadRecord::Inconsistent);
             }
-            // Counted as received where they are copied, or given up.
-            self.counters.payload_bytes += open.body.len() as u64;
-            self.aside.push(Aside {
+            let aside = Aside {
                 csid: open.csid,
                 media: kind_of(open.kind)?,
                 timestamp: open.timestamp,
                 length,
                 body: open.body.clone(),
                 complete: open.complete,
-            });
+            };
+            // Counted as received where they are copied, or given up.
+            self.counters.payload_bytes += aside.payload_bytes();
+            self.aside.push(aside);
         }
         let Some(open) = &record.at_tail else { return Ok(()) };
         let is_long = open.length > rtmp::limits::MESSAGE_BYTES_MAX;
