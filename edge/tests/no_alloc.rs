@@ -110,7 +110,11 @@ fn stream(addr: SocketAddr, phase: &AtomicU8) {
 fn allocations_of<I: Io<Lease = ring::Lease>>(io: I) -> u64 {
     let (events, _taken_by_nobody) = Events::channel();
     let (port, _seed) = worker_link(0, events);
-    let config = Arc::new(Config::default());
+    let mut config = Config::default();
+    // What came in the last two seconds is kept whatever its age, and here everything comes within them: so
+    // that the ring goes round, it keeps no more bytes than ten seconds have.
+    config.defaults.retention_bytes = 400_000;
+    let config = Arc::new(config);
     let rules = Arc::new(Rules::open(Arc::clone(&config)));
     let clocks = Clocks { cpu_nanos: || 0, unix_s: || 1_800_000_000 };
     let mut worker = Worker::new(io, port, Arc::new(Shared::new(1)), config, rules, 1, clocks);
