@@ -249,7 +249,7 @@ impl Reframer {
         }
         if sessions != self.sessions_seen {
             self.feed_to(arena, session);
-            self.begin_session(arena);
+            self.discontinue(arena);
             self.sessions_seen = sessions;
         }
         self.feed_to(arena, self.source.view().head);
@@ -484,8 +484,9 @@ impl Reframer {
         }
     }
 
-    /// Another publisher goes on with the stream, and need not have the tracks of the one before.
-    fn begin_session(&mut self, arena: &mut Arena) {
+    /// The stream has ended, or another publisher goes on with it: what comes need not have the tracks of
+    /// what was before.
+    fn discontinue(&mut self, arena: &mut Arena) {
         if let Some(fragments) = &mut self.fragments {
             let Fragments { segmenter, output, .. } = &mut **fragments;
             segmenter.discontinuity(output);
@@ -494,7 +495,7 @@ impl Reframer {
     }
 
     fn end_stream(&mut self, arena: &mut Arena) {
-        self.begin_session(arena);
+        self.discontinue(arena);
         (self.has_audio, self.has_video) = (false, false);
     }
 

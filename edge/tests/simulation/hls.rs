@@ -93,7 +93,8 @@ pub struct HlsViewer {
     /// Another process packages its stream anew, or it begins anew itself: the next run may show once more
     /// what was shown.
     pub may_begin_again: bool,
-    /// Behind which number the next segment must be, since its playlist was passed on.
+    /// Behind which number the next segment must be, since its playlist was passed on, and when that was, in
+    /// milliseconds.
     pub floor: Option<(u64, u64)>,
     /// When it was last answered: until then somebody asked, as far as the server knows.
     answered_at_ms: u64,

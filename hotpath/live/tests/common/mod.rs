@@ -75,7 +75,8 @@ impl Rig {
         self.publish(MediaKind::Audio, timestamp, &aac_header());
     }
 
-    /// Several of them in one moment, as when a publisher's path was blocked.
+    /// GOPs of 25 video messages 40 ms apart that all come in one moment, as when a publisher's path was
+    /// blocked.
     pub fn burst(&mut self, start: u32, gops: u32, bytes: usize) {
         for frame in 0..gops * 25 {
             let body = video(frame % 25 == 0, bytes);
